@@ -1,0 +1,279 @@
+"""What the desk needs of the world, as Protocols. Adapters implement them; ``bootstrap`` alone chooses which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from tickless.bars import Panel
+from tickless.types import (
+    AccountSnapshot,
+    DeskState,
+    EquityRow,
+    Fill,
+    LedgerUpdate,
+    Order,
+    OrderReport,
+    PairRules,
+    Tick,
+    TickRecord,
+    Trade,
+)
+
+
+class Market(Protocol):
+    """Public market data of one exchange."""
+
+    def pairs(self) -> Sequence[str]:
+        """Every pair quoted in the stake currency that has bars, sorted."""
+        ...
+
+    def bars(self, pairs: Sequence[str], timeframe: str, start: datetime, end: datetime) -> Panel:
+        """Closed bars that open in [start, end); missing bars are NaN. Raises RetryableError."""
+        ...
+
+    def opens(self, pairs: Sequence[str], timeframe: str, at: datetime) -> Mapping[str, float]:
+        """The open of the bar that opens at ``at``; pairs without one are absent. Raises RetryableError."""
+        ...
+
+    def rules(self) -> Mapping[str, PairRules]:
+        """The exchange's filters by pair; a pair that is absent has none."""
+        ...
+
+
+class Exchange(Protocol):
+    """An account at an exchange."""
+
+    def snapshot(self, at: datetime, orders: Sequence[Order]) -> AccountSnapshot:
+        """Balances, and a report on each of ``orders`` the exchange knows. Raises RetryableError."""
+        ...
+
+    def submit(self, order: Order, at: datetime) -> OrderReport:
+        """Send an order. Keyed by client_order_id: a second submission reports the first one and sends nothing.
+
+        Raises OrderRejectedError, UnknownOutcomeError or RetryableError.
+        """
+        ...
+
+    def cancel(self, order: Order, at: datetime) -> OrderReport:
+        """Cancel what is open of an order; reports its final state. Raises RetryableError, UnknownOutcomeError."""
+        ...
+
+
+class BarStore(Protocol):
+    """The desk's own copy of the bars, shared by all functions."""
+
+    def through(self, timeframe: str) -> datetime | None:
+        """Bars that close at or before this time have been stored; None where the store is empty."""
+        ...
+
+    def since(self, timeframe: str) -> datetime | None:
+        """The open of the first stored row; None where the store is empty."""
+        ...
+
+    def read(self, timeframe: str, start: datetime, end: datetime) -> Panel:
+        """The stored bars that open in [start, end), all pairs in sorted order; rows nobody stored are NaN."""
+        ...
+
+    def write(self, panel: Panel) -> None:
+        """Store a panel. A value that is stored already is never overwritten; only missing ones are added."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A lease on the desk. Every write carries ``number``; the ledger refuses one that is not the latest."""
+
+    number: int
+    owner: str
+
+
+class Ledger(Protocol):
+    """The record of positions, orders and fills that the desk trusts."""
+
+    def acquire(self, owner: str, now: datetime, ttl_s: int) -> Fence:
+        """Take the lease if it is free or abandoned; the fencing number rises. Raises LeaseHeldError."""
+        ...
+
+    def release(self, fence: Fence) -> None:
+        """Give the lease back; does nothing where it was taken over."""
+        ...
+
+    def load(self) -> DeskState | None:
+        """The desk's state; None where the desk has never run. Strongly consistent."""
+        ...
+
+    def tick(self, tick: Tick) -> TickRecord | None:
+        """The record of a tick, or None. Strongly consistent."""
+        ...
+
+    def journal(self, fence: Fence, updates: Sequence[LedgerUpdate]) -> None:
+        """Write updates in order, each whole or not at all.
+
+        A ``record`` that is ``journaled`` must be new (TickRecordedError); one that is ``done`` must be new or journaled.
+        Raises FencedError when a later fencing number exists: nothing of that update is then written.
+        """
+        ...
+
+    def orders(self) -> Iterator[Order]:
+        """Every order, open ones too, by tick time and id."""
+        ...
+
+    def fills(self) -> Iterator[Fill]:
+        """Every fill by time and id."""
+        ...
+
+    def trades(self) -> Iterator[Trade]:
+        """Every closed trade by closing time."""
+        ...
+
+    def equity(self) -> Iterator[EquityRow]:
+        """Every equity row by time."""
+        ...
+
+    def ticks(self) -> Iterator[TickRecord]:
+        """Every tick record by time, then order of effect within the minute."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model version, as its manifest says."""
+
+    name: str
+    version: str
+    manifest: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """``name@version``, for traces."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """An entry of a model's champion pointer."""
+
+    version: str
+    effective_at: datetime
+    promoted_at: datetime
+    reason: str
+
+
+class ModelStore(Protocol):
+    """The registry of models. Versions are immutable; the champion pointer is one conditional write."""
+
+    def names(self) -> Sequence[str]:
+        """Names of all models that have versions, sorted."""
+        ...
+
+    def versions(self, name: str) -> Sequence[ModelVersion]:
+        """All versions of a model, oldest first."""
+        ...
+
+    def promotions(self, name: str) -> Sequence[Promotion]:
+        """The champion pointer's history, oldest first. A tick uses the last one effective at or before its time."""
+        ...
+
+    def manifest(self, name: str, version: str) -> ModelVersion:
+        """One version; raises ArtifactError where it is missing or unreadable."""
+        ...
+
+    def artifact(self, version: ModelVersion) -> bytes:
+        """The artifact's bytes, checked against the manifest's sha256; raises ArtifactError."""
+        ...
+
+    def register(self, name: str, version: str, manifest: Mapping[str, Any], artifact: bytes) -> ModelVersion:
+        """Store a new version; registering the same content again is no error, other content raises ArtifactError."""
+        ...
+
+    def promote(self, name: str, promotion: Promotion) -> None:
+        """Append to the champion pointer, in one conditional write; raises LedgerError when somebody else was faster."""
+        ...
+
+
+class ParameterStore(Protocol):
+    """The desk's settings as people may change them while it runs."""
+
+    def read(self) -> Mapping[str, str]:
+        """The JSON text of every section, by section name. Raises RetryableError."""
+        ...
+
+    def write(self, section: str, text: str) -> None:
+        """Store one section's text."""
+        ...
+
+
+class Clock(Protocol):
+    """The time of day: only for stale events and leases, never for decisions."""
+
+    def now(self) -> datetime:
+        """Now, UTC."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Metrics(Protocol):
+    """Numbers for alarms and dashboards."""
+
+    def count(self, name: str, value: float = 1.0) -> None:
+        """Add to a counter."""
+        ...
+
+    def gauge(self, name: str, value: float, unit: str = "None") -> None:
+        """Record a value; ``unit`` is a CloudWatch unit (``Percent``, ``Milliseconds``, ``Count``, ``None``)."""
+        ...
+
+
+class Trace(Protocol):
+    """Every tick's inputs, decision and reasons, so that it can be explained and replayed."""
+
+    def write(self, tick: Tick, content: Mapping[str, Any]) -> None:
+        """Store one tick's trace; writing it again replaces it."""
+        ...
+
+    def read(self, tick: Tick) -> Mapping[str, Any] | None:
+        """One tick's trace, or None."""
+        ...
+
+
+class Notifier(Protocol):
+    """Tells people."""
+
+    def alert(self, subject: str, message: str) -> None:
+        """Send an alert; never raises."""
+        ...
+
+
+class Log(Protocol):
+    """Structured log lines."""
+
+    def info(self, message: str, **fields: Any) -> None:
+        """Something happened."""
+        ...
+
+    def warning(self, message: str, **fields: Any) -> None:
+        """Something a person should look at."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The world, wired by ``bootstrap``."""
+
+    market: Market
+    exchange: Exchange
+    bars: BarStore
+    ledger: Ledger
+    models: ModelStore
+    parameters: ParameterStore
+    clock: Clock
+    metrics: Metrics
+    trace: Trace
+    notifier: Notifier
+    log: Log

@@ -1,0 +1,193 @@
+"""The desk file: parsed once, split into sections, one SSM parameter ``/tickless/<stage>/<section>`` each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from tickless.errors import SettingsError
+from tickless.settings.schedule import ScheduleSection
+from tickless.settings.sections import (
+    AlertsSection,
+    DeskSection,
+    ExecutionSection,
+    PortfolioSection,
+    RiskSection,
+    RotationSection,
+    Section,
+    TrainingSection,
+    UniverseSection,
+)
+
+MAX_SECTION_BYTES = 4096
+"""The limit of a standard SSM parameter."""
+
+STRATEGY_SECTIONS: Mapping[str, type[Section]] = {"rotation": RotationSection}
+"""The settings of every strategy the desk knows; a new strategy adds itself here."""
+
+_PLAIN_SECTIONS: Mapping[str, type[Section]] = {
+    "desk": DeskSection,
+    "universe": UniverseSection,
+    "schedule": ScheduleSection,
+    "execution": ExecutionSection,
+    "portfolio": PortfolioSection,
+    "risk": RiskSection,
+    "training": TrainingSection,
+    "alerts": AlertsSection,
+}
+
+
+class Settings(Section):
+    """All sections of one desk."""
+
+    desk: DeskSection = DeskSection()
+    universe: UniverseSection = UniverseSection()
+    schedule: ScheduleSection = ScheduleSection()
+    execution: ExecutionSection = ExecutionSection()
+    portfolio: PortfolioSection = PortfolioSection()
+    risk: RiskSection = RiskSection()
+    training: TrainingSection = TrainingSection()
+    alerts: AlertsSection = AlertsSection()
+    strategy: Mapping[str, Section] = Field(default_factory=dict)
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _strategies(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError("strategy must be a table of strategies")
+        for name in value:
+            if name not in STRATEGY_SECTIONS:
+                raise ValueError(f"unknown strategy {name!r}; known: {', '.join(sorted(STRATEGY_SECTIONS))}")
+        return {name: STRATEGY_SECTIONS[name].model_validate(value[name]) for name in sorted(value)}
+
+    @property
+    def rotation(self) -> RotationSection:
+        """The section of the rotation strategy; raises SettingsError where the desk does not run it."""
+        section = self.strategy.get("rotation")
+        if not isinstance(section, RotationSection):
+            raise SettingsError("strategy.rotation: this desk does not run the rotation strategy")
+        return section
+
+    def sections(self) -> dict[str, str]:
+        """Each section as the canonical JSON text that its SSM parameter holds, by section name."""
+        named: dict[str, Section] = {name: getattr(self, name) for name in _PLAIN_SECTIONS}
+        named |= {f"strategy.{name}": section for name, section in self.strategy.items()}
+        return {name: section_text(section) for name, section in named.items()}
+
+    def sha256(self) -> str:
+        """The hash of all sections: two desks with the same hash decide alike."""
+        text = json.dumps(self.sections(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def section_text(section: Section) -> str:
+    """Canonical JSON of a section: sorted keys, no blanks."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def section_type(name: str) -> type[Section]:
+    """The model of a section by its name (``risk``, ``strategy.rotation``); raises SettingsError for an unknown one."""
+    if name in _PLAIN_SECTIONS:
+        return _PLAIN_SECTIONS[name]
+    kind, _, strategy = name.partition(".")
+    if kind == "strategy" and strategy in STRATEGY_SECTIONS:
+        return STRATEGY_SECTIONS[strategy]
+    raise SettingsError(f"{name}: unknown section; known: {', '.join([*_PLAIN_SECTIONS, *(f'strategy.{s}' for s in STRATEGY_SECTIONS)])}")
+
+
+def parse_section(name: str, text: str, source: str = "parameter") -> Section:
+    """Parse one section's JSON; raises SettingsError naming the source, the key's path and the value."""
+    if len(text.encode()) > MAX_SECTION_BYTES:
+        raise SettingsError(f"{source} {name}: {len(text.encode())} bytes, at most {MAX_SECTION_BYTES}")
+    model = section_type(name)
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{source} {name}: not JSON ({error})") from error
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise SettingsError(f"{source} {explain(error, prefix=name)}") from error
+
+
+def build_settings(sections: Mapping[str, Section]) -> Settings:
+    """Settings from parsed sections, by section name."""
+    values: dict[str, Any] = {name: section for name, section in sections.items() if "." not in name}
+    values["strategy"] = {name.partition(".")[2]: section for name, section in sections.items() if "." in name}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from error
+
+
+def load_desk(desk: str, overrides: Iterable[str] = ()) -> Settings:
+    """Load a desk file (a built-in name or a path), apply ``section.key=value`` overrides, validate.
+
+    Raises SettingsError naming the file, the key's path and the value.
+    """
+    text, source = read_desk(desk)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{source}: not TOML ({error})") from error
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{source}: {explain(error)}") from error
+
+
+def builtin_desks() -> tuple[str, ...]:
+    """The names of the desks that ship with the package."""
+    files = resources.files("tickless").joinpath("desks").iterdir()
+    return tuple(sorted(Path(str(f)).stem for f in files if str(f).endswith(".toml")))
+
+
+def read_desk(desk: str) -> tuple[str, str]:
+    """The text of a desk file, and what to call it in messages; raises SettingsError where there is none."""
+    if desk in builtin_desks():
+        return resources.files("tickless").joinpath("desks", f"{desk}.toml").read_text("utf8"), f"desk {desk}"
+    path = Path(desk)
+    if not path.is_file():
+        raise SettingsError(f"desk {desk}: neither a built-in desk ({', '.join(builtin_desks())}) nor a file")
+    try:
+        return path.read_text("utf8"), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read ({error})") from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    *tables, key = path.strip().split(".")
+    if not equals or not tables or not key:
+        raise SettingsError(f"--set {override}: must be section.key=value")
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        value = text
+    node = values
+    for table in tables:
+        node = node.setdefault(table, {})
+        if not isinstance(node, dict):
+            raise SettingsError(f"--set {override}: {table} is not a section")
+    node[key] = value
+
+
+def explain(error: ValidationError, prefix: str = "") -> str:
+    """One sentence for the first of pydantic's errors: key path, value, what is wrong."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in ((prefix,) if prefix else ()) + tuple(first["loc"]))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{path}: unknown key"
+    if first["type"] == "value_error":
+        return f"{path}: {message}"
+    return f"{path}: {message[:1].lower()}{message[1:]} (got {first['input']!r})"

@@ -1,0 +1,249 @@
+"""The frozen sections of a desk file, one for each stage of a tick.
+
+Units are in the names: ``_frac`` (0.10 is ten per cent), ``_bps``, ``_s``, ``_min``, ``_h``, ``_days``; amounts of money are in the stake currency.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Frac = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Bps = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Timeframe = Literal["1m", "3m", "5m", "15m", "30m", "1h"]
+
+
+class Section(BaseModel):
+    """A frozen section. Unknown keys, wrong types and values out of range are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+
+
+class DeskSection(Section):
+    """One exchange account."""
+
+    name: str = Field(default="rotation", pattern=r"^[a-z0-9_-]{1,32}$")
+    mode: Literal["dry_run"] = "dry_run"
+    """``dry_run``: real market, simulated fills. Live trading is not built yet and is refused."""
+    exchange: str = Field(default="binance", pattern=r"^[a-z0-9_]{2,32}$")
+    """A ccxt exchange id: the source of bars and of the pairs' filters."""
+    stake_currency: str = Field(default="USDT", pattern=r"^[A-Z0-9]{2,10}$")
+    dry_run_wallet: Decimal = Field(default=Decimal(50_000), gt=0)
+    timeframe: Timeframe = "15m"
+
+
+class UniverseSection(Section):
+    """Which pairs the desk may trade, and their tiers."""
+
+    pair_whitelist: tuple[str, ...] = Field(default=("*",), min_length=1)
+    """Pairs, or ``["*"]`` for every pair that has the base timeframe."""
+    pair_blacklist: tuple[str, ...] = ()
+    tier1: tuple[str, ...] = ()
+    """Base assets; lists win over the volume rank."""
+    tier2: tuple[str, ...] = ()
+    tier3: tuple[str, ...] = ()
+    tier1_rank_count: int = Field(default=15, ge=0)
+    """A pair in no list: the first so many by trailing median daily quote volume are tier 1."""
+    tier2_rank_count: int = Field(default=25, ge=0)
+    rank_window_days: int = Field(default=30, ge=1, le=90)
+    min_age_days: float = Field(default=1.0, ge=0.0, le=365.0)
+    """Bars a pair must have had for this long before it may be bought."""
+    min_daily_volume: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """Trailing median daily quote volume, in the stake currency; 0 = no filter."""
+    max_gap_bars: int = Field(default=4, ge=0, le=96)
+    """Indicators bridge up to so many missing bars with the last close; a longer gap starts them anew."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("pair_whitelist", "pair_blacklist"):
+            for pair in getattr(self, name):
+                if pair != "*" and not re.fullmatch(r"[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?", pair):
+                    raise ValueError(f"{name}: {pair!r} is not a pair such as 'BTC/USDT'")
+        if "*" in self.pair_whitelist and len(self.pair_whitelist) > 1:
+            raise ValueError("pair_whitelist: '*' stands alone")
+        seen: dict[str, str] = {}
+        for tier in ("tier1", "tier2", "tier3"):
+            for base in getattr(self, tier):
+                if base in seen:
+                    raise ValueError(f"{tier}: {base!r} is in {seen[base]} already; tiers must not overlap")
+                seen[base] = tier
+        return self
+
+
+class ExecutionSection(Section):
+    """How orders are sent, and what the simulated exchange charges."""
+
+    taker_fee_bps: Bps = 10.0
+    maker_fee_bps: Bps = 10.0
+    slippage_bps: Bps = 1.5
+    """Added to the price of every taker fill, each side."""
+    latency_s: float = Field(default=0.0, ge=0.0, le=3600.0, allow_inf_nan=False)
+    max_participation_frac: Frac = 0.1
+    """A fill takes at most this share of the last closed bar's volume; 0 = no limit."""
+    order_type: Literal["market", "limit"] = "market"
+    limit_offset_bps: float = Field(default=0.0, ge=-500.0, le=500.0, allow_inf_nan=False)
+    """A limit order's distance from the last close, towards the far side (positive = more aggressive)."""
+    unfilled_timeout_s: int = Field(default=1800, ge=60, le=86_400)
+    filters: bool = True
+    close_at_end: bool = False
+    buy_cushion_bps: Bps = 50.0
+    """Cash kept back from a tick's market buys for the move between the last close and the fill."""
+
+
+class RegimeFracs(Section):
+    """One share for each regime."""
+
+    trend: Frac
+    chop: Frac
+    down: Frac
+
+    def of(self, regime: str) -> float:
+        """The value for ``regime``; raises AttributeError for a name that is no regime."""
+        return float(getattr(self, regime))
+
+
+class RegimeCounts(Section):
+    """One count for each regime."""
+
+    trend: int = Field(ge=0, le=500)
+    chop: int = Field(ge=0, le=500)
+    down: int = Field(ge=0, le=500)
+
+    def of(self, regime: str) -> int:
+        """The value for ``regime``; raises AttributeError for a name that is no regime."""
+        return int(getattr(self, regime))
+
+
+class PortfolioSection(Section):
+    """From proposals to target weights (shares of equity)."""
+
+    top_k: RegimeCounts = RegimeCounts(trend=8, chop=6, down=4)
+    cash_buffer_frac: RegimeFracs = RegimeFracs(trend=0.10, chop=0.20, down=0.60)
+    tier1_cap_frac: Frac = 0.15
+    tier2_cap_frac: Frac = 0.10
+    tier3_cap_frac: Frac = 0.05
+    tier3_sleeve_frac: Frac = 0.12
+    volatility_floor_frac: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
+    cut_off_goes_to: Literal["cash", "candidates"] = "cash"
+    """What a cap cuts off: stays cash, or goes to the remaining candidates."""
+    hysteresis_frac: Frac = 0.05
+    full_hysteresis_frac: Frac = 0.02
+    min_order_value: float = Field(default=100.0, ge=0.0, allow_inf_nan=False)
+
+    def tier_cap_frac(self, tier: int) -> float:
+        """The cap of one position in ``tier`` (1 to 3)."""
+        return (self.tier1_cap_frac, self.tier2_cap_frac, self.tier3_cap_frac)[tier - 1]
+
+
+class DrawdownStep(Section):
+    """Below a drawdown, targets are scaled."""
+
+    drawdown_frac: Annotated[float, Field(gt=0.0, le=1.0)]
+    scale_frac: Frac
+
+
+class RiskSection(Section):
+    """Stops, drawdown scaling, kill switch."""
+
+    initial_stop_atr: Positive | None = 1.3
+    trail_arm_atr: Positive | None = 0.8
+    trail_distance_atr: Positive = 1.0
+    max_position_loss_frac: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.0175
+    take_profit_atr: Positive | None = None
+    """Off by default. In TOML leave a key out, in JSON write null, to switch a stop off."""
+    time_stop_h: Positive | None = 24.0
+    drawdown_steps: tuple[DrawdownStep, ...] = (
+        DrawdownStep(drawdown_frac=0.05, scale_frac=0.5),
+        DrawdownStep(drawdown_frac=0.10, scale_frac=0.2),
+    )
+    kill_switch_drawdown_frac: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.20
+    block_after_stop: bool = True
+    """A pair that was stopped out is not bought again before the next full rebalance."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        steps = self.drawdown_steps
+        for before, after in zip(steps, steps[1:], strict=False):
+            if after.drawdown_frac <= before.drawdown_frac or after.scale_frac > before.scale_frac:
+                raise ValueError("drawdown_steps must deepen: rising drawdown_frac, scale_frac not rising")
+        return self
+
+
+class HorizonWeights(Section):
+    """How much each forecast horizon counts in a regime."""
+
+    w_6h: Frac
+    w_24h: Frac
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if abs(self.w_6h + self.w_24h - 1.0) > 1e-9:
+            raise ValueError(f"w_6h + w_24h = {self.w_6h + self.w_24h:g}, must be 1")
+        return self
+
+
+class RotationSection(Section):
+    """The ``rotation`` strategy: regime, ensemble, scores."""
+
+    market_base: str = "BTC"
+    """The base asset whose bars decide the regime."""
+    model_6h: str = "rotation_6h"
+    model_24h: str = "rotation_24h"
+    weights_trend: HorizonWeights = HorizonWeights(w_6h=0.3, w_24h=0.7)
+    weights_chop: HorizonWeights = HorizonWeights(w_6h=0.6, w_24h=0.4)
+    weights_down: HorizonWeights = HorizonWeights(w_6h=0.3, w_24h=0.7)
+    score_threshold_frac: Number = 0.0
+    """A model's net score must exceed this."""
+    fallback_threshold_frac: Number = 0.03
+    fallback_return_weight: Number = 0.5
+    fallback_rsi_weight: Number = 0.3
+    ema_fast_bars: int = Field(default=50, ge=2, le=500)
+    ema_slow_bars: int = Field(default=200, ge=3, le=1000)
+    slope_bars: int = Field(default=4, ge=1, le=100)
+    volatility_high_ann_frac: Positive = 0.8
+    volatility_mid_ann_frac: Positive = 0.4
+
+    def horizon_weights(self, regime: str) -> HorizonWeights:
+        """The weights for ``regime``."""
+        weights: HorizonWeights = getattr(self, f"weights_{regime}")
+        return weights
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.ema_fast_bars >= self.ema_slow_bars:
+            raise ValueError("ema_fast_bars must be smaller than ema_slow_bars")
+        if self.volatility_mid_ann_frac >= self.volatility_high_ann_frac:
+            raise ValueError("volatility_mid_ann_frac must be smaller than volatility_high_ann_frac")
+        return self
+
+
+class TrainingSection(Section):
+    """How models are retrained, and what they must prove."""
+
+    window_days: int = Field(default=90, ge=7, le=730)
+    min_window_days: int = Field(default=14, ge=2, le=730)
+    """With less history than this nothing is trained."""
+    sample_every_min: Literal[15, 30, 60, 120, 240] = 60
+    validation_frac: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.2
+    effective_delay_min: int = Field(default=20, ge=0, le=1440)
+    """A model may be used this long after the scheduled time of the retraining that made it."""
+    min_rank_ic: Number = 0.0
+    min_rank_ic_t: Number = 2.0
+    max_model_age_days: float = Field(default=14.0, gt=0.0, le=365.0)
+    """An older champion is not used; the strategy falls back."""
+    keep_versions: int = Field(default=10, ge=2, le=1000)
+    num_threads: int = Field(default=2, ge=1, le=64)
+    seed: int = Field(default=42, ge=0)
+
+
+class AlertsSection(Section):
+    """When people are told."""
+
+    drawdown_alarm_frac: Frac = 0.10
+    email: str = Field(default="", pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")
+    """Subscribed to the alert topic; empty = nobody."""

@@ -1,0 +1,337 @@
+"""Frozen values that cross module borders. Money is Decimal, time is timezone-aware UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+ZERO = Decimal(0)
+TIMEFRAME_MINUTES: Mapping[str, int] = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": 1440}
+
+
+class Side(StrEnum):
+    """The side of an order or fill."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class OrderType(StrEnum):
+    """How an order executes. ``STOP`` is a stop-market order that rests on the exchange."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+
+
+class OrderStatus(StrEnum):
+    """The life of an order. ``INTENT`` is written to the ledger before anything is sent."""
+
+    INTENT = "intent"
+    OPEN = "open"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more can happen to the order."""
+        return self not in (OrderStatus.INTENT, OrderStatus.OPEN)
+
+
+class Liquidity(StrEnum):
+    """Whether a fill took liquidity or made it."""
+
+    TAKER = "taker"
+    MAKER = "maker"
+
+
+def utc(value: datetime) -> datetime:
+    """Return ``value`` in UTC; raises ValueError for a naive time (rule 6)."""
+    if value.tzinfo is None:
+        raise ValueError(f"time {value!r} has no time zone")
+    return value.astimezone(UTC)
+
+
+def parse_time(text: str) -> datetime:
+    """Parse an ISO 8601 time with a zone (``2024-06-01T00:00:00Z``) to UTC; raises ValueError."""
+    return utc(datetime.fromisoformat(text))
+
+
+def iso(value: datetime) -> str:
+    """Format a time as ISO 8601 UTC with ``Z``: whole seconds, or milliseconds where there are any."""
+    value = utc(value)
+    precision = "milliseconds" if value.microsecond else "seconds"
+    return value.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+
+
+def to_ms(value: datetime) -> int:
+    """Milliseconds since the epoch, exactly."""
+    delta = utc(value) - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+
+
+def from_ms(value: int) -> datetime:
+    """The UTC time ``value`` milliseconds after the epoch."""
+    seconds, millis = divmod(int(value), 1000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=millis * 1000)
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, order=True)
+class Tick:
+    """One scheduled invocation. Its identity is the function's name and the scheduled time."""
+
+    scheduled_at: datetime
+    function: str
+
+    @property
+    def id(self) -> str:
+        """``<scheduled time>#<function>``: sorts by time, unique for ever."""
+        return f"{iso(self.scheduled_at)}#{self.function}"
+
+
+@dataclass(frozen=True)
+class PairRules:
+    """What an exchange demands of an order for one pair. ``None`` means no filter."""
+
+    pair: str
+    price_step: Decimal | None = None
+    qty_step: Decimal | None = None
+    min_notional: Decimal | None = None
+    min_qty: Decimal | None = None
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class ExitPlan:
+    """What a strategy wants for the exits of a new position; the stop engine does the rest."""
+
+    atr: float | None = None
+    """ATR at the decision, in price units; None = no ATR stop."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order as the ledger knows it. Created as an intent by a decision, then updated by reports."""
+
+    client_order_id: str
+    tick_at: datetime
+    strategy: str
+    pair: str
+    side: Side
+    type: OrderType
+    qty: Decimal
+    reason: str
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    reduce_only: bool = False
+    expires_at: datetime | None = None
+    exits: ExitPlan = field(default_factory=ExitPlan)
+    status: OrderStatus = OrderStatus.INTENT
+    filled_qty: Decimal = ZERO
+    avg_price: Decimal | None = None
+    fee: Decimal = ZERO
+    """Fees so far, in the stake currency."""
+
+    @property
+    def open_qty(self) -> Decimal:
+        """What may still fill."""
+        return ZERO if self.status.is_final else self.qty - self.filled_qty
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One execution. ``fill_id`` is the exchange's trade id: a fill is applied once."""
+
+    fill_id: str
+    client_order_id: str
+    filled_at: datetime
+    pair: str
+    side: Side
+    qty: Decimal
+    price: Decimal
+    fee: Decimal
+    """In the stake currency."""
+    fee_asset: str
+    fee_qty: Decimal
+    liquidity: Liquidity
+
+
+@dataclass(frozen=True)
+class OrderReport:
+    """What the exchange says of an order: its state and every fill it had so far."""
+
+    client_order_id: str
+    status: OrderStatus
+    fills: tuple[Fill, ...] = ()
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class AccountSnapshot:
+    """What the exchange holds for us at a moment: total balances by asset, and the orders we asked about.
+
+    An order that the exchange does not know is absent from ``reports``.
+    """
+
+    at: datetime
+    balances: Mapping[str, Decimal]
+    reports: Mapping[str, OrderReport]
+
+
+@dataclass(frozen=True)
+class StopState:
+    """The protective stop the desk keeps for a position. ``stop_price`` only ever rises (long)."""
+
+    stop_price: float | None = None
+    kind: str = "stop_loss"
+    """``stop_loss`` or ``trailing_stop_loss``: the exit reason if it is hit."""
+    anchor_price: float | None = None
+    """Highest close seen since the trail was armed; None = not armed."""
+    atr: float | None = None
+    """Latest ATR, in price units."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A long position, and what it has bought and sold since it was opened."""
+
+    pair: str
+    strategy: str
+    enter_tag: str
+    opened_at: datetime
+    bought_qty: Decimal
+    bought_value: Decimal
+    """Price times quantity of all buys, without fees, in the stake currency."""
+    sold_qty: Decimal = ZERO
+    sold_value: Decimal = ZERO
+    fees: Decimal = ZERO
+    stop: StopState = field(default_factory=StopState)
+
+    @property
+    def qty(self) -> Decimal:
+        """What is held now."""
+        return self.bought_qty - self.sold_qty
+
+    @property
+    def entry_price(self) -> Decimal:
+        """Average entry price, without fees."""
+        return self.bought_value / self.bought_qty
+
+
+@dataclass(frozen=True)
+class Trade:
+    """A closed round trip, from the first buy to the sell that left nothing."""
+
+    pair: str
+    strategy: str
+    side: str
+    enter_tag: str
+    opened_at: datetime
+    open_price: Decimal
+    closed_at: datetime
+    close_price: Decimal
+    qty: Decimal
+    fees: Decimal
+    pnl: Decimal
+    """Net of fees, in the stake currency."""
+    pnl_frac: Decimal
+    """``pnl`` over what was paid for the position, without fees."""
+    exit_reason: str
+    trade_id: str = ""
+    """The fill that closed it: makes the ledger's key unique."""
+
+
+@dataclass(frozen=True)
+class EquityRow:
+    """The portfolio at a risk tick, before the tick's own orders."""
+
+    at: datetime
+    equity: Decimal
+    cash: Decimal
+    exposure_frac: float
+    drawdown_frac: float
+    regime: str
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Why and since when the desk takes no new positions."""
+
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class TickRecord:
+    """The ledger's record of a tick: its existence is the idempotency."""
+
+    tick: Tick
+    status: str
+    """``journaled`` (its intents are complete and may be sent) or ``done``."""
+    fence: int
+    intents: tuple[str, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """Small facts for people: regime, equity, model versions."""
+
+
+@dataclass(frozen=True)
+class DeskState:
+    """Everything the desk needs to restore itself: one query of the ledger."""
+
+    cash: Decimal
+    peak_equity: Decimal
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    orders: Mapping[str, Order] = field(default_factory=dict)
+    """Orders that are not final yet, by client_order_id."""
+    halt: Halt | None = None
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    """Pairs that may not be bought, and why; cleared by a full rebalance."""
+    regime: str = "chop"
+    """The last regime a rebalance saw; for the equity rows of risk checks."""
+    regime_at: datetime | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The last good text of each settings section."""
+
+    def with_position(self, position: Position) -> DeskState:
+        """The state with one position replaced, or removed when nothing is held."""
+        positions = dict(self.positions)
+        positions.pop(position.pair, None)
+        if position.qty > 0:
+            positions[position.pair] = position
+        return replace(self, positions=positions)
+
+    def with_order(self, order: Order) -> DeskState:
+        """The state with one order replaced, or removed when it is final."""
+        orders = dict(self.orders)
+        orders.pop(order.client_order_id, None)
+        if not order.status.is_final:
+            orders[order.client_order_id] = order
+        return replace(self, orders=orders)
+
+
+@dataclass(frozen=True)
+class LedgerUpdate:
+    """Changes that become visible together. The ledger may join neighbours, never tear one apart.
+
+    ``desk`` carries the scalars of the state after the update (cash, peak, halt, blocks, regime); its
+    ``positions``, ``orders`` and ``settings`` are ignored. An order in ``orders`` that is final leaves the open set and
+    goes to the history; a position with nothing left is deleted.
+    """
+
+    desk: DeskState | None = None
+    orders: tuple[Order, ...] = ()
+    positions: tuple[Position, ...] = ()
+    fills: tuple[Fill, ...] = ()
+    trades: tuple[Trade, ...] = ()
+    equity: EquityRow | None = None
+    record: TickRecord | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
