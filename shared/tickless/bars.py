@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +125,7 @@ class Panel:
         """The panel with exactly these pairs, in this order; a pair that is not here is a column of NaN."""
         known = [self.column.get(pair, -1) for pair in pairs]
         index = np.asarray(known, dtype=np.intp)
-        columns = {}
+        columns: dict[str, Any] = {}
         for name in COLUMNS:
             source = getattr(self, name)
             taken = source[:, np.maximum(index, 0)] if source.shape[1] else np.full((self.rows, len(pairs)), np.nan)

@@ -1,12 +1,14 @@
 """The frozen sections of a desk file, one for each stage of a tick.
 
-Units are in the names: ``_frac`` (0.10 is ten per cent), ``_bps``, ``_s``, ``_min``, ``_h``, ``_days``; amounts of money are in the stake currency.
+Units are in the names: ``_frac`` (0.10 is ten per cent), ``_bps``, ``_s``, ``_min``, ``_h``, ``_days``;
+amounts of money are in the stake currency.
 """
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -168,7 +170,7 @@ class RiskSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         steps = self.drawdown_steps
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in pairwise(steps):
             if after.drawdown_frac <= before.drawdown_frac or after.scale_frac > before.scale_frac:
                 raise ValueError("drawdown_steps must deepen: rising drawdown_frac, scale_frac not rising")
         return self
