@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import InitErrorDetails
 
 from tickless.errors import SettingsError
 from tickless.settings.schedule import ScheduleSection
@@ -61,11 +63,11 @@ class Settings(Section):
     @classmethod
     def _strategies(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise ValueError("strategy must be a table of strategies")
+            raise ValueError("must be a table of strategies")
         for name in value:
             if name not in STRATEGY_SECTIONS:
                 raise ValueError(f"unknown strategy {name!r}; known: {', '.join(sorted(STRATEGY_SECTIONS))}")
-        return {name: STRATEGY_SECTIONS[name].model_validate(value[name]) for name in sorted(value)}
+        return {name: _strategy(name, value[name]) for name in sorted(value)}
 
     @property
     def rotation(self) -> RotationSection:
@@ -87,6 +89,18 @@ class Settings(Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _strategy(name: str, value: Any) -> Section:
+    """Validate one strategy's table, so that its errors carry the strategy's name in their path."""
+    try:
+        return STRATEGY_SECTIONS[name].model_validate(value)
+    except ValidationError as error:
+        lines = [
+            InitErrorDetails(type=line["type"], loc=(name, *line["loc"]), input=line["input"], ctx=line.get("ctx", {}))
+            for line in error.errors(include_url=False)
+        ]
+        raise ValidationError.from_exception_data(error.title, lines) from None
+
+
 def section_text(section: Section) -> str:
     """Canonical JSON of a section: sorted keys, no blanks."""
     return json.dumps(section.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -104,17 +118,22 @@ def section_type(name: str) -> type[Section]:
 
 def parse_section(name: str, text: str, source: str = "parameter") -> Section:
     """Parse one section's JSON; raises SettingsError naming the source, the key's path and the value."""
-    if len(text.encode()) > MAX_SECTION_BYTES:
-        raise SettingsError(f"{source} {name}: {len(text.encode())} bytes, at most {MAX_SECTION_BYTES}")
+    _check_size(name, text, source)
     model = section_type(name)
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{source} {name}: not JSON ({error})") from error
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise SettingsError(f"{source} {explain(error, prefix=name)}") from error
+
+
+def _check_size(name: str, text: str, source: str) -> None:
+    size = len(text.encode())
+    if size > MAX_SECTION_BYTES:
+        raise SettingsError(f"{source} {name}: {size} bytes as JSON, at most {MAX_SECTION_BYTES}")
 
 
 def build_settings(sections: Mapping[str, Section]) -> Settings:
@@ -130,19 +149,23 @@ def build_settings(sections: Mapping[str, Section]) -> Settings:
 def load_desk(desk: str, overrides: Iterable[str] = ()) -> Settings:
     """Load a desk file (a built-in name or a path), apply ``section.key=value`` overrides, validate.
 
-    Raises SettingsError naming the file, the key's path and the value.
+    Raises SettingsError naming the file, the key's path and the value; a section that would not fit into its parameter is refused too.
     """
     text, source = read_desk(desk)
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{source}: not TOML ({error})") from error
     for override in overrides:
         _apply_override(values, override)
+        source += f" --set {override}"
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(f"{source}: {explain(error)}") from error
+    for name, section in settings.sections().items():
+        _check_size(name, section, f"{source}:")
+    return settings
 
 
 def builtin_desks() -> tuple[str, ...]:
@@ -181,13 +204,26 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     node[key] = value
 
 
+_PROBLEMS: Mapping[str, str] = {
+    "extra_forbidden": "unknown key",
+    "missing": "missing key",
+    "model_type": "must be a table",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+}
+"""The problems that pydantic names in Python's words rather than a desk file's."""
+
+
 def explain(error: ValidationError, prefix: str = "") -> str:
-    """One sentence for the first of pydantic's errors: key path, value, what is wrong."""
+    """One sentence for the first of pydantic's errors: key path, what is wrong, value."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in ((prefix,) if prefix else ()) + tuple(first["loc"]))
     message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"{path}: unknown key"
     if first["type"] == "value_error":
-        return f"{path}: {message}"
-    return f"{path}: {message[:1].lower()}{message[1:]} (got {first['input']!r})"
+        # A validator of a whole section knows which key it means, and says so first.
+        joint = "." if re.match(r"[a-z0-9_]+: ", message) else ": "
+        return f"{path}{joint}{message}"
+    problem = _PROBLEMS.get(first["type"]) or message[:1].lower() + message[1:]
+    value = first["input"]
+    shown = repr(list(value) if isinstance(value, tuple) else value)
+    return f"{path}: {problem} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"

@@ -37,7 +37,8 @@ class ScheduleSection(Section):
         if any(not 0 <= hour <= 23 for hour in hours) or list(hours) != sorted(set(hours)):
             raise ValueError(f"full_rebalance_hours: {list(hours)} must be rising hours of the day (0 to 23)")
         if self.rebalance_every_min % self.risk_check_every_min:
-            raise ValueError("rebalance_every_min must be a multiple of risk_check_every_min")
+            every = self.risk_check_every_min
+            raise ValueError(f"rebalance_every_min: {self.rebalance_every_min} must be a multiple of risk_check_every_min ({every})")
         return self
 
     def due_at(self, at: datetime) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The frozen sections of a desk file, one for each stage of a tick.
 
+A validator's message about one key starts with that key and a colon, so that errors can name the key's full path.
 Units are in the names: ``_frac`` (0.10 is ten per cent), ``_bps``, ``_s``, ``_min``, ``_h``, ``_days``;
 amounts of money are in the stake currency.
 """
@@ -9,9 +10,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Frac = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Bps = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)]
@@ -23,7 +24,12 @@ Timeframe = Literal["1m", "3m", "5m", "15m", "30m", "1h"]
 class Section(BaseModel):
     """A frozen section. Unknown keys, wrong types and values out of range are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
 
 class DeskSection(Section):
@@ -35,7 +41,7 @@ class DeskSection(Section):
     exchange: str = Field(default="binance", pattern=r"^[a-z0-9_]{2,32}$")
     """A ccxt exchange id: the source of bars and of the pairs' filters."""
     stake_currency: str = Field(default="USDT", pattern=r"^[A-Z0-9]{2,10}$")
-    dry_run_wallet: Decimal = Field(default=Decimal(50_000), gt=0)
+    dry_run_wallet: Decimal = Field(default=Decimal(50_000), gt=0, strict=False)
     timeframe: Timeframe = "15m"
 
 
@@ -66,6 +72,9 @@ class UniverseSection(Section):
             for pair in getattr(self, name):
                 if pair != "*" and not re.fullmatch(r"[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?", pair):
                     raise ValueError(f"{name}: {pair!r} is not a pair such as 'BTC/USDT'")
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                twice = next(pair for pair in getattr(self, name) if getattr(self, name).count(pair) > 1)
+                raise ValueError(f"{name}: {twice!r} is named twice")
         if "*" in self.pair_whitelist and len(self.pair_whitelist) > 1:
             raise ValueError("pair_whitelist: '*' stands alone")
         seen: dict[str, str] = {}
@@ -172,7 +181,7 @@ class RiskSection(Section):
         steps = self.drawdown_steps
         for before, after in pairwise(steps):
             if after.drawdown_frac <= before.drawdown_frac or after.scale_frac > before.scale_frac:
-                raise ValueError("drawdown_steps must deepen: rising drawdown_frac, scale_frac not rising")
+                raise ValueError(f"drawdown_steps: {after.drawdown_frac:g} after {before.drawdown_frac:g} must be deeper and scale more")
         return self
 
 
@@ -185,7 +194,7 @@ class HorizonWeights(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if abs(self.w_6h + self.w_24h - 1.0) > 1e-9:
-            raise ValueError(f"w_6h + w_24h = {self.w_6h + self.w_24h:g}, must be 1")
+            raise ValueError(f"w_6h + w_24h is {self.w_6h + self.w_24h:g}, must be 1")
         return self
 
 
@@ -218,9 +227,9 @@ class RotationSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.ema_fast_bars >= self.ema_slow_bars:
-            raise ValueError("ema_fast_bars must be smaller than ema_slow_bars")
+            raise ValueError(f"ema_fast_bars: {self.ema_fast_bars} must be smaller than ema_slow_bars ({self.ema_slow_bars})")
         if self.volatility_mid_ann_frac >= self.volatility_high_ann_frac:
-            raise ValueError("volatility_mid_ann_frac must be smaller than volatility_high_ann_frac")
+            raise ValueError(f"volatility_mid_ann_frac: {self.volatility_mid_ann_frac:g} must be smaller than volatility_high_ann_frac")
         return self
 
 
