@@ -1,0 +1,187 @@
+"""The Lambda functions: their code, layers, environment, logs, and exactly the rights they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aws_cdk import Annotations, Aws, Duration, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from infra.settings import FUNCTIONS, ROOT, FunctionSettings, StageSettings, timeout_s
+from infra.storage import Storage
+from tickless.settings import Settings
+
+RUNTIME = lambda_.Runtime.PYTHON_3_13
+
+NEVER_SHIPPED = ["**/__pycache__", "**/*.pyc", "events", "build"]
+
+
+class Layers(Construct):
+    """The layers, each from ``layers/<name>/build``; where that is missing, its list of requirements stands in."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, built: bool) -> None:
+        super().__init__(scope, construct_id)
+        self._built = built
+        names = sorted({name for function in FUNCTIONS.values() for name in function.layers})
+        self._layers = {name: self._layer(name) for name in names}
+
+    def of(self, function: FunctionSettings) -> list[lambda_.ILayerVersion]:
+        """The layers of a function, in the order in which they are laid over one another."""
+        return [self._layers[name] for name in function.layers]
+
+    def _layer(self, name: str) -> lambda_.LayerVersion:
+        return lambda_.LayerVersion(
+            self,
+            name.capitalize(),
+            code=lambda_.Code.from_asset(str(self._folder(name)), exclude=NEVER_SHIPPED),
+            compatible_runtimes=[RUNTIME],
+            compatible_architectures=[lambda_.Architecture.X86_64],
+            description=f"tickless: {name}",
+        )
+
+    def _folder(self, name: str) -> Path:
+        folder = ROOT / "layers" / name
+        if not self._built:
+            return folder
+        if (folder / "build" / "python").is_dir():
+            return folder / "build"
+        Annotations.of(self).add_warning_v2(
+            f"tickless:layer-{name}", f"layer {name} is not built: run `python layers/build.py` before you deploy"
+        )
+        return folder
+
+
+class DeskFunction(Construct):
+    """One function of the desk, with a role that names every resource it may touch."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        function: FunctionSettings,
+        layers: Layers,
+        storage: Storage,
+        stage: StageSettings,
+        settings: Settings,
+        concurrency: int | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.settings = function
+        self._storage = storage
+        log_group = logs.LogGroup(
+            self,
+            "Logs",
+            log_group_name=f"/tickless/{stage.stage}/{function.name}",
+            retention=_retention(stage.log_retention_days),
+            removal_policy=storage.removal,
+        )
+        self.role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"What {function.name} may do",
+        )
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            function_name=f"tickless-{stage.stage}-{function.name}",
+            description=f"tickless {function.name}: one tick",
+            runtime=RUNTIME,
+            architecture=lambda_.Architecture.X86_64,
+            handler="handler.handler",
+            code=lambda_.Code.from_asset(str(ROOT / "functions" / function.name), exclude=NEVER_SHIPPED),
+            layers=layers.of(function),
+            role=self.role,
+            memory_size=function.memory_mb,
+            timeout=Duration.seconds(timeout_s(function, settings.schedule)),
+            reserved_concurrent_executions=concurrency,
+            environment=self._environment(stage),
+            log_group=log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
+            system_log_level_v2=lambda_.SystemLogLevel.WARN,
+        )
+        self.function.configure_async_invoke(
+            retry_attempts=1,
+            max_event_age=Duration.seconds(settings.schedule.max_event_age_s),
+            on_failure=destinations.SqsDestination(storage.failed),
+        )
+        # Not the managed basic-execution policy: that one may write to every log group of the account.
+        self._allow("Logs", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group.log_group_arn])
+        self._allow_bucket()
+        self._allow_table()
+        self._allow("Parameters", ["ssm:GetParametersByPath"], self._parameter_arns())
+        self._allow("Alerts", ["sns:Publish"], [storage.topic.topic_arn])
+
+    def _environment(self, stage: StageSettings) -> dict[str, str]:
+        return {
+            "TICKLESS_STAGE": stage.stage,
+            "TICKLESS_TABLE": self._storage.table.table_name,
+            "TICKLESS_BUCKET": self._storage.bucket.bucket_name,
+            "TICKLESS_TOPIC_ARN": self._storage.topic.topic_arn,
+            "POWERTOOLS_SERVICE_NAME": self.settings.name,
+            "POWERTOOLS_METRICS_NAMESPACE": "Tickless",
+            "OMP_NUM_THREADS": str(self.settings.threads),
+        }
+
+    def _allow(self, sid: str, actions: list[str], resources: list[str], conditions: dict[str, object] | None = None) -> None:
+        self.role.add_to_policy(iam.PolicyStatement(sid=sid, actions=actions, resources=resources, conditions=conditions))
+
+    def _allow_bucket(self) -> None:
+        bucket = self._storage.bucket
+        self._allow("ReadObjects", ["s3:GetObject"], [bucket.arn_for_objects(f"{prefix}/*") for prefix in self.settings.reads])
+        self._allow("WriteObjects", ["s3:PutObject"], [bucket.arn_for_objects(f"{prefix}/*") for prefix in self.settings.writes])
+        # Without the right to list, S3 answers 403 instead of 404 for an object that is missing. A GetObject carries no
+        # prefix, so the condition must let its absence pass; names are all that can leak.
+        self._allow(
+            "ListObjects",
+            ["s3:ListBucket"],
+            [bucket.bucket_arn],
+            {"StringLikeIfExists": {"s3:prefix": [f"{prefix}/*" for prefix in self.settings.reads]}},
+        )
+
+    def _allow_table(self) -> None:
+        """Trading functions move the desk's state; ``retrain`` reads it and may add what is new, never change or delete."""
+        # A transaction needs the rights of the single actions in it, no right of its own.
+        actions = ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:ConditionCheckItem"]
+        if self.settings.trades:
+            actions += ["dynamodb:UpdateItem", "dynamodb:DeleteItem"]
+        self._allow("Ledger", actions, [self._storage.table.table_arn])
+
+    def _parameter_arns(self) -> list[str]:
+        path = f"arn:{Aws.PARTITION}:ssm:{Stack.of(self).region}:{Aws.ACCOUNT_ID}:parameter{self._storage.parameter_path}"
+        return [path, f"{path}/*"]
+
+
+class TradingFunctions(Construct):
+    """The functions that take the desk's lease."""
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, layers: Layers, storage: Storage, stage: StageSettings, settings: Settings
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.functions = {
+            name: DeskFunction(
+                self,
+                "".join(word.capitalize() for word in name.split("_")),
+                function=function,
+                layers=layers,
+                storage=storage,
+                stage=stage,
+                settings=settings,
+            )
+            for name, function in FUNCTIONS.items()
+            if function.trades
+        }
+
+
+def _retention(days: int) -> logs.RetentionDays:
+    return {
+        14: logs.RetentionDays.TWO_WEEKS,
+        365: logs.RetentionDays.ONE_YEAR,
+    }[days]

@@ -1,0 +1,126 @@
+"""What differs between stages, and how large each function is. What the desk does comes from its desk file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from tickless.errors import SettingsError
+from tickless.settings import ScheduleSection, Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The project's root: where ``functions/`` and ``layers/`` are."""
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What a stage keeps, and for how long (days)."""
+
+    stage: str
+    retain_state: bool
+    """Table, bucket, logs and dead letters outlive the stack."""
+    log_retention_days: int
+    noncurrent_version_days: int
+    """How long overwritten versions of an object can be brought back."""
+    trace_infrequent_days: int
+    """Traces move to infrequent access after this long."""
+    trace_expiry_days: int
+    retrain_concurrency: int | None
+    """Reserved for ``retrain``. An account with the initial limit of 10 executions has none to reserve."""
+
+
+STAGES: Mapping[str, StageSettings] = {
+    "dev": StageSettings(
+        stage="dev",
+        retain_state=False,
+        log_retention_days=14,
+        noncurrent_version_days=7,
+        trace_infrequent_days=30,
+        trace_expiry_days=90,
+        retrain_concurrency=None,
+    ),
+    "prod": StageSettings(
+        stage="prod",
+        retain_state=True,
+        log_retention_days=365,
+        noncurrent_version_days=90,
+        trace_infrequent_days=30,
+        trace_expiry_days=730,
+        retrain_concurrency=1,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class FunctionSettings:
+    """One Lambda function: its size, its layers, and which parts of the bucket it may touch."""
+
+    name: str
+    memory_mb: int
+    timeout_s: int
+    """A ceiling; a trading function's time-out also stays below the desk's lease."""
+    layers: tuple[str, ...]
+    reads: tuple[str, ...]
+    """Prefixes of the bucket it may read."""
+    writes: tuple[str, ...]
+    """Prefixes of the bucket it may write."""
+    trades: bool = True
+    """Takes the desk's lease and moves its state."""
+    threads: int = 1
+
+
+FUNCTIONS: Mapping[str, FunctionSettings] = {
+    function.name: function
+    for function in (
+        FunctionSettings("risk_check", 1024, 120, ("core", "market"), ("bars",), ("bars", "trace")),
+        FunctionSettings("feature_rebalance", 1769, 180, ("core", "market", "inference"), ("bars", "models"), ("bars", "trace")),
+        FunctionSettings("full_rebalance", 1769, 180, ("core", "market", "inference"), ("bars", "models"), ("bars", "trace")),
+        FunctionSettings(
+            "retrain", 3008, 900, ("core", "training"), ("bars", "models"), ("models", "trace"), trades=False, threads=2
+        ),
+    )
+}
+"""1,769 MB is one whole processor; 3,008 MB the most that a new account may ask for."""
+
+LEASE_MARGIN_S = 10
+"""A trading function ends this long before its lease may be taken over."""
+
+LEAST_WORK_S = 15
+"""What must be left of a time-out after the longest wait for the lease."""
+
+
+def stage_settings(stage: str) -> StageSettings:
+    """The settings of a stage; raises SettingsError for one that does not exist."""
+    if stage not in STAGES:
+        raise SettingsError(f"stage {stage!r}: must be one of {', '.join(STAGES)}")
+    return STAGES[stage]
+
+
+def timeout_s(function: FunctionSettings, schedule: ScheduleSection) -> int:
+    """A function's time-out in seconds: a trading function ends before its lease may be taken over.
+
+    Raises SettingsError where the lease is too short for the wait and some work.
+    """
+    if not function.trades:
+        return function.timeout_s
+    seconds = min(function.timeout_s, schedule.lease_ttl_s - LEASE_MARGIN_S)
+    if seconds < schedule.lease_wait_s + LEAST_WORK_S:
+        raise SettingsError(
+            f"schedule.lease_ttl_s: {schedule.lease_ttl_s} leaves {function.name} a time-out of {seconds} s, "
+            f"too little for schedule.lease_wait_s ({schedule.lease_wait_s}) and {LEAST_WORK_S} s of work"
+        )
+    return seconds
+
+
+def longest_gap(function: str, settings: Settings) -> timedelta | None:
+    """The longest time between two scheduled ticks of a function; None where nothing schedules it."""
+    if function == "retrain":
+        return timedelta(days=1)
+    day = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    minutes = [m for m in range(24 * 60) if function in settings.schedule.due_at(day + timedelta(minutes=m))]
+    if not minutes:
+        return None
+    following = [*minutes[1:], minutes[0] + 24 * 60]
+    return timedelta(minutes=max(later - earlier for earlier, later in zip(minutes, following, strict=True)))
