@@ -1,0 +1,1 @@
+"""Forecasters: the model artifact, the champion a tick may use, and the scores made of forecasts."""

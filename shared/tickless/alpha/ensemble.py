@@ -1,0 +1,119 @@
+"""Rotation's scores: two forecast horizons, weighted by regime, less the cost of a round trip.
+
+All arrays are float64 (N,), one value a pair; NaN = no forecast, and no score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tickless.alpha.onnx_model import OnnxModel
+from tickless.errors import ArtifactError
+from tickless.settings.sections import ExecutionSection, HorizonWeights, RotationSection
+
+Floats = NDArray[np.float64]
+SCALED_RETURN = "forward_return_over_volatility"
+"""The label of rotation's models: the forward return over ``volatility_scale``."""
+VOLATILITY_HOURS = 24.0
+"""The period that ``rv_24h`` covers."""
+VOLATILITY_FLOOR_FRAC = 0.001
+"""A 24 h volatility below this counts as this: a pegged pair must not turn noise into a large scaled return."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the ensemble says of every pair at one tick; all values are returns as fractions."""
+
+    forecast_6h: Floats
+    forecast_24h: Floats
+    score: Floats
+    """The weighted forecast, before cost: ranks and sizes the pairs."""
+    net: Floats
+    """``score`` less the cost of a round trip: must exceed ``threshold_frac``."""
+    threshold_frac: float
+    cost_frac: float
+    source: Literal["models", "fallback"]
+
+
+def round_trip_cost_frac(execution: ExecutionSection) -> float:
+    """The cost of buying and selling as taker: two fees and two slippages, as a fraction of the notional."""
+    return 2.0 * (execution.taker_fee_bps + execution.slippage_bps) / 10_000.0
+
+
+def volatility_scale(rv_24h: Floats, horizon_h: float) -> Floats:
+    """The volatility of ``horizon_h`` hours that goes with a 24 h volatility: floored, scaled by the square root of time.
+
+    Labels are divided by it and predictions multiplied, so both use this one function. NaN stays NaN.
+    """
+    return np.maximum(rv_24h, VOLATILITY_FLOOR_FRAC) * sqrt(horizon_h / VOLATILITY_HOURS)
+
+
+def plain_return(prediction: Floats, rv_24h: Floats, horizon_h: float) -> Floats:
+    """A volatility-scaled prediction as a plain return over ``horizon_h`` hours, so that costs may be subtracted from it."""
+    return prediction * volatility_scale(rv_24h, horizon_h)
+
+
+def forecast_return(model: OnnxModel, x: NDArray[np.floating[Any]], rv_24h: Floats) -> Floats:
+    """A model's forecast as a plain return over its own horizon, (N,), from features (N, F) and the pairs' ``rv_24h``.
+
+    NaN where a feature or the volatility is NaN. Raises ArtifactError for a model of another label.
+    """
+    if model.manifest.get("label") != SCALED_RETURN:
+        raise ArtifactError(f"model {model.label}: its label is {model.manifest.get('label')!r}, rotation needs {SCALED_RETURN!r}")
+    return plain_return(model.predict(x), rv_24h, model.horizon_h)
+
+
+def model_scores(forecast_6h: Floats, forecast_24h: Floats, regime: str, rotation: RotationSection, cost_frac: float) -> Scores:
+    """Scores from both models' forecasts, given as plain returns over their horizons."""
+    weights = rotation.horizon_weights(regime)
+    return _scores(forecast_6h, forecast_24h, weights, cost_frac, rotation.score_threshold_frac, "models")
+
+
+def fallback_scores(r_6h: Floats, r_24h: Floats, rsi14: Floats, regime: str, rotation: RotationSection, cost_frac: float) -> Scores:
+    """Scores without models: momentum of each horizon plus the RSI's distance from 50, with no bias for tier or name.
+
+    It is an indicator rather than a forecast in return units, hence its own threshold.
+    """
+    strength = rotation.fallback_rsi_weight * (rsi14 / 100.0 - 0.5)
+    forecast_6h = rotation.fallback_return_weight * r_6h + strength
+    forecast_24h = rotation.fallback_return_weight * r_24h + strength
+    weights = rotation.horizon_weights(regime)
+    return _scores(forecast_6h, forecast_24h, weights, cost_frac, rotation.fallback_threshold_frac, "fallback")
+
+
+def rotation_scores(
+    forecast_6h: Floats | None,
+    forecast_24h: Floats | None,
+    *,
+    r_6h: Floats,
+    r_24h: Floats,
+    rsi14: Floats,
+    regime: str,
+    rotation: RotationSection,
+    cost_frac: float,
+) -> Scores:
+    """The scores of a tick: from both models' forecasts as plain returns, or the fallback where a model is missing (None).
+
+    One missing model makes the whole score fall back: a fallback value is some ten times a forecast in return units, so a sum of one
+    model and one fallback would be the fallback alone, judged by the models' threshold.
+    """
+    if forecast_6h is None or forecast_24h is None:
+        return fallback_scores(r_6h, r_24h, rsi14, regime, rotation, cost_frac)
+    return model_scores(forecast_6h, forecast_24h, regime, rotation, cost_frac)
+
+
+def _scores(
+    forecast_6h: Floats,
+    forecast_24h: Floats,
+    weights: HorizonWeights,
+    cost_frac: float,
+    threshold_frac: float,
+    source: Literal["models", "fallback"],
+) -> Scores:
+    score = weights.w_6h * forecast_6h + weights.w_24h * forecast_24h
+    return Scores(forecast_6h, forecast_24h, score, score - cost_frac, threshold_frac, cost_frac, source)

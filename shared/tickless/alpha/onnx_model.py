@@ -1,0 +1,120 @@
+"""Inference: the one place where a model artifact becomes numbers. ONNX Runtime and numpy, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tickless.errors import ArtifactError
+
+Floats = NDArray[np.float64]
+FEATURES_KEY = "features"
+"""The artifact's metadata property that names its inputs, joined by commas."""
+REQUIRED = ("model", "version", "sha256", "features", "horizon_h", "label")
+"""What inference reads of a manifest."""
+
+
+def artifact_sha256(artifact: bytes) -> str:
+    """The name under which an artifact is known: its SHA-256 in hex."""
+    return hashlib.sha256(artifact).hexdigest()
+
+
+def manifest_field(manifest: Mapping[str, Any], key: str) -> Any:
+    """One field of a manifest; raises ArtifactError where it is missing."""
+    if key not in manifest:
+        raise ArtifactError(f"model {manifest.get('model', '?')}@{manifest.get('version', '?')}: the manifest lacks {key!r}")
+    return manifest[key]
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A loaded regression model: float32 features (R, F) in, one float64 number a row out."""
+
+    name: str
+    version: str
+    sha256: str
+    features: tuple[str, ...]
+    horizon_h: float
+    manifest: Mapping[str, Any] = field(repr=False, compare=False)
+    _session: Any = field(repr=False, compare=False)
+
+    @classmethod
+    def from_bytes(cls, artifact: bytes, manifest: Mapping[str, Any]) -> OnnxModel:
+        """Load an artifact and check it against its manifest: sha256, input width and feature names.
+
+        Raises ArtifactError for a missing field, a wrong hash, bytes that are no model, or inputs that differ.
+        """
+        values = {key: manifest_field(manifest, key) for key in REQUIRED}
+        who = f"model {values['model']}@{values['version']}"
+        found = artifact_sha256(artifact)
+        if found != values["sha256"]:
+            raise ArtifactError(f"{who}: the artifact's sha256 is {found}, the manifest says {values['sha256']}")
+        features = tuple(str(name) for name in values["features"])
+        session = _open_session(artifact, who)
+        _check_inputs(session, features, who)
+        return cls(
+            name=str(values["model"]),
+            version=str(values["version"]),
+            sha256=found,
+            features=features,
+            horizon_h=float(values["horizon_h"]),
+            manifest=manifest,
+            _session=session,
+        )
+
+    @property
+    def label(self) -> str:
+        """``name@version``, for traces."""
+        return f"{self.name}@{self.version}"
+
+    def require_features(self, names: Sequence[str]) -> None:
+        """Refuse inputs that are not this model's: raises ArtifactError unless ``names`` equal its features, in order."""
+        if tuple(names) != self.features:
+            raise ArtifactError(f"model {self.label}: wants features {', '.join(self.features)}; got {', '.join(names)}")
+
+    def predict(self, x: NDArray[np.floating[Any]]) -> Floats:
+        """One prediction a row, float64 (R,), in the unit of the model's label.
+
+        ``x`` has shape (R, F), columns in the order of ``features``. A row with a NaN or an infinity gives NaN and never reaches
+        the model. Raises ArtifactError when F is not the model's.
+        """
+        if x.ndim != 2 or x.shape[1] != len(self.features):
+            raise ArtifactError(f"model {self.label}: input has shape {x.shape}, expected (rows, {len(self.features)})")
+        with np.errstate(over="ignore"):
+            rows = np.ascontiguousarray(x, dtype=np.float32)
+        usable = np.isfinite(rows).all(axis=1)
+        result = np.full(len(rows), np.nan)
+        if usable.any():
+            (out,) = self._session.run(None, {self._session.get_inputs()[0].name: rows[usable]})
+            result[usable] = out.reshape(-1)
+        return result
+
+
+def _open_session(artifact: bytes, who: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One thread: a tick's rows are few, and sums in a fixed order give the same bits everywhere.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise ArtifactError(f"{who}: the artifact is not a model that ONNX Runtime can load: {error}") from error
+
+
+def _check_inputs(session: Any, features: tuple[str, ...], who: str) -> None:
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or inputs[0].shape[-1] != len(features):
+        shapes = ", ".join(f"{item.type}{item.shape}" for item in inputs)
+        raise ArtifactError(f"{who}: the artifact takes {shapes}, the manifest names {len(features)} features")
+    stated = session.get_modelmeta().custom_metadata_map.get(FEATURES_KEY, "")
+    if stated != ",".join(features):
+        raise ArtifactError(f"{who}: the artifact was trained on {stated or 'unnamed features'}, the manifest says {', '.join(features)}")
