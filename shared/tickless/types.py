@@ -298,6 +298,8 @@ class DeskState:
     regime: str = "chop"
     """The last regime a rebalance saw; for the equity rows of risk checks."""
     regime_at: datetime | None = None
+    marks: Mapping[str, float] = field(default_factory=dict)
+    """The last close seen of every held pair: a pair whose bars stop keeps its value."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The last good text of each settings section."""
 
@@ -322,7 +324,7 @@ class DeskState:
 class LedgerUpdate:
     """Changes that become visible together. The ledger may join neighbours, never tear one apart.
 
-    ``desk`` carries the scalars of the state after the update (cash, peak, halt, blocks, regime); its
+    ``desk`` carries the scalars of the state after the update (cash, peak, halt, blocks, regime, marks); its
     ``positions``, ``orders`` and ``settings`` are ignored. An order in ``orders`` that is final leaves the open set and
     goes to the history; a position with nothing left is deleted.
     """

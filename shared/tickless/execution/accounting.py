@@ -1,0 +1,118 @@
+"""Ledger arithmetic: reports of the exchange become fills, positions, cash and closed trades. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tickless.execution.rounding import money
+from tickless.types import (
+    ZERO,
+    DeskState,
+    Fill,
+    LedgerUpdate,
+    Order,
+    OrderReport,
+    OrderStatus,
+    Position,
+    Side,
+    Trade,
+)
+
+
+@dataclass(frozen=True)
+class Booking:
+    """The state after a report, and the update that records it; ``update`` is None where the report said nothing new."""
+
+    state: DeskState
+    update: LedgerUpdate | None
+
+
+def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
+    """Apply what a report adds to an order: its new fills, each once, and its status.
+
+    Fills are cumulative in a report; those that make up ``order.filled_qty`` were booked before. Cash moves by price times quantity and the
+    fee, once. A sell of a pair without position is booked to cash and its order alone.
+    """
+    fresh = _unbooked(order, report)
+    if not fresh and report.status == order.status:
+        return Booking(state, None)
+    positions: dict[str, Position] = {}
+    trades: list[Trade] = []
+    cash = state.cash
+    for fill in fresh:
+        order = _fill_order(order, fill)
+        signed = -1 if fill.side is Side.BUY else 1
+        cash = money(cash + signed * fill.qty * fill.price - fill.fee)
+        position, trade = _fill_position(state.positions.get(fill.pair), order, fill)
+        if position is not None:
+            state = state.with_position(position)
+            positions[fill.pair] = position
+        if trade is not None:
+            trades.append(trade)
+    order = replace(order, status=report.status)
+    state = replace(state.with_order(order), cash=cash)
+    marks = {pair: mark for pair, mark in state.marks.items() if pair in state.positions}
+    for pair in positions:
+        if pair in state.positions and pair not in marks:
+            marks[pair] = float(fresh[-1].price)
+    state = replace(state, marks=marks)
+    update = LedgerUpdate(desk=state, orders=(order,), positions=tuple(positions.values()), fills=fresh, trades=tuple(trades))
+    return Booking(state, update)
+
+
+def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:
+    booked = ZERO
+    for n, fill in enumerate(report.fills):
+        if booked >= order.filled_qty:
+            return report.fills[n:]
+        booked += fill.qty
+    return ()
+
+
+def _fill_order(order: Order, fill: Fill) -> Order:
+    qty = order.filled_qty + fill.qty
+    value = (order.avg_price or ZERO) * order.filled_qty + fill.price * fill.qty
+    return replace(order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=OrderStatus.OPEN)
+
+
+def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple[Position | None, Trade | None]:
+    value = fill.qty * fill.price
+    if fill.side is Side.BUY:
+        if position is None:
+            position = Position(fill.pair, order.strategy, order.reason, fill.filled_at, ZERO, ZERO)
+        bought = replace(
+            position,
+            bought_qty=position.bought_qty + fill.qty,
+            bought_value=position.bought_value + value,
+            fees=position.fees + fill.fee,
+        )
+        return bought, None
+    if position is None:
+        return None, None
+    sold = replace(
+        position,
+        sold_qty=position.sold_qty + fill.qty,
+        sold_value=position.sold_value + value,
+        fees=position.fees + fill.fee,
+    )
+    return sold, _closed_trade(sold, order, fill) if sold.qty <= 0 else None
+
+
+def _closed_trade(position: Position, order: Order, fill: Fill) -> Trade:
+    pnl = position.sold_value - position.bought_value - position.fees
+    return Trade(
+        pair=position.pair,
+        strategy=position.strategy,
+        side="long",
+        enter_tag=position.enter_tag,
+        opened_at=position.opened_at,
+        open_price=position.entry_price,
+        closed_at=fill.filled_at,
+        close_price=position.sold_value / position.sold_qty,
+        qty=position.bought_qty,
+        fees=position.fees,
+        pnl=pnl,
+        pnl_frac=pnl / position.bought_value,
+        exit_reason=order.reason,
+        trade_id=fill.fill_id,
+    )

@@ -1,0 +1,219 @@
+"""From what the desk holds and should hold to orders: sells before buys, buys within cash, onto the exchange's steps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+
+from tickless.execution.rounding import exact, price_on_step, qty_down
+from tickless.settings import ExecutionSection
+from tickless.types import ZERO, ExitPlan, Order, OrderType, PairRules, Side, Tick
+
+_BPS = Decimal(10_000)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the desk wants to hold of one pair."""
+
+    pair: str
+    qty: float
+    """Base units; 0 = sell all of it."""
+    reason: str
+    """The enter tag of a buy, or the exit reason of a sell."""
+    exits: ExitPlan = field(default_factory=ExitPlan)
+    urgent: bool = False
+    """A stop: at market, whatever the desk's order type."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What planning needs to know of the desk's money and market."""
+
+    cash: Decimal
+    equity: float
+    holdings: Mapping[str, Decimal]
+    open_orders: Sequence[Order]
+    prices: Mapping[str, float]
+    """Close of the last closed bar; a pair without one is absent and not traded."""
+    rules: Mapping[str, PairRules]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Orders to send (sells first), orders to cancel first, and why a wish led to no order."""
+
+    orders: tuple[Order, ...]
+    cancels: tuple[str, ...]
+    skipped: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What is too small to trade. Exits to zero ignore both; the exchange's own minimum always holds."""
+
+    hysteresis_frac: float
+    min_order_value: float
+
+
+def client_order_id(desk: str, strategy: str, tick: Tick, pair: str, leg: str, attempt: int = 0) -> str:
+    """A deterministic id of 30 letters and digits: the same decision gives the same id, on every exchange's alphabet and length."""
+    text = "|".join((desk, strategy, tick.id, pair, leg, str(attempt)))
+    return f"tk{tick.scheduled_at:%y%m%d%H%M}{hashlib.sha256(text.encode()).hexdigest()[:18]}"
+
+
+def plan_orders(
+    wishes: Iterable[Wish],
+    account: Account,
+    tick: Tick,
+    *,
+    desk: str,
+    strategy: str,
+    thresholds: Thresholds,
+    settings: ExecutionSection,
+) -> Plan:
+    """Orders that move the holdings to the wishes, in the order of the wishes, all sells before all buys.
+
+    A pair with an open order that goes the same way is left alone; one that goes the other way is cancelled, and an exit then sells what is
+    held. Buys are cut to the cash that is free after open buys, with this tick's sells counted at their cautious proceeds.
+    """
+    planner = _Planner(account, tick, desk, strategy, thresholds, settings)
+    wishes = list(wishes)
+    sells = [order for wish in wishes if (order := planner.sell(wish)) is not None]
+    planner.count_proceeds(sells)
+    buys = [order for wish in wishes if (order := planner.buy(wish)) is not None]
+    return Plan((*sells, *buys), tuple(planner.cancels), planner.skipped)
+
+
+class _Planner:
+    """The state of one planning: cash left, cancels and skips so far."""
+
+    def __init__(
+        self, account: Account, tick: Tick, desk: str, strategy: str, thresholds: Thresholds, settings: ExecutionSection
+    ) -> None:
+        self.account = account
+        self.tick = tick
+        self.desk = desk
+        self.strategy = strategy
+        self.thresholds = thresholds
+        self.settings = settings
+        self.cancels: list[str] = []
+        self.skipped: dict[str, str] = {}
+        self.open: dict[str, list[Order]] = {}
+        for order in account.open_orders:
+            self.open.setdefault(order.pair, []).append(order)
+        self.cost = (exact(settings.taker_fee_bps) + exact(settings.slippage_bps) + exact(settings.buy_cushion_bps)) / _BPS
+        reserved = sum((o.open_qty * self._price(o) for o in account.open_orders if o.side is Side.BUY), ZERO)
+        self.free = account.cash - reserved * (1 + self.cost)
+
+    def sell(self, wish: Wish) -> Order | None:
+        held = self.account.holdings.get(wish.pair, ZERO)
+        excess = float(held) - wish.qty
+        if held <= 0 or excess <= 0.0 or not self._tradable(wish.pair):
+            return None
+        leaving = wish.qty <= 0.0
+        if not self._clear(wish.pair, Side.SELL, leaving=leaving):
+            return None
+        if not leaving and self._too_small(wish.pair, excess):
+            return None
+        step = self._rules(wish.pair).qty_step
+        qty = qty_down(held if leaving else min(held, exact(excess)), step)
+        return self._order(wish, Side.SELL, qty)
+
+    def buy(self, wish: Wish) -> Order | None:
+        held = self.account.holdings.get(wish.pair, ZERO)
+        lacking = wish.qty - float(held)
+        if wish.qty <= 0.0 or lacking <= 0.0 or not self._tradable(wish.pair):
+            return None
+        if not self._clear(wish.pair, Side.BUY, leaving=False) or self._too_small(wish.pair, lacking):
+            return None
+        price = exact(self.account.prices[wish.pair])
+        affordable = max(ZERO, self.free) / (price * (1 + self.cost))
+        qty = exact(lacking)
+        if qty > affordable:
+            qty = affordable
+            if float(qty * price) < max(self.thresholds.min_order_value, 1e-9):
+                self.skipped[wish.pair] = "no_cash"
+                return None
+        order = self._order(wish, Side.BUY, qty_down(qty, self._rules(wish.pair).qty_step))
+        if order is not None:
+            self.free -= order.qty * price * (1 + self.cost)
+        return order
+
+    def count_proceeds(self, sells: Sequence[Order]) -> None:
+        for order in sells:
+            if order.type is OrderType.MARKET:
+                self.free += order.qty * exact(self.account.prices[order.pair]) * (1 - self.cost)
+
+    def _tradable(self, pair: str) -> bool:
+        if pair not in self.account.prices:
+            self.skipped[pair] = "no_bar"
+        elif not self._rules(pair).active:
+            self.skipped[pair] = "pair_not_active"
+        else:
+            return True
+        return False
+
+    def _clear(self, pair: str, side: Side, *, leaving: bool) -> bool:
+        """Cancel open orders in the way; whether an order may be sent now."""
+        same = [o for o in self.open.get(pair, []) if o.side is side]
+        other = [o for o in self.open.get(pair, []) if o.side is not side]
+        self.cancels.extend(o.client_order_id for o in other)
+        if same:
+            self.skipped[pair] = "order_in_progress"
+            return False
+        if other and not leaving:
+            self.skipped[pair] = "cancelling_opposite_order"
+            return False
+        return True
+
+    def _too_small(self, pair: str, qty: float) -> bool:
+        value = qty * self.account.prices[pair]
+        if self.account.equity <= 0.0 or value / self.account.equity < self.thresholds.hysteresis_frac - 1e-12:
+            self.skipped[pair] = "within_hysteresis"
+        elif value < self.thresholds.min_order_value:
+            self.skipped[pair] = "below_min_order_value"
+        else:
+            return False
+        return True
+
+    def _order(self, wish: Wish, side: Side, qty: Decimal) -> Order | None:
+        rules = self._rules(wish.pair)
+        price = exact(self.account.prices[wish.pair])
+        limit = None
+        if self.settings.order_type == "limit" and not wish.urgent:
+            offset = exact(self.settings.limit_offset_bps) / _BPS * (1 if side is Side.BUY else -1)
+            limit = price_on_step(price * (1 + offset), rules.price_step, up=side is Side.SELL)
+        notional = qty * (limit or price)
+        if qty <= 0 or (rules.min_qty is not None and qty < rules.min_qty):
+            self.skipped[wish.pair] = "below_min_qty"
+            return None
+        if rules.min_notional is not None and notional < rules.min_notional:
+            self.skipped[wish.pair] = "below_min_notional"
+            return None
+        return Order(
+            client_order_id=client_order_id(self.desk, self.strategy, self.tick, wish.pair, side.value),
+            tick_at=self.tick.scheduled_at,
+            strategy=self.strategy,
+            pair=wish.pair,
+            side=side,
+            type=OrderType.MARKET if limit is None else OrderType.LIMIT,
+            qty=qty,
+            reason=wish.reason,
+            limit_price=limit,
+            reduce_only=side is Side.SELL,
+            expires_at=self.tick.scheduled_at + timedelta(seconds=self.settings.unfilled_timeout_s),
+            exits=wish.exits if side is Side.BUY else ExitPlan(),
+        )
+
+    def _rules(self, pair: str) -> PairRules:
+        return self.account.rules.get(pair) or PairRules(pair)
+
+    def _price(self, order: Order) -> Decimal:
+        if order.limit_price is not None:
+            return order.limit_price
+        price = self.account.prices.get(order.pair)
+        return exact(price) if price is not None else (order.avg_price or ZERO)

@@ -1,0 +1,64 @@
+"""Windows anchored at fixed UTC instants, so that one tick and eight months compute the same bits.
+
+Every bar belongs to the week (Monday 00:00 UTC) in which it opens. A feature of that bar is computed on the window from the Monday, less
+the startup bars, up to the bar itself; recursions and running sums start at the window's first row, whichever caller asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from tickless.bars import Floats, Panel
+from tickless.types import from_ms, to_ms
+
+_WEEK_MS = 7 * 86_400_000
+_FIRST_MONDAY_MS = 4 * 86_400_000
+"""1970-01-05 was a Monday."""
+
+TAIL = 1e-6
+"""A recursion is settled when what came before the window weighs less than this."""
+
+
+def monday(at: datetime) -> datetime:
+    """The Monday 00:00 UTC at or before ``at``."""
+    return from_ms(_monday_ms(to_ms(at)))
+
+
+def ema_startup_bars(bars: int) -> int:
+    """Bars after which an EMA's memory of its start weighs below ``TAIL``: (1 - 2/(bars+1))^n < TAIL."""
+    return math.ceil(math.log(TAIL) / math.log(1.0 - 2.0 / (bars + 1.0)))
+
+
+def window_start(last_open: datetime, startup_bars: int, step_ms: int) -> datetime:
+    """Where the window of the bar that opens at ``last_open`` begins."""
+    return monday(last_open) - timedelta(milliseconds=startup_bars * step_ms)
+
+
+def by_week(panel: Panel, startup_bars: int, compute: Callable[[Panel], Floats]) -> Floats:
+    """Run ``compute`` on the window of every week that ``panel`` touches and put the rows of the weeks together.
+
+    ``compute`` maps a panel of L rows to an array (L, ...), row t from rows up to t only. Returns (T, ...) for the panel's T rows; rows whose
+    window begins before the panel are computed on what is there.
+    """
+    parts = [compute(panel.take(begin, last))[first - begin :] for begin, first, last in _weeks(panel, startup_bars)]
+    return np.concatenate(parts) if parts else compute(panel)
+
+
+def _weeks(panel: Panel, startup_bars: int) -> Iterator[tuple[int, int, int]]:
+    """(window's first row, week's first row, week's end row) of each week, clipped to the panel."""
+    step = panel.step_ms
+    first = 0
+    while first < panel.rows:
+        week_ms = _monday_ms(panel.start_ms + first * step)
+        last = min(panel.rows, (week_ms + _WEEK_MS - panel.start_ms) // step)
+        begin = max(0, (week_ms - panel.start_ms) // step - startup_bars)
+        yield begin, first, last
+        first = last
+
+
+def _monday_ms(at_ms: int) -> int:
+    return at_ms - (at_ms - _FIRST_MONDAY_MS) % _WEEK_MS
