@@ -1,0 +1,89 @@
+# Every target sets itself up: nothing is needed beforehand but make, bash and Python 3.11 or newer.
+# A Python under another name: make PYTHON=/path/to/python3.13 test
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+CODE := $(wildcard shared/tickless infra functions layers benchmarks tests)
+TYPED := shared/tickless $(patsubst %/,%,$(sort $(foreach folder,infra functions layers benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))))
+
+# Linear algebra with a thread of its own for each test worker is slower than without, and its sums depend on the count.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test check bench synth deploy fmt format-check lint types imports lock
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+setup: $(READY) ## create .venv and install what requirements.lock pins
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "tickless needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1): name one with 'make PYTHON=/path/to/python3.13 …'." >&2; exit 2; }
+	@rm -f $(READY)
+	@echo "setup: a virtual environment in $(VENV), with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@total=$$(grep -c '^[A-Za-z0-9].*==' requirements.lock); count=0; \
+	echo "setup: $$total pinned packages from requirements.lock (a minute or three, once)"; \
+	$(BIN)/python -m pip install --no-input --progress-bar off --require-hashes -r requirements.lock | while read -r word rest; do \
+	  case "$$word" in \
+	    Collecting|Requirement) count=$$((count + 1)); [ $$((count % 25)) -ne 0 ] || echo "setup:   $$count of $$total";; \
+	    Installing) echo "setup:   $$count fetched, unpacking";; \
+	  esac; done
+	@$(BIN)/python -m pip install --no-input --quiet --no-deps --no-build-isolation -e .
+	@touch $(READY)
+	@echo "setup: ready"
+
+demo: $(READY) ## three simulated days of the desk on a local AWS, with a report
+	@$(BIN)/tickless demo
+
+test: $(READY) ## all tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --hypothesis-profile=ci
+
+check: $(READY) format-check lint types imports test ## what CI runs: format, lint, types, import contracts, tests
+	@echo "check: everything passed"
+
+bench: $(READY) ## every benchmark in benchmarks/
+	@found=0; for file in benchmarks/bench_*.py; do [ -e "$$file" ] || continue; found=1; echo "bench: $$file"; $(BIN)/python "$$file"; done; \
+	[ $$found -eq 1 ] || { echo "bench: benchmarks/ holds no bench_*.py" >&2; exit 1; }
+
+synth: $(READY) ## the CloudFormation template into cdk.out/
+	@$(BIN)/python -m infra.app
+
+deploy: $(READY) ## layers, then `cdk deploy` with your AWS credentials (STAGE=dev by default)
+	@$(BIN)/python layers/build.py
+	@$(BIN)/npx --yes aws-cdk@2.1148.1 deploy --all --app "$(BIN)/python -m infra.app" --context stage=$${STAGE:-dev}
+
+fmt: $(READY) ## format the code and mend what the linter can mend
+	@$(BIN)/ruff check --quiet --fix-only $(CODE)
+	@$(BIN)/ruff format --quiet $(CODE)
+
+format-check: $(READY)
+	@echo "check: format"
+	@$(BIN)/ruff format --quiet --check --diff $(CODE)
+
+lint: $(READY) ## ruff
+	@echo "check: lint"
+	@$(BIN)/ruff check --quiet --output-format concise $(CODE)
+
+types: $(READY) ## mypy, strict
+	@echo "check: types of $(TYPED)"
+	@$(BIN)/mypy --no-error-summary $(TYPED)
+
+imports: $(READY) ## the import contracts of .importlinter
+	@echo "check: import contracts"
+	@$(BIN)/lint-imports --cache-dir .import_linter_cache | tail -n +1
+
+lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 2; }
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock pyproject.toml
+	@echo "lock: requirements.lock written; run 'make check'"
