@@ -117,6 +117,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def record_unfenced(self, record: TickRecord) -> None:
+        """Write the record of a tick that trades nothing and so takes no lease (``retrain``); raises TickRecordedError as ``journal`` does."""
+        ...
+
     def orders(self) -> Iterator[Order]:
         """Every order, open ones too, by tick time and id."""
         ...

@@ -1,0 +1,15 @@
+"""The model registry in a folder, as ``tickless train`` writes it and ``backtest`` and ``replay`` read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tickless.adapters.model_registry import ModelRegistry
+from tickless.adapters.object_store import FolderObjects
+
+
+class FolderModelStore(ModelRegistry):
+    """The ModelStore port on a folder. The folder is made by the first write."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(FolderObjects(root))

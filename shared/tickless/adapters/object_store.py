@@ -1,0 +1,104 @@
+"""A small seam between the model registry and where its objects lie: get, put on a condition, list."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from threading import RLock
+from typing import Protocol
+
+
+class ObjectStore(Protocol):
+    """Objects by key; keys are ``/``-separated paths."""
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """The content and its tag, or None. The tag changes with the content."""
+        ...
+
+    def put_if(self, key: str, content: bytes, tag: str | None) -> bool:
+        """Store the content if the object still has ``tag`` (None: if there is no object); False where it does not. Atomic."""
+        ...
+
+    def keys(self, prefix: str) -> Sequence[str]:
+        """All keys that begin with ``prefix``, sorted."""
+        ...
+
+
+class MemoryObjects:
+    """Objects in memory."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self._lock = RLock()
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """See ``ObjectStore.get``."""
+        content = self.contents.get(key)
+        return None if content is None else (content, sha256(content).hexdigest())
+
+    def put_if(self, key: str, content: bytes, tag: str | None) -> bool:
+        """See ``ObjectStore.put_if``."""
+        with self._lock:
+            stored = self.get(key)
+            if (stored[1] if stored else None) != tag:
+                return False
+            self.contents[key] = content
+            return True
+
+    def keys(self, prefix: str) -> Sequence[str]:
+        """See ``ObjectStore.keys``."""
+        return sorted(key for key in self.contents if key.startswith(prefix))
+
+
+class FolderObjects:
+    """Objects as files below a folder. A file is written beside its place and renamed, so that no reader sees half of one."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """See ``ObjectStore.get``."""
+        try:
+            content = (self._root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return content, sha256(content).hexdigest()
+
+    def put_if(self, key: str, content: bytes, tag: str | None) -> bool:
+        """See ``ObjectStore.put_if``; writers take turns by a lock on the folder."""
+        path = self._root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._turn():
+            stored = self.get(key)
+            if (stored[1] if stored else None) != tag:
+                return False
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).chmod(0o644)
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+            return True
+
+    def keys(self, prefix: str) -> Sequence[str]:
+        """See ``ObjectStore.keys``; hidden files are ours and left out."""
+        top = self._root / prefix.rpartition("/")[0]
+        found = (path for path in top.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return sorted(key for path in found if (key := path.relative_to(self._root).as_posix()).startswith(prefix))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        import fcntl
+
+        with (self._root / ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,283 @@
+"""What every ledger promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from desk_values import DESK, T0, D, a_fill, a_position, a_trade, an_equity_row, an_order, at, moved
+
+from tickless.errors import FencedError, LeaseHeldError, LedgerError, TickRecordedError
+from tickless.ports import Fence, Ledger
+from tickless.types import Halt, LedgerUpdate, OrderStatus, Tick, TickRecord
+
+TICK = Tick(T0, "full_rebalance")
+
+
+def record(status: str = "journaled", tick: Tick = TICK, **summary: object) -> TickRecord:
+    return TickRecord(tick, status, fence=1, intents=("o-00001", "o-00002"), summary=summary)
+
+
+@pytest.fixture
+def fence(ledger: Ledger) -> Fence:
+    return ledger.acquire("first", T0, ttl_s=60)
+
+
+def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
+    assert ledger.load() is None
+    assert ledger.tick(TICK) is None
+    assert [list(rows) for rows in (ledger.orders(), ledger.fills(), ledger.trades(), ledger.equity(), ledger.ticks())] == [[]] * 5
+
+
+def test_state_is_restored_as_it_was_written(ledger: Ledger, fence: Fence) -> None:
+    desk = replace(
+        DESK, cash=D("46643.8450"), halt=Halt("drawdown 21 %", at(15)), blocked={"SOL/USDT": "stopped out"}, regime="down", regime_at=at(30)
+    )
+    positions = (a_position("ETH/USDT"), a_position("BTC/USDT"))
+    orders = (an_order(2, 15), an_order(1, 15, OrderStatus.OPEN), an_order(9, 0))
+    settings = {"strategy.rotation": '{"top_k": 8}', "risk": "{}"}
+    ledger.journal(fence, [LedgerUpdate(desk=desk, positions=positions, orders=orders, settings=settings)])
+    loaded = ledger.load()
+    assert loaded == replace(
+        desk, positions={p.pair: p for p in positions}, orders={o.client_order_id: o for o in orders}, settings=settings
+    )
+    assert list(loaded.positions) == ["BTC/USDT", "ETH/USDT"]
+    assert list(loaded.orders) == ["o-00009", "o-00001", "o-00002"]
+    assert list(loaded.settings) == ["risk", "strategy.rotation"]
+    assert str(loaded.cash) == "46643.8450"
+
+
+def test_the_last_of_several_updates_of_one_item_wins(ledger: Ledger, fence: Fence) -> None:
+    first, last = replace(DESK, cash=D(1)), replace(DESK, cash=D(2))
+    ledger.journal(fence, [LedgerUpdate(desk=first), LedgerUpdate(desk=last, positions=(a_position(), a_position(sold="0.05")))])
+    loaded = ledger.load()
+    assert loaded is not None
+    assert loaded.cash == 2
+    assert loaded.positions == {}
+
+
+def test_a_final_order_leaves_the_open_set_and_stays_in_history(ledger: Ledger, fence: Fence) -> None:
+    intent, other = an_order(1), an_order(2)
+    ledger.journal(fence, [LedgerUpdate(desk=DESK, orders=(intent, other))])
+    ledger.journal(
+        fence, [LedgerUpdate(orders=(moved(intent, OrderStatus.OPEN),)), LedgerUpdate(orders=(moved(intent, OrderStatus.FILLED),))]
+    )
+    loaded = ledger.load()
+    assert loaded is not None
+    assert list(loaded.orders) == ["o-00002"]
+    assert list(ledger.orders()) == [moved(intent, OrderStatus.FILLED), other]
+
+
+def test_history_is_read_in_order_of_time(ledger: Ledger, fence: Fence) -> None:
+    half = 0.5 / 60_000
+    fills = (a_fill(3, 1), a_fill(1, 2), a_fill(2, 1), a_fill(4, 1 + half), a_fill(2, 1, pair="ETH/USDT"))
+    trades = (a_trade(30), a_trade(15, "f-2"), a_trade(15, "f-1"))
+    equity = [an_equity_row(15), an_equity_row(0)]
+    ledger.journal(
+        fence,
+        [LedgerUpdate(fills=fills, trades=trades, equity=row) if n == 0 else LedgerUpdate(equity=row) for n, row in enumerate(equity)],
+    )
+    assert [(f.fill_id, f.pair) for f in ledger.fills()] == [
+        ("f-00002", "BTC/USDT"), ("f-00002", "ETH/USDT"), ("f-00003", "BTC/USDT"), ("f-00004", "BTC/USDT"), ("f-00001", "BTC/USDT")
+    ]  # fmt: skip
+    assert list(ledger.trades()) == [trades[2], trades[1], trades[0]]
+    assert list(ledger.equity()) == equity[::-1]
+    assert set(ledger.fills()) == set(fills)
+
+
+def test_ticks_are_read_in_the_order_in_which_they_take_effect(ledger: Ledger, fence: Fence) -> None:
+    ticks = [Tick(at(m), name) for m in (0, 30) for name in ("risk_check", "feature_rebalance", "full_rebalance", "retrain")]
+    for tick in reversed(ticks):
+        ledger.journal(fence, [LedgerUpdate(record=record("done", tick))])
+    assert [r.tick for r in ledger.ticks()] == ticks
+
+
+def test_a_tick_is_recorded_once(ledger: Ledger, fence: Fence) -> None:
+    journaled, done = record("journaled"), record("done", regime="trend", equity="50000.10", score=0.1 + 0.2, models=["a@1"])
+    ledger.journal(fence, [LedgerUpdate(record=journaled)])
+    assert ledger.tick(TICK) == journaled
+    with pytest.raises(TickRecordedError, match="2024-06-01T00:00:00Z#full_rebalance"):
+        ledger.journal(fence, [LedgerUpdate(record=journaled, fills=(a_fill(),))])
+    assert list(ledger.fills()) == []
+    ledger.journal(fence, [LedgerUpdate(record=done)])
+    assert ledger.tick(TICK) == done
+    for again in (done, journaled):
+        with pytest.raises(TickRecordedError):
+            ledger.journal(fence, [LedgerUpdate(record=again)])
+
+
+def test_a_tick_without_orders_may_be_done_at_once(ledger: Ledger, fence: Fence) -> None:
+    ledger.journal(fence, [LedgerUpdate(record=record("done"))])
+    found = ledger.tick(TICK)
+    assert found is not None
+    assert found.status == "done"
+
+
+def test_a_tick_journaled_and_done_in_one_call_must_be_new(ledger: Ledger, fence: Fence) -> None:
+    both = [LedgerUpdate(record=record("journaled")), LedgerUpdate(record=record("done"))]
+    ledger.journal(fence, both)
+    assert [r.status for r in ledger.ticks()] == ["done"]
+    other = Tick(at(15), "risk_check")
+    ledger.journal(fence, [LedgerUpdate(record=record("journaled", other))])
+    with pytest.raises(TickRecordedError):
+        ledger.journal(fence, [LedgerUpdate(record=record(status, other)) for status in ("journaled", "done")])
+    assert [r.status for r in ledger.ticks()] == ["done", "journaled"]
+
+
+def test_a_tick_that_trades_nothing_is_recorded_without_a_lease(ledger: Ledger) -> None:
+    night = record("done", Tick(at(130), "retrain"), promoted="lgbm_6h@v2")
+    ledger.record_unfenced(night)
+    assert ledger.tick(night.tick) == night
+    with pytest.raises(TickRecordedError):
+        ledger.record_unfenced(night)
+
+
+def test_a_fill_is_applied_once(ledger: Ledger, fence: Fence) -> None:
+    ledger.journal(fence, [LedgerUpdate(desk=DESK, fills=(a_fill(1),))])
+    richer = replace(DESK, cash=D(99999))
+    for updates in (
+        [LedgerUpdate(desk=richer, fills=(a_fill(1),))],
+        [LedgerUpdate(desk=richer, fills=(a_fill(2), a_fill(2)))],
+    ):
+        with pytest.raises(LedgerError, match="f-0000"):
+            ledger.journal(fence, updates)
+    with pytest.raises(LedgerError, match="f-00003 of o-00001: applied before"):
+        ledger.journal(fence, [LedgerUpdate(fills=(a_fill(3),)), LedgerUpdate(desk=richer, fills=(a_fill(3),))])
+    loaded = ledger.load()
+    assert loaded is not None
+    assert loaded.cash == DESK.cash
+    assert [f.fill_id for f in ledger.fills()] == ["f-00001", "f-00003"]
+
+
+def test_an_update_is_whole_or_absent(ledger: Ledger, fence: Fence) -> None:
+    ledger.journal(fence, [LedgerUpdate(desk=DESK, fills=(a_fill(1),))])
+    torn = LedgerUpdate(
+        desk=replace(DESK, cash=D(1)),
+        orders=tuple(an_order(n) for n in range(40)),
+        positions=(a_position(),),
+        fills=(*(a_fill(n) for n in range(2, 40)), a_fill(1)),
+        trades=(a_trade(),),
+        equity=an_equity_row(),
+        record=record(),
+        settings={"risk": "{}"},
+    )
+    with pytest.raises(LedgerError, match="f-00001"):
+        ledger.journal(fence, [torn])
+    assert ledger.load() == DESK
+    assert [f.fill_id for f in ledger.fills()] == ["f-00001"]
+    assert [list(rows) for rows in (ledger.orders(), ledger.trades(), ledger.equity(), ledger.ticks())] == [[]] * 4
+
+
+def test_many_intents_are_written_in_chunks_in_order(ledger: Ledger, fence: Fence) -> None:
+    orders = [an_order(n) for n in range(150)]
+    updates = [LedgerUpdate(orders=(order,)) for order in orders]
+    ledger.journal(fence, [*updates, LedgerUpdate(desk=DESK, record=record())])
+    assert list(ledger.orders()) == orders
+    assert ledger.tick(TICK) == record()
+    ledger.journal(fence, [LedgerUpdate(orders=(moved(order, OrderStatus.FILLED),)) for order in orders])
+    loaded = ledger.load()
+    assert loaded is not None
+    assert loaded.orders == {}
+    assert {order.status for order in ledger.orders()} == {OrderStatus.FILLED}
+
+
+def test_chunks_before_a_refused_one_stay(ledger: Ledger, fence: Fence) -> None:
+    ledger.journal(fence, [LedgerUpdate(record=record())])
+    with pytest.raises(TickRecordedError):
+        ledger.journal(fence, [*(LedgerUpdate(orders=(an_order(n),)) for n in range(150)), LedgerUpdate(record=record())])
+    assert len(list(ledger.orders())) == 99
+
+
+@pytest.mark.parametrize("count", [99, 100])
+def test_an_update_larger_than_a_transaction_is_refused(ledger: Ledger, fence: Fence, count: int) -> None:
+    update = LedgerUpdate(orders=tuple(an_order(n) for n in range(count)))
+    if count == 99:
+        ledger.journal(fence, [update])
+        assert len(list(ledger.orders())) == 99
+    else:
+        with pytest.raises(LedgerError, match="an update of 100 items exceeds the 99"):
+            ledger.journal(fence, [LedgerUpdate(desk=DESK), update])
+        assert ledger.load() is None
+
+
+def test_a_record_too_large_for_an_item_is_refused(ledger: Ledger, fence: Fence) -> None:
+    with pytest.raises(LedgerError, match=r"2024-06-01T00:00:00Z#full_rebalance: a record of 4000\d\d bytes exceeds the 400000"):
+        ledger.journal(fence, [LedgerUpdate(desk=DESK, record=record(text="x" * 400_000))])
+    assert ledger.load() is None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1." + "1" * 38])
+def test_a_number_the_table_cannot_hold_is_refused(ledger: Ledger, fence: Fence, value: str) -> None:
+    with pytest.raises(LedgerError, match=rf"DeskScalars\.cash: {value}"):
+        ledger.journal(fence, [LedgerUpdate(desk=replace(DESK, cash=Decimal(value)), fills=(a_fill(),))])
+    assert list(ledger.fills()) == []
+
+
+@pytest.mark.parametrize("bad", [{"score": float("nan")}, {"at": T0}])
+def test_a_summary_that_is_not_json_is_refused(ledger: Ledger, fence: Fence, bad: dict[str, object]) -> None:
+    with pytest.raises(LedgerError, match="full_rebalance: summary"):
+        ledger.journal(fence, [LedgerUpdate(record=record(**bad))])
+    assert ledger.tick(TICK) is None
+
+
+def test_a_record_with_another_status_is_refused(ledger: Ledger, fence: Fence) -> None:
+    with pytest.raises(LedgerError, match="'sent'"):
+        ledger.journal(fence, [LedgerUpdate(record=record("sent"))])
+
+
+def test_the_lease_is_held_by_one(ledger: Ledger, fence: Fence) -> None:
+    for moment in (T0, T0 + timedelta(seconds=59)):
+        for owner in ("first", "second"):
+            with pytest.raises(LeaseHeldError, match="held by first until 2024-06-01T00:01:00Z"):
+                ledger.acquire(owner, moment, ttl_s=60)
+    ledger.release(fence)
+    assert ledger.acquire("second", T0, ttl_s=60).number == fence.number + 1
+
+
+def test_an_abandoned_lease_is_taken_over_and_the_late_writer_refused(ledger: Ledger, fence: Fence) -> None:
+    later = ledger.acquire("second", T0 + timedelta(seconds=60), ttl_s=60)
+    assert later == Fence(fence.number + 1, "second")
+    with pytest.raises(FencedError, match=f"fencing number {fence.number}"):
+        ledger.journal(fence, [LedgerUpdate(desk=DESK, fills=(a_fill(),), record=record())])
+    assert ledger.load() is None
+    assert list(ledger.fills()) == []
+    ledger.journal(later, [LedgerUpdate(desk=DESK)])
+    assert ledger.load() == DESK
+
+
+def test_who_is_fenced_hears_of_that_first(ledger: Ledger, fence: Fence) -> None:
+    ledger.journal(fence, [LedgerUpdate(record=record(), fills=(a_fill(),))])
+    ledger.acquire("second", T0 + timedelta(seconds=60), ttl_s=60)
+    with pytest.raises(FencedError):
+        ledger.journal(fence, [LedgerUpdate(record=record(), fills=(a_fill(),))])
+
+
+def test_a_recorded_tick_is_heard_of_before_its_fills(ledger: Ledger, fence: Fence) -> None:
+    update = LedgerUpdate(fills=(a_fill(),), record=record("done"))
+    ledger.journal(fence, [update])
+    with pytest.raises(TickRecordedError):
+        ledger.journal(fence, [update])
+
+
+def test_a_late_release_does_not_free_another_s_lease(ledger: Ledger, fence: Fence) -> None:
+    later = ledger.acquire("second", T0 + timedelta(seconds=60), ttl_s=60)
+    ledger.release(fence)
+    with pytest.raises(LeaseHeldError):
+        ledger.acquire("third", T0 + timedelta(seconds=61), ttl_s=60)
+    ledger.release(later)
+    ledger.release(later)
+    assert ledger.acquire("third", T0 + timedelta(seconds=61), ttl_s=60).number == later.number + 1
+
+
+def test_a_write_before_any_lease_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(FencedError):
+        ledger.journal(Fence(1, "nobody"), [LedgerUpdate(desk=DESK)])
+    assert ledger.load() is None
+
+
+def test_nothing_to_write_writes_nothing(ledger: Ledger, fence: Fence) -> None:
+    ledger.journal(fence, [])
+    ledger.journal(fence, [LedgerUpdate()])
+    assert ledger.load() is None
