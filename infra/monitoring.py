@@ -48,8 +48,12 @@ class Monitoring(Construct):
 
     def _watch_function(self, name: str, function: DeskFunction) -> None:
         title = _title(name)
-        self._count_alarm(f"{title}Errors", function.function.metric_errors(statistic="Sum", period=FIVE_MINUTES), f"{name} raised an error.")
-        self._count_alarm(f"{title}Throttles", function.function.metric_throttles(statistic="Sum", period=FIVE_MINUTES), f"{name} was throttled.")
+        self._count_alarm(
+            f"{title}Errors", function.function.metric_errors(statistic="Sum", period=FIVE_MINUTES), f"{name} raised an error."
+        )
+        self._count_alarm(
+            f"{title}Throttles", function.function.metric_throttles(statistic="Sum", period=FIVE_MINUTES), f"{name} was throttled."
+        )
         self._count_alarm(
             f"{title}SettingsRefused",
             self._metric("SettingsRefused", name),

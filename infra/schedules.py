@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aws_cdk import Aws, Duration, TimeZone
+from aws_cdk import Aws, Duration, RemovalPolicy, TimeZone
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_scheduler_targets as targets
@@ -34,7 +34,7 @@ class Schedules(Construct):
         super().__init__(scope, construct_id)
         self._undelivered = undelivered
         self._event_age = Duration.seconds(settings.schedule.max_event_age_s)
-        self._group = scheduler.ScheduleGroup(self, "Group", schedule_group_name=f"tickless-{stage}")
+        self._group = scheduler.ScheduleGroup(self, "Group", schedule_group_name=f"tickless-{stage}", removal_policy=RemovalPolicy.DESTROY)
         for name, crons in settings.schedule.crons().items():
             if crons:
                 self._schedule(name, crons, functions[name])
@@ -74,10 +74,6 @@ class Schedules(Construct):
                 },
             ),
         )
-        role.add_to_policy(
-            iam.PolicyStatement(sid="Invoke", actions=["lambda:InvokeFunction"], resources=[function.function.function_arn])
-        )
-        role.add_to_policy(
-            iam.PolicyStatement(sid="DeadLetters", actions=["sqs:SendMessage"], resources=[self._undelivered.queue_arn])
-        )
+        role.add_to_policy(iam.PolicyStatement(sid="Invoke", actions=["lambda:InvokeFunction"], resources=[function.function.function_arn]))
+        role.add_to_policy(iam.PolicyStatement(sid="DeadLetters", actions=["sqs:SendMessage"], resources=[self._undelivered.queue_arn]))
         return role.without_policy_updates()

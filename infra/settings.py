@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tickless.errors import SettingsError
@@ -71,14 +71,23 @@ class FunctionSettings:
     threads: int = 1
 
 
+_RUNS_MODELS = ("core", "market", "inference")
+
 FUNCTIONS: Mapping[str, FunctionSettings] = {
     function.name: function
     for function in (
-        FunctionSettings("risk_check", 1024, 120, ("core", "market"), ("bars",), ("bars", "trace")),
-        FunctionSettings("feature_rebalance", 1769, 180, ("core", "market", "inference"), ("bars", "models"), ("bars", "trace")),
-        FunctionSettings("full_rebalance", 1769, 180, ("core", "market", "inference"), ("bars", "models"), ("bars", "trace")),
+        FunctionSettings("risk_check", 1024, 120, ("core", "market"), reads=("bars",), writes=("bars", "trace")),
+        FunctionSettings("feature_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
+        FunctionSettings("full_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
         FunctionSettings(
-            "retrain", 3008, 900, ("core", "training"), ("bars", "models"), ("models", "trace"), trades=False, threads=2
+            "retrain",
+            3008,
+            900,
+            (*_RUNS_MODELS, "training"),
+            reads=("bars", "models"),
+            writes=("bars", "models", "trace"),
+            trades=False,
+            threads=2,
         ),
     )
 }
@@ -118,7 +127,7 @@ def longest_gap(function: str, settings: Settings) -> timedelta | None:
     """The longest time between two scheduled ticks of a function; None where nothing schedules it."""
     if function == "retrain":
         return timedelta(days=1)
-    day = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    day = datetime(2024, 1, 1, tzinfo=UTC)
     minutes = [m for m in range(24 * 60) if function in settings.schedule.due_at(day + timedelta(minutes=m))]
     if not minutes:
         return None

@@ -33,9 +33,7 @@ class DeskStack(Stack):
         trading = TradingFunctions(self, "Trading", layers=layers, storage=storage, stage=stage, settings=settings)
         training = Training(self, "Training", layers=layers, storage=storage, stage=stage, settings=settings)
         functions = {**trading.functions, "retrain": training.retrain}
-        Schedules(
-            self, "Schedules", stage=stage.stage, settings=settings, functions=functions, undelivered=storage.undelivered
-        )
+        Schedules(self, "Schedules", stage=stage.stage, settings=settings, functions=functions, undelivered=storage.undelivered)
         Monitoring(self, "Monitoring", stage=stage.stage, settings=settings, functions=functions, storage=storage)
         CfnOutput(self, "TableName", value=storage.table.table_name, description="The ledger")
         CfnOutput(self, "BucketName", value=storage.bucket.bucket_name, description="Bars, models and traces")
