@@ -1,0 +1,286 @@
+"""The report: one page that opens offline, in any browser, on any screen. The same run gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tickless import metrics
+from tickless.backtest import charts, report_tables
+from tickless.backtest.report_tables import Cell, money, share, signed, table
+from tickless.backtest.results import RunRecord, count_ticks, write_files
+from tickless.types import to_ms
+
+Floats = NDArray[np.float64]
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+"""The page may load nothing at all."""
+
+
+def write_report(record: RunRecord, summary: Mapping[str, Any], out: Path) -> Path:
+    """Write ``report.html`` into the folder ``out`` and return its path; ``summary`` is what ``write_results`` returned."""
+    write_files(out, {"report.html": render(record, summary)})
+    return out / "report.html"
+
+
+def render(record: RunRecord, summary: Mapping[str, Any]) -> str:
+    """The whole page as text. It names no time but those of the run."""
+    view = _View(record)
+    title = f"{record.settings.desk.name}, {summary['timerange']}"
+    page = resources.files("tickless.backtest").joinpath("page")
+    style, script = (page.joinpath(name).read_text("utf8") for name in ("report.css", "report.js"))
+    body = "".join(
+        (
+            _head(record, summary),
+            _figures(summary),
+            _charts(view),
+            _months(view),
+            _distribution(record),
+            report_tables.trade_groups(record),
+            report_tables.trades(record),
+            report_tables.open_positions(record),
+            report_tables.models(record),
+            _ticks(record),
+            _footer(record, summary),
+        )
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>\n<body><main>{body}</main>"
+        f'<script type="application/json" id="data">{_page_data(view)}</script><script>{script}</script></body></html>\n'
+    )
+
+
+@dataclass(frozen=True)
+class _View:
+    """The run as the plots need it: all rows, and those that are drawn."""
+
+    record: RunRecord
+
+    @cached_property
+    def times(self) -> charts.TimeAxis:
+        return charts.TimeAxis(to_ms(self.record.start), to_ms(self.record.end))
+
+    @cached_property
+    def at_ms(self) -> NDArray[np.int64]:
+        return np.asarray([to_ms(row.at) for row in self.record.equity], dtype=np.int64)
+
+    @cached_property
+    def equity(self) -> Floats:
+        return np.asarray([float(row.equity) for row in self.record.equity], dtype=np.float64)
+
+    @cached_property
+    def drawn(self) -> NDArray[np.intp]:
+        return charts.sample(self.equity)
+
+    def column(self, name: str) -> Floats:
+        return np.asarray([getattr(row, name) for row in self.record.equity], dtype=np.float64)[self.drawn]
+
+    @cached_property
+    def regimes(self) -> list[str]:
+        return [row.regime for row in self.record.equity]
+
+    def benchmark(self, close: Floats) -> Floats:
+        """The start equity held in the market, at the drawn rows."""
+        window = self.record.market_window
+        curve = np.concatenate(([1.0], metrics.market_curve(close)))
+        closed = (self.at_ms[self.drawn] - window.start_ms) // window.step_ms
+        return curve[np.clip(closed, 0, len(curve) - 1)] * float(self.record.start_equity)
+
+    @cached_property
+    def lines(self) -> list[charts.Series]:
+        """The desk, the market in equal parts, and Bitcoin where the run has it."""
+        window = self.record.market_window
+        lines = [charts.Series("Desk", "desk", self.equity[self.drawn])]
+        lines.append(charts.Series("Market, equal weight", "market", self.benchmark(window.close)))
+        btc = next((n for n, pair in enumerate(window.pairs) if pair.startswith("BTC/")), None)
+        if btc is not None and len(window.pairs) > 1:
+            lines.append(charts.Series("Bitcoin", "btc", self.benchmark(window.close[:, btc : btc + 1])))
+        return lines
+
+
+def _head(record: RunRecord, summary: Mapping[str, Any]) -> str:
+    coin = escape(str(summary["stake_currency"]))
+    execution = record.settings.execution
+    days = (record.end - record.start).total_seconds() / 86_400
+    total, market = float(summary["total_return_frac"]), float(summary["market_return_frac"])
+    verdict = (
+        f"{money(summary['start_equity'])} {coin} became <b>{money(summary['end_equity'])} {coin}</b> in {days:g} days: "
+        f"<b>{_coloured(total)}</b>, while holding the market in equal parts returned {_coloured(market)}."
+    )
+    how = (
+        f"Simulated fills: taker fee {execution.taker_fee_bps:g} bps, slippage {execution.slippage_bps:g} bps a side, "
+        f"at most {execution.max_participation_frac * 100:g} % of a bar's volume."
+    )
+    note = f"<p>{escape(record.note)}</p>" if record.note else ""
+    span = f"{record.start:%-d %B %Y %H:%M} to {record.end:%-d %B %Y %H:%M} UTC"
+    return (
+        f'<header><h1>Desk {escape(record.settings.desk.name)}</h1><p class="soft">{span}, {len(record.pairs)} pairs, '
+        f'{escape(record.settings.desk.timeframe)} bars</p><p class="lead">{verdict}</p>{note}<p class="soft">{how}</p></header>'
+    )
+
+
+def _figures(summary: Mapping[str, Any]) -> str:
+    fees = float(summary["fees_paid"])
+    per_start = fees / float(summary["start_equity"]) if summary["start_equity"] else 0.0
+    figures = (
+        ("Return", _coloured(summary["total_return_frac"]), f"market {share(summary['market_return_frac'])}"),
+        ("Growth a year", _coloured(summary["cagr_frac"]), "compound, 365 days"),
+        ("Deepest drawdown", share(summary["max_drawdown_frac"]), "from the highest equity before"),
+        ("Volatility a year", share(summary["volatility_ann_frac"]), "of daily returns"),
+        ("Sharpe", signed(summary["sharpe"]), "daily, 365 days, no risk-free rate"),
+        ("Sortino", signed(summary["sortino"]), "only losing days count as risk"),
+        ("Calmar", signed(summary["calmar"]), "growth a year over drawdown"),
+        ("Trades", f"{summary['trades']:,}", f"{summary['orders']:,} orders, {summary['fills']:,} fills"),
+        ("Winners", share(summary["win_rate_frac"]), "of closed trades, net of fees"),
+        ("Profit factor", signed(summary["profit_factor"]), "won over lost"),
+        ("Profit a trade", money(summary["expectancy"]), f"{escape(str(summary['stake_currency']))}, on average"),
+        ("Exposure", share(summary["avg_exposure_frac"]), "on average"),
+        ("Turnover", f"{float(summary['turnover_frac']):,.1f} ×", "traded value over mean equity"),
+        ("Fees", money(fees), f"{share(per_start)} of the start equity"),
+    )
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{text}</small></dd></div>" for name, value, text in figures)
+    return f'<dl class="card figures">{cells}</dl>'
+
+
+def _charts(view: _View) -> str:
+    if not len(view.equity):
+        return '<section class="card"><h2>Equity</h2><p class="soft">The run has no equity rows.</p></section>'
+    at = view.at_ms[view.drawn]
+    axis = charts.value_axis(np.concatenate([line.values for line in view.lines]).tolist())
+    equity = charts.line_plot("equity", view.lines[::-1], axis, view.times, at, [f"{mark:,.10g}" for mark in axis.marks])
+    fall = -view.column("drawdown_frac")
+    axis = charts.value_axis(fall.tolist(), most=3, include=0.0)
+    lines = [charts.Series("Drawdown", "dd", fall, filled=True)]
+    drawdown = charts.line_plot("drawdown", lines, axis, view.times, at, [_percent(mark) for mark in axis.marks])
+    held = view.column("exposure_frac")
+    axis = charts.value_axis([*held.tolist(), 1.0], most=4, include=0.0)
+    back = charts.bands(view.times, view.at_ms, view.regimes) + charts.verticals(view.times, report_tables.model_changes(view.record))
+    lines = [charts.Series("Exposure", "desk", held, filled=True)]
+    exposure = charts.line_plot("exposure", lines, axis, view.times, at, [_percent(mark) for mark in axis.marks], back)
+    names = "".join(f'<li><i class="{line.style}"></i>{line.name}</li>' for line in view.lines)
+    known = [name for name in ("trend", "chop", "down") if name in set(view.regimes)]
+    regimes = "".join(f'<li><i class="box r-{name}"></i>regime {name}</li>' for name in known)
+    marks = '<li><i class="mark"></i>another model version</li>' if report_tables.model_changes(view.record) else ""
+    return (
+        f'<section class="card"><h2>Equity</h2><ul class="legend">{names}</ul>{equity}</section>'
+        f'<section class="card low"><h2>Drawdown</h2>{drawdown}</section>'
+        f'<section class="card low"><h2>Exposure and regime</h2><ul class="legend">'
+        f'<li><i class="desk"></i>share of equity in positions</li>{regimes}{marks}</ul>{exposure}</section>'
+    )
+
+
+def _months(view: _View) -> str:
+    returns = metrics.monthly_returns(view.at_ms, view.equity, float(view.record.start_equity))
+    if not returns:
+        return ""
+    strongest = max(1e-9, *(abs(value) for value in returns.values()))
+    years = []
+    for year in sorted({month[:4] for month in returns}):
+        total = math.prod(1.0 + value for month, value in returns.items() if month.startswith(year)) - 1.0
+        cells = []
+        for n, name in enumerate(("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1):
+            value = returns.get(f"{year}-{n:02d}")
+            if value is None:
+                cells.append(f'<div class="soft"><span>{name}</span>·</div>')
+                continue
+            tint = f'class="{"up" if value >= 0 else "fall"}" style="--w:{8 + 42 * abs(value) / strongest:.0f}%"'
+            cells.append(f"<div {tint}><span>{name}</span>{share(value, plus=True)}</div>")
+        heading = f"<p><b>{year}</b> {_coloured(total)}</p>"
+        years.append(f'<div class="year">{heading}<div class="months">{"".join(cells)}</div></div>')
+    return f'<section class="card"><h2>Monthly returns</h2>{"".join(years)}</section>'
+
+
+def _distribution(record: RunRecord) -> str:
+    values = np.asarray([float(trade.pnl_frac) for trade in record.trades], dtype=np.float64)
+    if not len(values):
+        return ""
+    low, high = np.quantile(values, (0.005, 0.995)).tolist()
+    reach = max(abs(low), abs(high), 0.001)
+    raw = 2 * reach / 32
+    power = 10.0 ** math.floor(math.log10(raw))
+    width = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    # The bin edges include zero, and what lies beyond the outermost bins is counted in them.
+    first, last = min(-4, math.floor(low / width)), max(4, math.ceil(high / width))
+    edges = [n * width for n in range(first, last + 1)]
+    bins = np.clip(np.floor(values / width + 1e-9).astype(int) - first, 0, len(edges) - 2)
+    counts = np.bincount(bins, minlength=len(edges) - 1).tolist()
+    every = max(1, math.ceil((last - first) / 8))
+    marks = [((n - first) / (last - first), f"{n * width * 100:g} %") for n in range(first, last + 1) if n % every == 0]
+    plot = charts.bar_plot("distribution", edges, counts, marks)
+    text = "Net profit of each closed trade as a share of what was paid; the outermost bars hold everything beyond."
+    return f'<section class="card low"><h2>How trades ended</h2><p class="soft">{text}</p>{plot}</section>'
+
+
+def _ticks(record: RunRecord) -> str:
+    limits: Counter[str] = Counter()
+    for line in record.ticks:
+        limits.update({_limit_kind(str(text)) for text in line.get("limits") or ()})
+    bound = dict(sorted(limits.items(), key=lambda item: (-item[1], item[0]))[:30])
+    right = _count_table("limits", "Limit", bound) if bound else '<p class="soft">No limit bound.</p>'
+    return (
+        f'<div class="two"><section class="card"><h2>Ticks</h2>{_count_table("ticks", "Function", count_ticks(record.ticks))}</section>'
+        f'<section class="card"><h2>Limits that bound</h2>{right}</section></div>'
+    )
+
+
+def _count_table(name: str, head: str, counts: Mapping[str, int]) -> str:
+    rows: list[list[Cell]] = [[text, (n, f"{n:,}")] for text, n in counts.items()]
+    return table(name, ((head, "t w"), ("Ticks", "")), rows)
+
+
+def _limit_kind(text: str) -> str:
+    """A limit without the pair and the numbers of one tick, so that the same limits count together."""
+    words = re.sub(r"[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?", "a pair", text)
+    return re.sub(r"(?<![\w.])[-+]?\d+(\.\d+)?", "…", words).strip()
+
+
+def _footer(record: RunRecord, summary: Mapping[str, Any]) -> str:
+    sections = json.dumps({name: json.loads(text) for name, text in record.settings.sections().items()}, indent=1)
+    hashes = (("Bars, sha256", "data_sha256"), ("Settings, sha256", "settings_sha256"), ("Orders, sha256", "orders_sha256"))
+    facts = "".join(f"<dt>{name}</dt><dd><code>{escape(str(summary[key]))}</code></dd>" for name, key in hashes)
+    return (
+        f'<section class="card"><h2>What made it</h2><dl class="facts">{facts}</dl></section>'
+        f'<section class="card"><details><summary>Settings</summary><pre>{escape(sections)}</pre></details></section>'
+        '<p class="soft">Past or simulated results say little about future ones. Formulas: tickless.metrics.</p>'
+    )
+
+
+def _page_data(view: _View) -> str:
+    """What the pointer reads out, as JSON that cannot end the script element it stands in."""
+
+    def series(lines: Iterable[charts.Series], form: str, digits: int) -> list[dict[str, Any]]:
+        return [{"name": line.name, "format": form, "values": [round(v, digits) for v in line.values.tolist()]} for line in lines]
+
+    regimes = [view.regimes[row] for row in view.drawn]
+    held = series([charts.Series("Exposure", "", view.column("exposure_frac"))], "share", 5)
+    plots = {
+        "equity": series(view.lines, "money", 2),
+        "drawdown": series([charts.Series("Drawdown", "", view.column("drawdown_frac"))], "share", 5),
+        "exposure": [*held, {"name": "Regime", "format": "text", "values": regimes}],
+    }
+    data = {"start": view.times.start_ms, "end": view.times.end_ms, "at": view.at_ms[view.drawn].tolist(), "plots": plots}
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _coloured(value: Any) -> str:
+    if value is None:
+        return share(None)
+    return f'<span class="{"pos" if value >= 0 else "neg"}">{share(value, plus=True)}</span>'
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.6g} %".replace("-", "−")

@@ -1,0 +1,221 @@
+"""The tables of the report: every one sorts on a click, a long one shows its first rows until asked for more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from tickless import metrics
+from tickless.backtest.results import RunRecord
+from tickless.backtest.tables import plain
+from tickless.types import ZERO, Side, Trade, parse_time, to_ms
+
+FIRST_ROWS = 50
+NONE = "–"
+Cell = str | tuple[float, str]
+"""Text, or a number that sorts and the text that shows."""
+
+
+def money(value: Any) -> str:
+    """An amount with two decimals and thousands apart; a dash for None."""
+    return NONE if value is None else _minus(f"{float(value):,.2f}")
+
+
+def signed(value: Any) -> str:
+    """A ratio with two decimals; a dash for None."""
+    return NONE if value is None else _minus(f"{float(value):,.2f}")
+
+
+def share(value: Any, plus: bool = False) -> str:
+    """A share in per cent; a dash for None."""
+    if value is None:
+        return NONE
+    percent = float(value) * 100
+    digits = 2 if abs(percent) < 1000 else 0
+    return _minus(f"{percent:{'+' if plus else ''},.{digits}f} %")
+
+
+def table(name: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], shown: int = 0) -> str:
+    """A sortable table: columns are (heading, style class), ``t`` for text; with ``shown``, rows beyond so many wait for a click."""
+    heads = "".join(f'<th scope="col"{_class(style)}><button type="button">{escape(text)}</button></th>' for text, style in columns)
+    lines = []
+    for n, row in enumerate(rows):
+        cells = "".join(_cell(cell, style) for cell, (_, style) in zip(row, columns, strict=True))
+        lines.append(f"<tr hidden>{cells}</tr>" if shown and n >= shown else f"<tr>{cells}</tr>")
+    limit = f' data-shown="{shown}"' if shown else ""
+    more = '<button type="button" class="more">Show more</button>' if shown and len(rows) > shown else ""
+    return (
+        f'<div class="scroll"><table class="sortable" id="{escape(name)}"{limit}><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>{more}"
+    )
+
+
+def trade_groups(record: RunRecord) -> str:
+    """How trades paid by pair, strategy, exit reason and entry."""
+    if not record.trades:
+        return '<section class="card"><h2>Trades</h2><p class="soft">The run closed no trade.</p></section>'
+    kinds: tuple[tuple[str, str, str, Callable[[Trade], str]], ...] = (
+        ("By exit reason", "exits", "Exit reason", lambda trade: trade.exit_reason),
+        ("By entry", "entries", "Entry", lambda trade: trade.enter_tag),
+        ("By strategy", "strategies", "Strategy", lambda trade: trade.strategy),
+        ("By pair", "pairs", "Pair", lambda trade: trade.pair),
+    )
+    return "".join(
+        f'<section class="card"><h2>{title}</h2>{_group(record.trades, name, head, key)}</section>' for title, name, head, key in kinds
+    )
+
+
+def trades(record: RunRecord) -> str:
+    """Every closed trade."""
+    if not record.trades:
+        return ""
+    columns = (
+        ("Pair", "t"), ("Opened", "t"), ("Held", ""), ("Profit", ""), ("Profit %", ""), ("Open", ""), ("Close", ""), ("Quantity", ""),
+        ("Fees", ""), ("Exit", "t"), ("Entry", "t"), ("Strategy", "t"), ("Closed", "t"),
+    )  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            trade.pair,
+            f"{trade.opened_at:%Y-%m-%d %H:%M}",
+            _held(trade.closed_at - trade.opened_at),
+            _amount(trade.pnl),
+            (float(trade.pnl_frac), share(trade.pnl_frac, plus=True)),
+            _price(trade.open_price),
+            _price(trade.close_price),
+            _price(trade.qty),
+            _amount(trade.fees),
+            trade.exit_reason,
+            trade.enter_tag,
+            trade.strategy,
+            f"{trade.closed_at:%Y-%m-%d %H:%M}",
+        ]
+        for trade in record.trades
+    ]
+    return f'<section class="card"><h2>All {len(rows):,} trades</h2>{table("trades", columns, rows, FIRST_ROWS)}</section>'
+
+
+def open_positions(record: RunRecord) -> str:
+    """What the fills leave open, valued at the last closes."""
+    held: dict[str, Decimal] = {}
+    for fill in record.fills:
+        taken = fill.fee_qty if fill.fee_asset == fill.pair.partition("/")[0] else ZERO
+        held[fill.pair] = held.get(fill.pair, ZERO) + (fill.qty if fill.side is Side.BUY else -fill.qty) - taken
+    window = record.market_window
+    rows: list[list[Cell]] = []
+    for pair in sorted(pair for pair, qty in held.items() if qty > 0):
+        column = window.close[:, window.column[pair]] if pair in window.column else np.empty(0)
+        known = column[~np.isnan(column)]
+        close = float(known[-1]) if len(known) else math.nan
+        value: Cell = (float(held[pair]) * close, money(float(held[pair]) * close)) if len(known) else NONE
+        rows.append([pair, _price(held[pair]), _price(close) if len(known) else NONE, value])
+    if not rows:
+        return ""
+    columns = (("Pair", "t"), ("Quantity", ""), ("Last close", ""), ("Value", ""))
+    return f'<section class="card"><h2>Open at the end</h2>{table("open", columns, rows)}</section>'
+
+
+def models(record: RunRecord) -> str:
+    """Which model versions decided, and when."""
+    spans: dict[tuple[str, str], list[Any]] = {}
+    for line in record.ticks:
+        for name, version in model_versions(line.get("models")).items():
+            span = spans.setdefault((name, version), [line["at"], line["at"], 0])
+            span[1:] = [line["at"], span[2] + 1]
+    if not spans:
+        return ""
+    columns = (("Model", "t"), ("Version", "t"), ("First tick", "t"), ("Last tick", "t"), ("Ticks", ""))
+    rows: list[list[Cell]] = [
+        [name, version, f"{parse_time(first):%Y-%m-%d %H:%M}", f"{parse_time(last):%Y-%m-%d %H:%M}", (n, f"{n:,}")]
+        for (name, version), (first, last, n) in spans.items()
+    ]
+    return f'<section class="card"><h2>Model versions</h2>{table("models", columns, rows, FIRST_ROWS)}</section>'
+
+
+def model_versions(value: Any) -> dict[str, str]:
+    """The models of a tick line, version by name: from a map, or from labels such as ``name@version``."""
+    if isinstance(value, Mapping):
+        return {str(name): "none" if version is None else str(version).removeprefix(f"{name}@") for name, version in value.items()}
+    labels = [str(label).partition("@") for label in value or ()]
+    return {name: version or "?" for name, _, version in labels}
+
+
+def model_changes(record: RunRecord) -> list[tuple[int, str]]:
+    """When another version took over: (milliseconds, text)."""
+    current: dict[str, str] = {}
+    changes = []
+    for line in record.ticks:
+        for name, version in model_versions(line.get("models")).items():
+            if name in current and current[name] != version:
+                changes.append((to_ms(parse_time(line["at"])), f"{name}: {version}"))
+            current[name] = version
+    return changes
+
+
+def _group(trades: Sequence[Trade], name: str, head: str, key: Callable[[Trade], str]) -> str:
+    groups: dict[str, list[Trade]] = {}
+    for trade in trades:
+        groups.setdefault(key(trade), []).append(trade)
+    columns = (
+        (head, "t"), ("Trades", ""), ("Winners", ""), ("Profit", ""), ("Average", ""), ("Worst", ""), ("Best", ""), ("Profit factor", ""),
+        ("Fees", ""), ("Held, median", ""),
+    )  # fmt: skip
+    rows = [_group_row(label, groups[label]) for label in sorted(groups, key=lambda label: (sum(t.pnl for t in groups[label]), label))]
+    return table(name, columns, rows, FIRST_ROWS)
+
+
+def _group_row(label: str, members: Sequence[Trade]) -> list[Cell]:
+    pnl = [float(trade.pnl) for trade in members]
+    fracs = [float(trade.pnl_frac) for trade in members]
+    won, factor = metrics.win_rate_frac(pnl) or 0.0, metrics.profit_factor(pnl)
+    shares = (math.fsum(fracs) / len(fracs), min(fracs), max(fracs))
+    return [
+        label or NONE,
+        (len(members), f"{len(members):,}"),
+        (won, f"{won * 100:.0f} %"),
+        _amount(sum((trade.pnl for trade in members), ZERO)),
+        *((value, share(value, plus=True)) for value in shares),
+        (math.inf if factor is None else factor, signed(factor)),
+        _amount(sum((trade.fees for trade in members), ZERO)),
+        _held(sorted(trade.closed_at - trade.opened_at for trade in members)[len(members) // 2]),
+    ]
+
+
+def _class(style: str) -> str:
+    return f' class="{style}"' if style else ""
+
+
+def _cell(cell: Cell, style: str) -> str:
+    if isinstance(cell, str):
+        return f"<td{_class(style)}>{escape(cell)}</td>"
+    value, text = cell
+    tone = "neg" if text.startswith("−") else "pos" if text.startswith("+") else ""
+    number = "Infinity" if math.isinf(value) else f"{value:.10g}"
+    return f'<td data-v="{number}"{_class(tone)}>{escape(text)}</td>'
+
+
+def _amount(value: Decimal) -> Cell:
+    return float(value), money(value)
+
+
+def _price(value: Decimal | float) -> Cell:
+    """Six significant digits, never an exponent."""
+    number = float(value)
+    digits = max(0, 5 - math.floor(math.log10(abs(number)))) if number else 0
+    return number, plain(Decimal(f"{number:.{min(digits, 12)}f}"))
+
+
+def _held(span: timedelta) -> Cell:
+    minutes = span / timedelta(minutes=1)
+    if minutes < 60:
+        return minutes, f"{minutes:.0f} min"
+    return minutes, f"{minutes / 60:.1f} h" if minutes < 72 * 60 else f"{minutes / 1440:.1f} d"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
