@@ -89,7 +89,7 @@ def sources() -> Iterator[tuple[str, str, ast.Module]]:
     [
         (reads_environment, EDGES),
         (reads_clock, EDGES),
-        (leaves_to_chance, ("adapters",)),
+        (leaves_to_chance, ("adapters", "localcloud")),
         (depends_on_hash, ()),
         (asks_for_the_mode, ("bootstrap",)),
     ],
