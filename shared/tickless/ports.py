@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from tickless.bars import Panel
+from tickless.settings import Settings
 from tickless.types import (
     AccountSnapshot,
     DeskState,
@@ -267,11 +268,19 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True)
-class Ports:
-    """The world, wired by ``bootstrap``."""
+class Venue:
+    """Where a desk trades: public market data, and its account."""
 
     market: Market
     exchange: Exchange
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The world, wired by ``bootstrap``."""
+
+    connect: Callable[[Settings], Venue]
+    """Opens the venue that the settings name; settings are read from ``parameters`` first, at every tick."""
     bars: BarStore
     ledger: Ledger
     models: ModelStore

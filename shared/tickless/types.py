@@ -294,7 +294,7 @@ class DeskState:
     """Orders that are not final yet, by client_order_id."""
     halt: Halt | None = None
     blocked: Mapping[str, str] = field(default_factory=dict)
-    """Pairs that may not be bought, and why; cleared by a full rebalance."""
+    """Pairs that were stopped out, and when (ISO 8601): not bought again before the next full rebalance."""
     regime: str = "chop"
     """The last regime a rebalance saw; for the equity rows of risk checks."""
     regime_at: datetime | None = None

@@ -91,9 +91,14 @@ class Matching:
         self._put(sim)
         return sim
 
-    def at_open(self, open_ms: int, opens: Mapping[str, float], volumes: Mapping[str, float]) -> None:
-        """Work off what waits for the bars that open at ``open_ms``. ``volumes`` are those of the bars that closed then."""
+    def at_open(self, open_ms: int, opens: Mapping[str, float], volumes: Mapping[str, float], only: str | None = None) -> None:
+        """Work off what waits for the bars that open at ``open_ms``, or the one order ``only``.
+
+        ``volumes`` are those of the bars that closed at that moment.
+        """
         for sim in self.account.orders:
+            if only is not None and sim.order.client_order_id != only:
+                continue
             if sim.order.expires_at is not None and to_ms(sim.order.expires_at) <= open_ms:
                 self._put(replace(sim, status=OrderStatus.EXPIRED, message="unfilled timeout"))
                 continue
@@ -166,12 +171,12 @@ class Matching:
             if self.account.balance(base) <= 0:
                 self._put(replace(sim, status=OrderStatus.CANCELED, message="nothing left to sell"))
                 return
-        elif qty * price * (1 + fee_rate) > self.account.balance(self.stake):
-            qty = qty_down(self.account.balance(self.stake) / (price * (1 + fee_rate)), rules.qty_step)
-            if qty <= 0:
-                status = OrderStatus.CANCELED if sim.fills else OrderStatus.REJECTED
-                self._put(replace(sim, status=status, message="insufficient balance"))
+        else:
+            free = self._free_stake(sim)
+            if not sim.fills and order.qty * price * (1 + fee_rate) > free:
+                self._put(replace(sim, status=OrderStatus.REJECTED, message=f"insufficient balance: {free} {self.stake} free"))
                 return
+            qty = min(qty, qty_down(max(ZERO, free) / (price * (1 + fee_rate)), rules.qty_step))
         if qty <= 0:
             self._put(sim)
             return
@@ -226,26 +231,38 @@ class Matching:
         return simulated_price(price * (1 + slippage if side is Side.BUY else 1 - slippage))
 
     def _refusal(self, order: Order) -> str:
+        """Why the exchange does not take an order, or an empty text."""
         rules = self.rules.get(order.pair) or PairRules(order.pair)
-        if order.qty <= 0:
-            return f"quantity {order.qty} is not positive"
-        if rules.qty_step is not None and order.qty % rules.qty_step != 0:
-            return f"quantity {order.qty} is not a multiple of {rules.qty_step}"
-        if rules.min_qty is not None and order.qty < rules.min_qty:
-            return f"quantity {order.qty} is below the minimum {rules.min_qty}"
         price = order.limit_price or order.stop_price
-        if price is not None and rules.price_step is not None and price % rules.price_step != 0:
-            return f"price {price} is not a multiple of {rules.price_step}"
-        if price is not None and rules.min_notional is not None and order.qty * price < rules.min_notional:
-            return f"notional {order.qty * price} is below the minimum {rules.min_notional}"
-        if order.side is Side.SELL and order.qty > self.account.balance(order.pair.split("/")[0]):
-            return f"insufficient balance: {order.pair.split('/')[0]} {self.account.balance(order.pair.split('/')[0])}"
-        if order.side is Side.BUY and order.limit_price is not None and order.qty * order.limit_price > self._free_stake():
-            return f"insufficient balance: {self.stake} {self._free_stake()}"
-        if order.side is Side.BUY and self.account.balance(self.stake) <= 0:
-            return f"insufficient balance: {self.stake} {self.account.balance(self.stake)}"
-        return ""
+        base = order.pair.split("/")[0]
+        held, free = self.account.balance(base), self._free_stake()
+        checks = (
+            (order.qty <= 0, f"quantity {order.qty} is not positive"),
+            (not _on_step(order.qty, rules.qty_step), f"quantity {order.qty} is not a multiple of {rules.qty_step}"),
+            (rules.min_qty is not None and order.qty < rules.min_qty, f"quantity {order.qty} is below the minimum {rules.min_qty}"),
+            (price is not None and not _on_step(price, rules.price_step), f"price {price} is not a multiple of {rules.price_step}"),
+            (
+                price is not None and rules.min_notional is not None and order.qty * price < rules.min_notional,
+                f"the notional at {price} is below the minimum {rules.min_notional}",
+            ),
+            (order.side is Side.SELL and order.qty > held, f"insufficient balance: {held} {base} held"),
+            (
+                order.side is Side.BUY and (free <= 0 or order.qty * (order.limit_price or ZERO) > free),
+                f"insufficient balance: {free} {self.stake} free",
+            ),
+        )
+        return next((message for refused, message in checks if refused), "")
 
-    def _free_stake(self) -> Decimal:
-        resting = (s for s in self.account.orders if s.order.side is Side.BUY and s.order.limit_price is not None)
-        return self.account.balance(self.stake) - sum((s.open_qty * (s.order.limit_price or ZERO) for s in resting), ZERO)
+    def _free_stake(self, but: SimOrder | None = None) -> Decimal:
+        """Stake currency that no open limit buy, other than ``but``, has laid claim to."""
+        mine = but.order.client_order_id if but is not None else ""
+        claims = (
+            s.open_qty * s.order.limit_price
+            for s in self.account.orders
+            if s.order.side is Side.BUY and s.order.limit_price is not None and s.order.client_order_id != mine
+        )
+        return self.account.balance(self.stake) - sum(claims, ZERO)
+
+
+def _on_step(value: Decimal, step: Decimal | None) -> bool:
+    return step is None or value % step == 0

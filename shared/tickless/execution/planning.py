@@ -22,8 +22,10 @@ class Wish:
     pair: str
     qty: float
     """Base units; 0 = sell all of it."""
-    reason: str
-    """The enter tag of a buy, or the exit reason of a sell."""
+    enter_tag: str = ""
+    """Why it is bought, if it is."""
+    exit_reason: str = ""
+    """Why it is sold, if it is."""
     exits: ExitPlan = field(default_factory=ExitPlan)
     urgent: bool = False
     """A stop: at market, whatever the desk's order type."""
@@ -91,9 +93,7 @@ def plan_orders(
 class _Planner:
     """The state of one planning: cash left, cancels and skips so far."""
 
-    def __init__(
-        self, account: Account, tick: Tick, desk: str, strategy: str, thresholds: Thresholds, settings: ExecutionSection
-    ) -> None:
+    def __init__(self, account: Account, tick: Tick, desk: str, strategy: str, thresholds: Thresholds, settings: ExecutionSection) -> None:
         self.account = account
         self.tick = tick
         self.desk = desk
@@ -202,7 +202,7 @@ class _Planner:
             side=side,
             type=OrderType.MARKET if limit is None else OrderType.LIMIT,
             qty=qty,
-            reason=wish.reason,
+            reason=wish.enter_tag if side is Side.BUY else wish.exit_reason,
             limit_price=limit,
             reduce_only=side is Side.SELL,
             expires_at=self.tick.scheduled_at + timedelta(seconds=self.settings.unfilled_timeout_s),

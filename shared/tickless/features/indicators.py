@@ -155,7 +155,7 @@ def _first_valid(x: Floats) -> Floats:
     valid = ~np.isnan(x)
     if not len(x):
         return np.ones(x.shape[1])
-    row = valid.argmax(axis=0)
+    row = np.asarray(valid.argmax(axis=0))
     first = x[row, np.arange(x.shape[1])]
     return np.where(np.isnan(first) | (first == 0.0), 1.0, first)
 
@@ -170,9 +170,9 @@ def _segments(column: Floats) -> Iterator[tuple[int, int]]:
 def _by_segment(function: Callable[[Floats], Floats], x: Floats, min_rows: int) -> Floats:
     out = np.full((x.shape[1], x.shape[0]), np.nan)
     columns = np.ascontiguousarray(x.T)
-    whole = ~np.isnan(columns).any(axis=1)
+    broken = np.asarray(np.isnan(columns).any(axis=1))
     for n, column in enumerate(columns):
-        if whole[n]:
+        if not broken[n]:
             if len(column) >= min_rows:
                 out[n] = function(column)
             continue
@@ -184,9 +184,9 @@ def _by_segment(function: Callable[[Floats], Floats], x: Floats, min_rows: int) 
 
 @contextmanager
 def _compatibility(mode: int) -> Iterator[None]:
-    before = talib.get_compatibility()
-    talib.set_compatibility(mode)
+    before = talib.get_compatibility()  # type: ignore[attr-defined]  # exported, but not in the stubs' __all__
+    talib.set_compatibility(mode)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        talib.set_compatibility(before)
+        talib.set_compatibility(before)  # type: ignore[attr-defined]

@@ -63,14 +63,14 @@ def startup_bars(timeframe: str) -> int:
     return -(-needed // half_hour) * half_hour
 
 
-def build_features(panel: Panel, max_gap_bars: int) -> FeatureTable:
-    """The feature table of a panel, row for row, values (T, N, 14) in the order of ``NAMES``.
+def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0) -> FeatureTable:
+    """The feature table of a panel's rows from ``since_row`` on, values (T, N, 14) in the order of ``NAMES``.
 
     Gaps of up to ``max_gap_bars`` base bars are bridged with the last close (looking back only); after a longer one a pair starts anew. NaN
     until a pair has 24 hours of bars. Rows of the first weeks of the panel are settled only where ``startup_bars`` precede their Monday.
     """
-    values = by_week(panel, startup_bars(panel.timeframe), lambda window: _window_features(window, max_gap_bars))
-    return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms, values)
+    values = by_week(panel, startup_bars(panel.timeframe), lambda window: _window_features(window, max_gap_bars), since_row)
+    return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms + since_row * panel.step_ms, values)
 
 
 def _window_features(window: Panel, max_gap_bars: int) -> Floats:

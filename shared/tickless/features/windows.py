@@ -38,14 +38,16 @@ def window_start(last_open: datetime, startup_bars: int, step_ms: int) -> dateti
     return monday(last_open) - timedelta(milliseconds=startup_bars * step_ms)
 
 
-def by_week(panel: Panel, startup_bars: int, compute: Callable[[Panel], Floats]) -> Floats:
+def by_week(panel: Panel, startup_bars: int, compute: Callable[[Panel], Floats], since_row: int = 0) -> Floats:
     """Run ``compute`` on the window of every week that ``panel`` touches and put the rows of the weeks together.
 
-    ``compute`` maps a panel of L rows to an array (L, ...), row t from rows up to t only. Returns (T, ...) for the panel's T rows; rows whose
-    window begins before the panel are computed on what is there.
+    ``compute`` maps a panel of L rows to an array (L, ...), row t from rows up to t only. Returns (T, ...) for
+    the panel's T rows; rows whose window begins before the panel are computed on what is there.
+    With ``since_row`` only rows from there on are computed and returned; the ones before serve as startup.
     """
-    parts = [compute(panel.take(begin, last))[first - begin :] for begin, first, last in _weeks(panel, startup_bars)]
-    return np.concatenate(parts) if parts else compute(panel)
+    weeks = [(begin, max(first, since_row), last) for begin, first, last in _weeks(panel, startup_bars) if last > since_row]
+    parts = [compute(panel.take(begin, last))[first - begin :] for begin, first, last in weeks]
+    return np.concatenate(parts) if parts else compute(panel)[panel.rows :]
 
 
 def _weeks(panel: Panel, startup_bars: int) -> Iterator[tuple[int, int, int]]:

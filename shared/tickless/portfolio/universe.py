@@ -73,9 +73,7 @@ def eligibility(panel: Panel, at: datetime, median_volume: Floats, settings: Uni
     old = here[: max(0, panel.row_at(at) - int(settings.min_age_days * 86_400_000 // panel.step_ms)) + 1].any(axis=0)
     with np.errstate(invalid="ignore"):
         liquid = np.nan_to_num(median_volume) >= settings.min_daily_volume
-    return [
-        NO_BAR if not last[n] else TOO_YOUNG if not old[n] else LOW_VOLUME if not liquid[n] else OK for n in range(len(panel.pairs))
-    ]
+    return [NO_BAR if not last[n] else TOO_YOUNG if not old[n] else LOW_VOLUME if not liquid[n] else OK for n in range(len(panel.pairs))]
 
 
 def _midnight(at: datetime) -> datetime:

@@ -74,9 +74,9 @@ def detect(market: Panel, r_24h: Floats, settings: RotationSection, max_gap_bars
     ``market`` holds the market pair alone, (T, 1), and may begin before the rows asked for; ``r_24h`` is (R, N) for the LAST R rows of
     ``market``. Returns R rows.
     """
-    values = by_week(market, startup_bars(settings, market.timeframe), lambda w: _window_regime(w, settings, max_gap_bars))
     rows = len(r_24h)
-    values = values[len(values) - rows :]
+    startup = startup_bars(settings, market.timeframe)
+    values = by_week(market, startup, lambda w: _window_regime(w, settings, max_gap_bars), market.rows - rows)
     known = ~np.isnan(r_24h)
     count = known.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -101,7 +101,8 @@ def _window_regime(window: Panel, settings: RotationSection, max_gap_bars: int) 
     volatility = std(log_return(close), _VOLATILITY_BARS)[:, 0] * np.sqrt(_BARS_A_YEAR)
     with np.errstate(invalid="ignore"):
         name = np.where((fast > slow) & (slope > 0.0), 1.0, np.where((fast < slow) & (slope < 0.0), 2.0, 0.0))
-        level = np.where(volatility > settings.volatility_high_ann_frac, 2.0, np.where(volatility > settings.volatility_mid_ann_frac, 1.0, 0.0))
+        level = np.where(volatility > settings.volatility_mid_ann_frac, 1.0, 0.0)
+        level = np.where(volatility > settings.volatility_high_ann_frac, 2.0, level)
     level = np.where(np.isnan(slow), 1.0, level)
     out = np.tile(np.array([0.0, 1.0, np.nan]), (window.rows, 1))
     row = (window.open_times_ms + window.step_ms - slow_panel.start_ms) // slow_panel.step_ms - 1

@@ -34,7 +34,7 @@ def limit(
     """
     scale = target_scale(drawdown, settings)
     limited = Limited({pair: weight * scale for pair, weight in weights.items()}, (f"drawdown_scale:{scale:g}",) if scale < 1.0 else (), {})
-    reasons = {pair: "halted" for pair in limited.weights} if halted else {p: blocked[p] for p in limited.weights if p in blocked}
+    reasons = dict.fromkeys(limited.weights, "halted") if halted else {p: "blocked_after_stop" for p in limited.weights if p in blocked}
     held_back = {p: reason for p, reason in reasons.items() if limited.weights[p] > held_weights.get(p, 0.0)}
     if not held_back:
         return limited

@@ -35,8 +35,8 @@ def protect(position: Position, atr: float | None, settings: RiskSection) -> Pos
 def trail(stop: StopState, entry_price: float, close: float, settings: RiskSection) -> StopState:
     """Move the trailing stop after a closed bar.
 
-    It arms when the close reaches entry + trail_arm_atr * ATR; from then on the anchor is the highest close, and the stop is the anchor less
-    trail_distance_atr * ATR, or what it was before if that is higher.
+    It arms when the close reaches entry + trail_arm_atr * ATR; from then on the anchor is the highest close, and the stop is the
+    anchor less trail_distance_atr * ATR, or what it was before if that is higher.
     """
     if stop.atr is None or settings.trail_arm_atr is None:
         return stop

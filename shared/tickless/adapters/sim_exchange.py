@@ -1,0 +1,171 @@
+"""``ports.Exchange`` simulated on bars: what dry-run, replay and backtest trade on.
+
+It is an exchange with a memory of its own: an account that it loads, works off up to the tick, and saves. The fill model is the pure one of
+``execution.matching``; this adapter finds the bars for it and keeps the account in a store that a restart cannot lose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from math import isnan
+from typing import Protocol, TypeVar
+
+from tickless.adapters.codec import decode, encode
+from tickless.bars import Panel, floor_ms, step_ms
+from tickless.errors import OrderRejectedError
+from tickless.execution.matching import Bar, Matching, SimAccount, SimOrder
+from tickless.ports import BarStore, Market
+from tickless.settings import Settings
+from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, from_ms, to_ms
+
+T = TypeVar("T", SimAccount, SimOrder)
+
+
+class SimStore(Protocol):
+    """Where the simulated exchange keeps its account."""
+
+    def load(self) -> tuple[int, str] | None:
+        """(version, account text), or None where there is no account yet."""
+        ...
+
+    def order(self, client_order_id: str) -> str | None:
+        """The text of an order, or None."""
+        ...
+
+    def save(self, version: int, account: str, orders: Mapping[str, str]) -> None:
+        """Store account and orders together, if the stored version is still ``version`` (0 = none). Raises RetryableError."""
+        ...
+
+
+class SimExchange:
+    """A simulated account on the bars of a market. Settings are those of the tick."""
+
+    def __init__(self, store: SimStore, bars: BarStore, market: Market, settings: Settings) -> None:
+        self._store = store
+        self._bars = bars
+        self._market = market
+        self._settings = settings
+        self._timeframe = settings.desk.timeframe
+        self._step = step_ms(self._timeframe)
+
+    def snapshot(self, at: datetime, orders: Sequence[Order]) -> AccountSnapshot:
+        """Settle everything up to ``at``, then report. ``at`` must not lie before the last settlement."""
+        version, account = self._load(at)
+        matching = self._matching(account)
+        self._settle(matching, to_ms(at))
+        if matching.changed or matching.account.orders:
+            self._save(version, matching)
+        reports = {order.client_order_id: self._report(order.client_order_id, matching) for order in orders}
+        known = {client_order_id: report for client_order_id, report in reports.items() if report is not None}
+        return AccountSnapshot(at, dict(matching.account.balances), known)
+
+    def submit(self, order: Order, at: datetime) -> OrderReport:
+        """Take an order in; a market order of zero latency fills at once, at the open of the bar that opens now."""
+        text = self._store.order(order.client_order_id)
+        if text is not None:
+            return _from_text(SimOrder, text).report()
+        version, account = self._load(at)
+        matching = self._matching(account)
+        now_ms = to_ms(at)
+        self._settle(matching, now_ms)
+        arrival = now_ms + round(self._settings.execution.latency_s * 1000)
+        sim = matching.arrive(SimOrder(order, arrival))
+        if sim.status is OrderStatus.REJECTED:
+            self._save(version, matching)
+            raise OrderRejectedError(f"{order.pair} {order.side} {order.qty}: {sim.message}")
+        if arrival == now_ms and now_ms % self._step == 0:
+            opens = self._market.opens([order.pair], self._timeframe, at)
+            matching.at_open(now_ms, opens, self._volumes([order.pair], now_ms), only=order.client_order_id)
+            sim = matching.changed[order.client_order_id]
+        self._save(version, matching)
+        if sim.status is OrderStatus.REJECTED:
+            raise OrderRejectedError(f"{order.pair} {order.side} {order.qty}: {sim.message}")
+        return sim.report()
+
+    def cancel(self, order: Order, at: datetime) -> OrderReport:
+        """Cancel an order; one that is unknown or final is reported as it is."""
+        version, account = self._load(at)
+        matching = self._matching(account)
+        self._settle(matching, to_ms(at))
+        matching.cancel(order.client_order_id)
+        if matching.changed:
+            self._save(version, matching)
+        report = self._report(order.client_order_id, matching)
+        return report or OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "unknown to the exchange")
+
+    def liquidate(self, order: Order, at: datetime, price: float) -> OrderReport:
+        """Fill an order whole at ``price``, at the taker fee and without slippage: what ``close_at_end`` does after the last bar."""
+        version, account = self._load(at)
+        matching = self._matching(account)
+        sim = matching.arrive(SimOrder(order, to_ms(at)))
+        if not sim.status.is_final:
+            sim = matching.liquidate(sim, to_ms(at), price)
+        self._save(version, matching)
+        return sim.report()
+
+    def _settle(self, matching: Matching, now_ms: int) -> None:
+        """Work off every bar since the last settlement, in the order in which things happened."""
+        if matching.account.orders:
+            for close_ms in self._grid(matching.account.settled_ms, now_ms):
+                pairs = sorted({sim.order.pair for sim in matching.account.orders})
+                if not pairs:
+                    break
+                window = self._bars.read(self._timeframe, from_ms(close_ms - 2 * self._step), from_ms(close_ms)).select(pairs)
+                matching.inside(close_ms - self._step, close_ms, _bars_at(window, -1), _volumes_at(window, -2))
+                opens = self._market.opens(pairs, self._timeframe, from_ms(close_ms))
+                matching.at_open(close_ms, opens, _volumes_at(window, -1))
+        matching.account = replace(matching.account, settled_ms=max(matching.account.settled_ms, now_ms))
+
+    def _grid(self, after_ms: int, until_ms: int) -> Iterator[int]:
+        """Bar boundaries in (after, until]."""
+        yield from range(floor_ms(after_ms, self._step) + self._step, until_ms + 1, self._step)
+
+    def _volumes(self, pairs: Sequence[str], open_ms: int) -> dict[str, float]:
+        window = self._bars.read(self._timeframe, from_ms(open_ms - self._step), from_ms(open_ms)).select(pairs)
+        return _volumes_at(window, -1)
+
+    def _matching(self, account: SimAccount) -> Matching:
+        rules: Mapping[str, PairRules] = self._market.rules() if self._settings.execution.filters else {}
+        return Matching(self._settings.execution, rules, self._settings.desk.stake_currency, account)
+
+    def _report(self, client_order_id: str, matching: Matching) -> OrderReport | None:
+        if client_order_id in matching.changed:
+            return matching.changed[client_order_id].report()
+        text = self._store.order(client_order_id)
+        return _from_text(SimOrder, text).report() if text is not None else None
+
+    def _load(self, at: datetime) -> tuple[int, SimAccount]:
+        stored = self._store.load()
+        if stored is None:
+            desk = self._settings.desk
+            return 0, SimAccount({desk.stake_currency: Decimal(desk.dry_run_wallet)}, to_ms(at))
+        return stored[0], _from_text(SimAccount, stored[1])
+
+    def _save(self, version: int, matching: Matching) -> None:
+        orders = {client_order_id: _text(sim) for client_order_id, sim in matching.changed.items()}
+        self._store.save(version, _text(matching.account), orders)
+
+
+def _bars_at(window: Panel, row: int) -> dict[str, Bar]:
+    """The bars of one row by pair; pairs without one are absent."""
+    columns = (window.open, window.high, window.low, window.close, window.volume)
+    bars = {pair: Bar(*(float(column[row, n]) for column in columns)) for n, pair in enumerate(window.pairs)}
+    return {pair: bar for pair, bar in bars.items() if not isnan(bar.close)}
+
+
+def _volumes_at(window: Panel, row: int) -> dict[str, float]:
+    """The volumes of one row by pair, in base units; pairs without a bar are absent."""
+    volumes = {pair: float(window.volume[row, n]) for n, pair in enumerate(window.pairs)}
+    return {pair: volume for pair, volume in volumes.items() if not isnan(volume)}
+
+
+def _text(value: SimAccount | SimOrder) -> str:
+    return json.dumps(encode(value), sort_keys=True, separators=(",", ":"))
+
+
+def _from_text(kind: type[T], text: str) -> T:
+    return decode(kind, json.loads(text))

@@ -1,0 +1,306 @@
+"""decide(): what a tick does, as pure functions of the market, the desk's state and its settings.
+
+No clock, no I/O, no randomness. The cloud, the replay and the backtest call these same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from tickless.alpha.ensemble import round_trip_cost_frac
+from tickless.execution.planning import Account, Plan, Thresholds, Wish, plan_orders
+from tickless.execution.rounding import exact, money
+from tickless.portfolio.construction import Allocation, Candidate, construct
+from tickless.risk.drawdown import drawdown_frac, kill_switch_trips
+from tickless.risk.limits import Limited, limit
+from tickless.risk.stops import STOP_REASONS, TIME_STOP, exit_reason, trail
+from tickless.settings import RiskSection, Settings
+from tickless.strategies import rotation
+from tickless.strategies.view import MarketView, Proposal, Proposals
+from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Tick, iso
+
+LEFT_TARGET = "left_target"
+REBALANCE = "rebalance"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a tick wants: the state to write down, orders to send, and why."""
+
+    state: DeskState
+    positions: tuple[Position, ...] = ()
+    """Positions whose stop moved."""
+    plan: Plan = field(default_factory=lambda: Plan((), (), {}))
+    equity: EquityRow | None = None
+    alerts: tuple[str, ...] = ()
+    trace: Mapping[str, Any] = field(default_factory=dict)
+
+
+def portfolio_value(state: DeskState, closes: Mapping[str, float]) -> float:
+    """Cash plus positions at the last close known of each pair, in the stake currency."""
+    value = float(state.cash)
+    for pair in sorted(state.positions):
+        position = state.positions[pair]
+        price = closes.get(pair, state.marks.get(pair, float(position.entry_price)))
+        value += float(position.qty) * price
+    return value
+
+
+def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, settings: Settings, rules: Mapping[str, PairRules]) -> Decision:
+    """A risk check: value the portfolio, write its equity row, move stops, trip the kill switch, and sell what hit a stop.
+
+    ``closes`` are the closes of held pairs whose last bar has just closed; a pair without one keeps its mark and is not sold.
+    """
+    state = replace(state, marks={p: closes.get(p, m) for p, m in sorted(_marks(state).items())})
+    equity = portfolio_value(state, closes)
+    peak = max(state.peak_equity, money(exact(equity)))
+    drawdown = drawdown_frac(equity, float(peak))
+    row = EquityRow(
+        at=tick.scheduled_at,
+        equity=money(exact(equity)),
+        cash=state.cash,
+        exposure_frac=(equity - float(state.cash)) / equity if equity > 0.0 else 0.0,
+        drawdown_frac=drawdown,
+        regime=state.regime,
+    )
+    state = replace(state, peak_equity=peak)
+    alerts: list[str] = []
+    if state.halt is None and kill_switch_trips(drawdown, settings.risk):
+        state = replace(state, halt=Halt(reason=f"drawdown {drawdown:.2%} reached the kill switch", since=tick.scheduled_at))
+        alerts.append(f"desk halted: {state.halt.reason if state.halt else ''}; exits go on, a person has to resume")
+    state, moved, exits = _check_stops(state, closes, settings.risk)
+    wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True) for pair, reason in exits.items()]
+    plan = _plan(tick, wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0))
+    state = _block_stopped(state, plan, tick, settings.risk)
+    trace = {
+        "regime": state.regime,
+        "equity": equity,
+        "drawdown_frac": drawdown,
+        "limits": ["halted"] if state.halt else [],
+        "pairs": {pair: _risk_verdict(pair, exits, plan) for pair in sorted(state.positions)},
+    }
+    return Decision(state, moved, plan, row, tuple(alerts), trace)
+
+
+def decide_rebalance(
+    tick: Tick,
+    view: MarketView,
+    state: DeskState,
+    settings: Settings,
+    rules: Mapping[str, PairRules],
+    *,
+    full: bool,
+    reduce_only: str = "",
+) -> Decision:
+    """A rebalance: proposals, target weights, limits, orders. A full one has its own hysteresis, time stops, and lifts blocks.
+
+    ``reduce_only`` is a reason why nothing may be bought at this tick (a ledger that does not match the exchange), or empty.
+    """
+    closes = view.closes()
+    equity = portfolio_value(state, closes)
+    drawdown = drawdown_frac(equity, float(state.peak_equity))
+    blocked = {p: at for p, at in state.blocked.items() if not full or at >= iso(tick.scheduled_at)}
+    state = replace(state, blocked=blocked, regime=view.regime.name, regime_at=tick.scheduled_at)
+    proposed = rotation.propose(view, settings.rotation, round_trip_cost_frac(settings.execution))
+    allocation = construct([_candidate(p) for p in proposed.proposals], view.regime.name, settings.portfolio)
+    held = _held_weights(state, closes, equity)
+    limited = limit(
+        allocation.weights,
+        held,
+        drawdown,
+        halted=state.halt is not None or bool(reduce_only),
+        blocked=blocked,
+        settings=settings.risk,
+    )
+    state, refreshed = _refresh_atr(state, view)
+    wishes = _wishes(tick, state, limited.weights, proposed, closes, equity, settings.risk, full=full)
+    thresholds = Thresholds(
+        settings.portfolio.full_hysteresis_frac if full else settings.portfolio.hysteresis_frac, settings.portfolio.min_order_value
+    )
+    plan = _plan(tick, wishes, state, closes, equity, settings, rules, thresholds)
+    trace = _rebalance_trace(view, proposed, allocation, limited, held, plan, settings)
+    trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
+    return Decision(state, refreshed, plan, trace=trace)
+
+
+def _marks(state: DeskState) -> dict[str, float]:
+    return {p: state.marks.get(p, float(position.entry_price)) for p, position in state.positions.items()}
+
+
+def _check_stops(
+    state: DeskState, closes: Mapping[str, float], settings: RiskSection
+) -> tuple[DeskState, tuple[Position, ...], dict[str, str]]:
+    """Trail the stops of all positions with a fresh close, then see which are hit."""
+    moved: list[Position] = []
+    exits: dict[str, str] = {}
+    for pair in sorted(state.positions):
+        position = state.positions[pair]
+        close = closes.get(pair)
+        if close is None:
+            continue
+        reason = exit_reason(position, close, settings)
+        if reason is None:
+            stop = trail(position.stop, float(position.entry_price), close, settings)
+            if stop != position.stop:
+                position = replace(position, stop=stop)
+                moved.append(position)
+                state = state.with_position(position)
+        else:
+            exits[pair] = reason
+    return state, tuple(moved), exits
+
+
+def _block_stopped(state: DeskState, plan: Plan, tick: Tick, settings: RiskSection) -> DeskState:
+    if not settings.block_after_stop:
+        return state
+    stopped = {o.pair: iso(tick.scheduled_at) for o in plan.orders if o.reason in STOP_REASONS}
+    return replace(state, blocked={**state.blocked, **stopped}) if stopped else state
+
+
+def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> dict[str, Any]:
+    if pair not in exits:
+        return {"action": "keep", "reason": "no_stop_hit"}
+    if pair in plan.skipped:
+        return {"action": "keep", "reason": plan.skipped[pair]}
+    return {"action": "sell", "reason": exits[pair]}
+
+
+def _plan(
+    tick: Tick,
+    wishes: list[Wish],
+    state: DeskState,
+    closes: Mapping[str, float],
+    equity: float,
+    settings: Settings,
+    rules: Mapping[str, PairRules],
+    thresholds: Thresholds,
+) -> Plan:
+    account = Account(
+        cash=state.cash,
+        equity=equity,
+        holdings={pair: position.qty for pair, position in state.positions.items()},
+        open_orders=tuple(state.orders.values()),
+        prices=closes,
+        rules=rules if settings.execution.filters else {},
+    )
+    return plan_orders(
+        wishes,
+        account,
+        tick,
+        desk=settings.desk.name,
+        strategy=rotation.NAME,
+        thresholds=thresholds,
+        settings=settings.execution,
+    )
+
+
+def _candidate(proposal: Proposal) -> Candidate:
+    return Candidate(proposal.pair, proposal.score, proposal.volatility_frac, proposal.tier)
+
+
+def _held_weights(state: DeskState, closes: Mapping[str, float], equity: float) -> dict[str, float]:
+    if equity <= 0.0:
+        return {}
+    marks = _marks(state)
+    return {p: float(state.positions[p].qty) * closes.get(p, marks[p]) / equity for p in sorted(state.positions)}
+
+
+def _refresh_atr(state: DeskState, view: MarketView) -> tuple[DeskState, tuple[Position, ...]]:
+    """Give held positions the latest ATR: the trailing distance follows volatility, the stop itself never falls."""
+    atr = dict(zip(view.pairs, view.feature("atr_14_30m"), strict=True))
+    refreshed = []
+    for pair in sorted(state.positions):
+        position = state.positions[pair]
+        latest = float(atr.get(pair, float("nan")))
+        if latest > 0.0 and latest != position.stop.atr:
+            refreshed.append(replace(position, stop=replace(position.stop, atr=latest)))
+    for position in refreshed:
+        state = state.with_position(position)
+    return state, tuple(refreshed)
+
+
+def _wishes(
+    tick: Tick,
+    state: DeskState,
+    weights: Mapping[str, float],
+    proposed: Proposals,
+    closes: Mapping[str, float],
+    equity: float,
+    settings: RiskSection,
+    *,
+    full: bool,
+) -> list[Wish]:
+    """What to hold of every target pair and of every pair held outside the target."""
+    proposals = {p.pair: p for p in proposed.proposals}
+    wishes = []
+    for pair, weight in weights.items():
+        proposal = proposals[pair]
+        if pair in closes:
+            wishes.append(Wish(pair, weight * equity / closes[pair], proposal.reason, REBALANCE, proposal.exits))
+    leaving = sorted(set(state.positions) - set(weights))
+    reasons = [_leaving_reason(tick, state.positions[pair], proposed, settings, full=full) for pair in leaving]
+    return wishes + [Wish(pair, 0.0, exit_reason=reason) for pair, reason in zip(leaving, reasons, strict=True)]
+
+
+def _leaving_reason(tick: Tick, position: Position, proposed: Proposals, settings: RiskSection, *, full: bool) -> str:
+    verdict = proposed.verdicts.get(position.pair)
+    if not full or settings.time_stop_h is None or verdict is None or verdict.net > 0.0:
+        return LEFT_TARGET
+    return TIME_STOP if tick.scheduled_at - position.opened_at > timedelta(hours=settings.time_stop_h) else LEFT_TARGET
+
+
+def _rebalance_trace(
+    view: MarketView,
+    proposed: Proposals,
+    allocation: Allocation,
+    limited: Limited,
+    held: Mapping[str, float],
+    plan: Plan,
+    settings: Settings,
+) -> dict[str, Any]:
+    sent = {order.pair: order for order in plan.orders}
+    proposals = {p.pair: p for p in proposed.proposals}
+    tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True))
+    pairs: dict[str, Any] = {}
+    for pair in sorted({*view.pairs, *held}):
+        verdict = proposed.verdicts.get(pair)
+        weight = limited.weights.get(pair, 0.0)
+        entry: dict[str, Any] = {"action": "pass", "reason": verdict.reason if verdict else "not_in_universe"}
+        if pair in sent:
+            entry = {"action": sent[pair].side.value, "reason": sent[pair].reason}
+        elif held.get(pair, 0.0) > 0.0:
+            entry = {"action": "keep", "reason": plan.skipped.get(pair, "on_target")}
+        elif pair in limited.held_back:
+            entry["reason"] = limited.held_back[pair]
+        elif pair in allocation.beyond_top_k:
+            entry["reason"] = "beyond_top_k"
+        elif pair in plan.skipped:
+            entry["reason"] = plan.skipped[pair]
+        elif pair in proposals and weight <= 0.0:
+            entry["reason"] = "no_weight_left"
+        if verdict is not None and verdict.score == verdict.score:
+            entry |= {"score": verdict.score, "net": verdict.net}
+        if pair in proposals:
+            proposal = proposals[pair]
+            entry |= {"confidence": proposal.confidence, "volatility_frac": proposal.volatility_frac}
+        if weight or held.get(pair):
+            entry |= {"target": weight, "held": held.get(pair, 0.0)}
+        pairs[pair] = entry
+    regime = view.regime
+    return {
+        "regime": regime.name,
+        "volatility_regime": regime.volatility,
+        "volatility_ann_frac": None if regime.volatility_ann_frac != regime.volatility_ann_frac else regime.volatility_ann_frac,
+        "breadth_frac": regime.breadth_frac,
+        "models": dict(view.models),
+        "source": proposed.source,
+        "top_k": settings.portfolio.top_k.of(regime.name),
+        "cash_buffer_frac": settings.portfolio.cash_buffer_frac.of(regime.name),
+        "targets": dict(limited.weights),
+        "tiers": {pair: tiers[pair] for pair in limited.weights},
+        "limits": [*allocation.limits, *limited.limits],
+        "pairs": pairs,
+    }
