@@ -128,7 +128,8 @@ class Panel:
         columns: dict[str, Any] = {}
         for name in COLUMNS:
             source = getattr(self, name)
-            taken = source[:, np.maximum(index, 0)] if source.shape[1] else np.full((self.rows, len(pairs)), np.nan)
+            # np.take keeps rows contiguous, which source[:, index] would not: sums over time would then round in another order.
+            taken = np.take(source, np.maximum(index, 0), axis=1) if source.shape[1] else np.full((self.rows, len(pairs)), np.nan)
             if (index < 0).any():
                 taken[:, index < 0] = np.nan
             columns[name] = taken
