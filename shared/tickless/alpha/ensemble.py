@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.errors import ArtifactError
-from tickless.settings.sections import ExecutionSection, HorizonWeights, RotationSection
+from tickless.settings import ExecutionSection, HorizonWeights, RotationSection
 
 Floats = NDArray[np.float64]
 SCALED_RETURN = "forward_return_over_volatility"

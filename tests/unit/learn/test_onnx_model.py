@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tickless.alpha.onnx_model import OnnxModel
+from tickless.errors import ArtifactError
+
+
+def test_predicts_what_the_trainer_predicts(booster, artifact, manifest):
+    x = np.random.default_rng(1).standard_normal((500, 3)).astype(np.float32)
+    model = OnnxModel.from_bytes(artifact, manifest)
+    got = model.predict(x)
+    assert got.dtype == np.float64
+    assert np.abs(got - booster.predict(x)).max() < 1e-5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_row_that_is_not_finite_gives_nan_and_leaves_the_others_alone(artifact, manifest, bad):
+    model = OnnxModel.from_bytes(artifact, manifest)
+    x = np.random.default_rng(2).standard_normal((6, 3))
+    clean = model.predict(x)
+    x[2, 1] = bad
+    got = model.predict(x)
+    assert np.isnan(got[2])
+    np.testing.assert_array_equal(np.delete(got, 2), np.delete(clean, 2))
+
+
+def test_all_rows_missing_and_no_rows(artifact, manifest):
+    model = OnnxModel.from_bytes(artifact, manifest)
+    assert np.isnan(model.predict(np.full((4, 3), np.nan))).all()
+    assert model.predict(np.empty((0, 3))).shape == (0,)
+
+
+def test_a_row_predicts_the_same_alone_and_in_a_batch(artifact, manifest):
+    model = OnnxModel.from_bytes(artifact, manifest)
+    x = np.random.default_rng(3).standard_normal((64, 3)).astype(np.float32)
+    alone = np.concatenate([model.predict(x[i : i + 1]) for i in range(len(x))])
+    np.testing.assert_array_equal(alone, model.predict(x))
+
+
+def test_every_damaged_byte_is_refused(artifact, manifest):
+    for place in range(0, len(artifact), max(1, len(artifact) // 50)):
+        damaged = bytearray(artifact)
+        damaged[place] ^= 1
+        with pytest.raises(ArtifactError, match="sha256"):
+            OnnxModel.from_bytes(bytes(damaged), manifest)
+
+
+def test_bytes_that_are_no_model_are_refused_even_with_the_right_hash(manifest):
+    import hashlib
+
+    junk = b"not a model"
+    with pytest.raises(ArtifactError, match="ONNX Runtime can load"):
+        OnnxModel.from_bytes(junk, manifest | {"sha256": hashlib.sha256(junk).hexdigest()})
+
+
+@pytest.mark.parametrize("features", [["a", "b"], ["b", "a", "c"], ["a", "b", "d"], ["a", "b", "c", "d"]])
+def test_a_manifest_with_other_features_than_the_artifact_is_refused(artifact, manifest, features):
+    with pytest.raises(ArtifactError, match=r"trained on|takes"):
+        OnnxModel.from_bytes(artifact, manifest | {"features": features})
+
+
+@pytest.mark.parametrize("key", ["sha256", "features", "horizon_h", "version", "label"])
+def test_a_manifest_without_a_field_is_refused_by_name(artifact, manifest, key):
+    del manifest[key]
+    with pytest.raises(ArtifactError, match=key):
+        OnnxModel.from_bytes(artifact, manifest)
+
+
+def test_inputs_of_another_order_or_width_are_refused(artifact, manifest):
+    model = OnnxModel.from_bytes(artifact, manifest)
+    model.require_features(("a", "b", "c"))
+    with pytest.raises(ArtifactError, match="wants features a, b, c; got a, c, b"):
+        model.require_features(("a", "c", "b"))
+    with pytest.raises(ArtifactError, match="shape"):
+        model.predict(np.zeros((2, 4)))
