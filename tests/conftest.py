@@ -94,4 +94,4 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     counts: Mapping[str, int] = getattr(config, LEFT_OUT, {})
     for why, count in counts.items():
-        terminalreporter.write_line(f"LEFT OUT {count} tests, {why}", yellow=True)
+        terminalreporter.write_line(f"LEFT OUT ({count}) {why}", yellow=True)

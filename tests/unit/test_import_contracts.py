@@ -56,6 +56,7 @@ def test_contracts_hold(root: Path) -> None:
 def test_a_planted_import_is_caught(root: Path, copy: Path, module: str, line: str, complaint: str) -> None:
     planted = copy / "tickless" / module
     before = planted.read_text("utf8") if planted.exists() else ""
+    planted.parent.mkdir(exist_ok=True)
     planted.write_text(f"{before}\n{line}\n", "utf8")
 
     result = lint_imports(root, copy)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ HEAVY = (
     "scipy",
     "sklearn",
 )
+AWS_ADAPTERS = ("tickless.adapters.dynamodb_", "tickless.adapters.s3_", "tickless.adapters.sns_", "tickless.adapters.ssm_")
 PROBE = """
 import importlib, json, os, sys
 before = dict(os.environ)
@@ -46,7 +48,7 @@ def modules(part: str) -> list[str]:
     return [name.removesuffix(".__init__") for name in names]
 
 
-def probe(names: list[str]) -> dict[str, object]:
+def probe(names: list[str]) -> dict[str, Any]:
     """Import modules in a fresh interpreter; report, after each, the heavy libraries that are loaded by then."""
     result = subprocess.run(
         [sys.executable, "-c", PROBE, json.dumps(HEAVY), *names],
@@ -57,7 +59,7 @@ def probe(names: list[str]) -> dict[str, object]:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    report: dict[str, object] = json.loads(result.stdout)
+    report: dict[str, Any] = json.loads(result.stdout)
     return report
 
 
@@ -69,11 +71,20 @@ def parts() -> list[str]:
 
 @pytest.mark.parametrize("part", parts())
 def test_importing_loads_nothing_heavy(part: str) -> None:
-    names = modules(part)
+    names = [name for name in modules(part) if not name.startswith(AWS_ADAPTERS)]
     report = probe(names)
 
     assert names
     assert report["heavy"] == {name: [] for name in names}
+    assert report["environment"]
+
+
+def test_an_aws_adapter_loads_the_error_classes_it_translates_and_no_client() -> None:
+    names = [name for name in modules("adapters") if name.startswith(AWS_ADAPTERS)]
+    report = probe(names)
+
+    assert names
+    assert {tuple(heavy) for heavy in report["heavy"].values()} <= {(), ("botocore",)}
     assert report["environment"]
 
 
