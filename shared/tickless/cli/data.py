@@ -1,0 +1,178 @@
+"""``tickless data``: look at recorded bars, make synthetic ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tickless.adapters.bar_files import BarFile, data_sha256, file_name, list_files, read_file, write_folder
+from tickless.adapters.bar_quality import OUTLIER_DEVIATIONS, SCALE_FACTOR, STALE_BARS, PairQuality, assess
+from tickless.adapters.markets_file import FILE_NAME as MARKETS_FILE
+from tickless.adapters.markets_file import read_folder_markets, write_markets
+from tickless.errors import DataError
+from tickless.types import iso
+
+data_app = typer.Typer(help="Look at recorded bars, make synthetic ones.", no_args_is_help=True, rich_markup_mode="markdown")
+
+CHECK_EXAMPLE = "Example: `tickless data check --data ../shared/data/spot_2024 --timeframe 15m`"
+MAKE_EXAMPLE = "Example: `tickless data make --out market --pairs 24 --days 60 --signal-ic 0.05`"
+
+
+class FileFormat(StrEnum):
+    """The formats of bar files."""
+
+    PARQUET = "parquet"
+    FEATHER = "feather"
+    CSV = "csv"
+    JSON = "json"
+
+
+@data_app.command("check", epilog=CHECK_EXAMPLE)
+def check(
+    data: Annotated[Path, typer.Option("--data", help="Folder of bar files in freqtrade's layout.")],
+    timeframe: Annotated[str | None, typer.Option(help="Only this timeframe; without it, all that are there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Report the quality of a folder of bars; nothing is changed. Exit code 2 where no pair is usable."""
+    files, ignored = list_files(data)
+    chosen = [file for file in files if timeframe in (None, file.timeframe)]
+    if not chosen:
+        there = ", ".join(sorted({file.timeframe for file in files})) or "none"
+        raise DataError(f"{data}: no {timeframe or ''} bar file; timeframes there: {there}".replace("  ", " "))
+    markets = read_folder_markets(data)
+    ignored = tuple(name for name in ignored if name != MARKETS_FILE)
+    quality: dict[str, list[PairQuality]] = {}
+    for file in _progress(chosen, "reading"):
+        quality.setdefault(file.timeframe, []).append(assess(*read_file(file.path, now=datetime.now(UTC))))
+    if not any(pair.rows for pairs in quality.values() for pair in pairs):
+        raise DataError(f"{data}: no pair has a usable bar")
+    if as_json:
+        _print_json(data, quality, ignored, len(markets))
+    else:
+        _print_tables(data, quality, ignored, len(markets))
+
+
+@data_app.command("make", epilog=MAKE_EXAMPLE)
+def make(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; made where it does not exist.")],
+    pairs: Annotated[int, typer.Option(min=1, max=500, help="How many pairs.")] = 24,
+    days: Annotated[float, typer.Option(min=0.01, max=4000, help="How many days.")] = 60.0,
+    start: Annotated[str, typer.Option(help="Open of the first bar, UTC.")] = "2024-01-01",
+    timeframe: Annotated[str, typer.Option(help="Timeframe of the bars.")] = "15m",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same market.")] = 7,
+    signal_ic: Annotated[float, typer.Option(help="Rank correlation of r_6h and the next six hours' return; 0 = no signal.")] = 0.0,
+    quote: Annotated[str, typer.Option(help="Quote currency.")] = "USDT",
+    file_format: Annotated[FileFormat, typer.Option("--format", help="Format of the files.")] = FileFormat.PARQUET,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write a synthetic market: seeded, realistic, with no return to be had but the planted signal."""
+    from tickless.adapters.synthetic_market import make_market
+
+    first = _start(start)
+    market = make_market(
+        pairs=pairs, start=first, end=first + timedelta(days=days), timeframe=timeframe, seed=seed, signal_ic=signal_ic, quote=quote
+    )
+    _refuse_mixture(out, timeframe, {file_name(pair, timeframe, file_format) for pair in market.panel.pairs})
+    paths = write_folder(out, market.panel, file_format)
+    write_markets(out, market.rules)
+    made = {
+        "out": str(out),
+        "files": len(paths),
+        "timeframe": timeframe,
+        "start": iso(market.panel.start),
+        "end": iso(market.panel.end),
+        "bars": market.panel.rows,
+        "seed": seed,
+        "signal_ic": signal_ic,
+        "data_sha256": data_sha256(market.panel),
+    }
+    if as_json:
+        typer.echo(json.dumps(made, indent=1))
+    else:
+        typer.echo(f"{made['files']} pairs × {made['bars']} {timeframe} bars, {made['start']} to {made['end']}, and markets.json in {out}")
+
+
+def _start(text: str) -> datetime:
+    try:
+        first = datetime.fromisoformat(text)
+    except ValueError:
+        raise DataError(f"--start {text!r}: not a date such as 2024-01-01") from None
+    return first.replace(tzinfo=UTC) if first.tzinfo is None else first.astimezone(UTC)
+
+
+def _refuse_mixture(out: Path, timeframe: str, names: set[str]) -> None:
+    """Bars of another market left beside the new ones would be read as part of it."""
+    if not out.exists():
+        return
+    left = [file.path.name for file in list_files(out)[0] if file.timeframe == timeframe and file.path.name not in names]
+    if left:
+        raise DataError(f"{out}: holds {left[0]} of another market; choose an empty folder")
+
+
+def _progress(files: list[BarFile], what: str) -> Iterable[BarFile]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(files, description=what, console=console, transient=True, disable=not sys.stderr.isatty())
+
+
+def _print_json(data: Path, quality: dict[str, list[PairQuality]], ignored: tuple[str, ...], markets: int) -> None:
+    content: dict[str, Any] = {
+        "data": str(data),
+        "markets": markets,
+        "ignored_files": list(ignored),
+        "timeframes": {timeframe: [asdict(pair) for pair in pairs] for timeframe, pairs in quality.items()},
+    }
+    typer.echo(json.dumps(content, indent=1))
+
+
+def _print_tables(data: Path, quality: dict[str, list[PairQuality]], ignored: tuple[str, ...], markets: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for timeframe, pairs in quality.items():
+        table = Table(title=f"{data} · {timeframe} · {len(pairs)} pairs", caption_justify="left")
+        for column in ("pair", "first", "last"):
+            table.add_column(column, no_wrap=column == "pair")
+        for column in _COUNTS:
+            table.add_column(column, justify="right")
+        for pair in pairs:
+            counts = [str(count) if count else "·" for count in _counts(pair)]
+            table.add_row(pair.pair, _day(pair.first), _day(pair.last), *counts)
+        console.print(table)
+    console.print(
+        f"gaps: runs/bars/longest. repaired: unsorted, duplicate, conflicting. dropped: impossible, off grid, in the future. "
+        f"stale: runs of {STALE_BARS} or more equal closes. outliers: beyond {OUTLIER_DEVIATIONS:g} robust deviations. "
+        f"scale: closes {SCALE_FACTOR:g} times apart. range: open or close outside [low, high].",
+        style="dim",
+        markup=False,
+    )
+    naive = sum(pair.naive_dates for pairs in quality.values() for pair in pairs)
+    notes = [f"{naive} files have dates without a zone; read as UTC"] if naive else []
+    notes += [f"{len(ignored)} other files ignored"] if ignored else []
+    notes += [f"filters for {markets} pairs in markets.json" if markets else "no markets.json: no filters"]
+    console.print("; ".join(notes) + ".")
+
+
+_COUNTS = ("bars", "gaps", "repaired", "dropped", "no volume", "stale", "outliers", "scale", "range")
+
+
+def _counts(pair: PairQuality) -> tuple[int | str, ...]:
+    gaps = f"{pair.gap_runs}/{pair.missing}/{pair.longest_gap}" if pair.gap_runs else ""
+    repaired = pair.unsorted + pair.duplicate + pair.conflicting
+    dropped = pair.impossible + pair.off_grid + pair.future
+    return pair.rows, gaps, repaired, dropped, pair.zero_volume, pair.stale_runs, pair.outliers, pair.scale_breaks, pair.range_breaks
+
+
+def _day(moment: str | None) -> str:
+    return "–" if moment is None else moment[:16].replace("T", " ")
