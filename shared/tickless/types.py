@@ -300,6 +300,8 @@ class DeskState:
     regime_at: datetime | None = None
     marks: Mapping[str, float] = field(default_factory=dict)
     """The last close seen of every held pair: a pair whose bars stop keeps its value."""
+    last_tick_at: datetime | None = None
+    """The scheduled time of the latest trading tick that was recorded: an earlier one that arrives later is refused."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The last good text of each settings section."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
@@ -52,6 +52,8 @@ class DeskScalars:
     blocked: Mapping[str, str]
     regime: str
     regime_at: datetime | None
+    marks: Mapping[str, float] = field(default_factory=dict)
+    last_tick_at: datetime | None = None
 
     @classmethod
     def of(cls, desk: DeskState) -> DeskScalars:
@@ -186,6 +188,8 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
         blocked=scalars.blocked,
         regime=scalars.regime,
         regime_at=scalars.regime_at,
+        marks=scalars.marks,
+        last_tick_at=scalars.last_tick_at,
         settings=settings,
     )
 

@@ -9,9 +9,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from tickless.errors import SettingsError
@@ -27,6 +27,7 @@ from tickless.settings.sections import (
     TrainingSection,
     UniverseSection,
 )
+from tickless.types import TIMEFRAME_MINUTES
 
 MAX_SECTION_BYTES = 4096
 """The limit of a standard SSM parameter."""
@@ -68,6 +69,13 @@ class Settings(Section):
             if name not in STRATEGY_SECTIONS:
                 raise ValueError(f"unknown strategy {name!r}; known: {', '.join(sorted(STRATEGY_SECTIONS))}")
         return {name: _strategy(name, value[name]) for name in sorted(value)}
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        bar_min, check_min = TIMEFRAME_MINUTES[self.desk.timeframe], self.schedule.risk_check_every_min
+        if check_min % bar_min:
+            raise ValueError(f"schedule.risk_check_every_min: {check_min} is not a multiple of desk.timeframe {self.desk.timeframe!r}")
+        return self
 
     @property
     def rotation(self) -> RotationSection:

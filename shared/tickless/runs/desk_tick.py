@@ -1,0 +1,325 @@
+"""One trading tick, whatever it decides: lease → gather → reconcile → decide → journal → act → record.
+
+Every invocation is a restart. The desk is restored from the ledger; what an earlier invocation left unfinished is settled first by asking
+the exchange; orders are written down before they are sent, and sent only once the tick's record says that all of them are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tickless.errors import LeaseHeldError, OrderRejectedError, RetryableError, SettingsError, StaleTickError, UnknownOutcomeError
+from tickless.execution.accounting import book
+from tickless.pipeline import Decision
+from tickless.ports import Fence, Ports, Venue
+from tickless.risk.stops import protect
+from tickless.runs.gather import history_start, needed_pairs, refresh_bars
+from tickless.runs.parameters import LoadedSettings, resolve_settings
+from tickless.runs.report import RunReport
+from tickless.settings import ScheduleSection, Settings, parse_section
+from tickless.types import (
+    AccountSnapshot,
+    DeskState,
+    LedgerUpdate,
+    Order,
+    OrderReport,
+    OrderStatus,
+    Side,
+    Tick,
+    TickRecord,
+    iso,
+)
+
+JOURNALED, DONE = "journaled", "done"
+_CHUNK = 40
+"""Intents an update; with the fence and the record a transaction stays far below 100 items."""
+_EARLY_S = 60
+"""How far ahead of the clock a tick may be."""
+_LEASE_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class TickContext:
+    """What a step decides on."""
+
+    tick: Tick
+    ports: Ports
+    venue: Venue
+    settings: Settings
+    state: DeskState
+    mismatch: str = ""
+    """How ledger and exchange differ; empty when they agree."""
+
+
+Step = Callable[[TickContext], Decision]
+
+
+def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
+    """Run a trading tick, after every earlier-ordered tick of its minute that is not recorded yet.
+
+    ``steps`` holds the step of this function and of those before it in the order of effect. Raises StaleTickError for a tick that is too
+    old, in the future, or older than what the desk has done; LeaseHeldError when another tick trades and does not finish in time.
+    """
+    record = ports.ledger.tick(tick)
+    if record is not None and record.status == DONE:
+        return RunReport(tick, "already_done")
+    texts = ports.parameters.read()
+    schedule = _schedule_of(texts)
+    refuse_stale(tick, ports, schedule)
+    fence = _take_lease(tick, ports, schedule)
+    try:
+        return _run_fenced(tick, ports, steps, texts, fence)
+    finally:
+        ports.ledger.release(fence)
+
+
+def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapping[str, str], fence: Fence) -> RunReport:
+    stored = ports.ledger.load()
+    loaded = resolve_settings(texts, stored.settings if stored is not None else {})
+    for sentence in loaded.refused:
+        ports.metrics.count("SettingsRefused")
+        ports.log.warning("parameter refused", error=sentence)
+    settings = loaded.settings
+    venue = ports.connect(settings)
+    state = stored if stored is not None else _new_desk(venue, settings, tick.scheduled_at)
+    ran: list[str] = []
+    status = DONE
+    facts: dict[str, Any] = {}
+    for due in (*settings.schedule.earlier_ticks(tick), tick):
+        record = ports.ledger.tick(due)
+        if record is not None and record.status == DONE:
+            continue
+        if due is not tick and state.last_tick_at is not None and due.scheduled_at < state.last_tick_at:
+            continue
+        run = _Run(due, ports, venue, loaded, fence, steps[due.function])
+        state, facts = run.resume(state, record) if record is not None else run.start(state)
+        status = "resumed" if record is not None else DONE
+        ran.append(due.id)
+        loaded = replace(loaded, fresh={})
+    if not ran:
+        return RunReport(tick, "already_done")
+    return RunReport(tick, status, tuple(ran), facts)
+
+
+@dataclass
+class _Run:
+    """One tick under the lease."""
+
+    tick: Tick
+    ports: Ports
+    venue: Venue
+    loaded: LoadedSettings
+    fence: Fence
+    step: Step
+    updates: list[LedgerUpdate] = field(default_factory=list)
+    sent: int = 0
+
+    @property
+    def settings(self) -> Settings:
+        return self.loaded.settings
+
+    @property
+    def at(self) -> datetime:
+        return self.tick.scheduled_at
+
+    def start(self, state: DeskState) -> tuple[DeskState, dict[str, Any]]:
+        """The whole tick, from gathering to its record."""
+        if state.last_tick_at is not None and self.at < state.last_tick_at:
+            raise StaleTickError(f"tick {self.tick.id}: the desk has already run a tick of {iso(state.last_tick_at)}")
+        self._refresh(state)
+        state, mismatch = self._reconcile(state)
+        decision = self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, mismatch))
+        state = replace(decision.state, last_tick_at=self.at)
+        self.updates.append(LedgerUpdate(desk=state, positions=decision.positions, equity=decision.equity, settings=self.loaded.fresh))
+        trace = {**decision.trace, "settings_sha256": self.settings.sha256()}
+        orders = decision.plan.orders
+        if orders or decision.plan.cancels:
+            state = self._journal(state, orders, decision.plan.cancels, trace)
+            state = self._cancel(state, decision.plan.cancels)
+            state = self._submit(state, orders)
+        for message in decision.alerts:
+            self.ports.notifier.alert(f"tickless {self.settings.desk.name}", message)
+        return state, self._record(state, orders, trace)
+
+    def resume(self, state: DeskState, record: TickRecord) -> tuple[DeskState, dict[str, Any]]:
+        """A tick whose intents are complete but which was not finished: send what the exchange does not know, and record."""
+        pending = [state.orders[i] for i in record.intents if i in state.orders and state.orders[i].status is OrderStatus.INTENT]
+        self._refresh(state)
+        snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
+        state = self._book_reports(state, snapshot)
+        state = self._cancel(state, [i for i in record.summary.get("cancels", ()) if i in state.orders])
+        state = self._submit(state, [order for order in pending if order.client_order_id not in snapshot.reports])
+        trace = dict(self.ports.trace.read(self.tick) or {})
+        return state, self._record(state, pending, trace)
+
+    def _refresh(self, state: DeskState) -> None:
+        pairs = needed_pairs(self.venue.market.pairs(), self.settings, state.positions)
+        refresh_bars(
+            self.ports.bars, self.venue.market, pairs, self.settings.desk.timeframe, history_start(self.settings, self.at), self.at
+        )
+
+    def _reconcile(self, state: DeskState) -> tuple[DeskState, str]:
+        """Settle open orders and forgotten intents with the exchange's answer, then compare holdings."""
+        snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
+        state = self._book_reports(state, snapshot)
+        for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
+            # An intent that the exchange never saw belongs to a tick that is over; sending it now would be a guess.
+            state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never sent"))
+        mismatch = _compare(state, snapshot)
+        if mismatch:
+            self.ports.metrics.count("LedgerMismatch")
+            self.ports.log.warning("ledger and exchange differ", difference=mismatch)
+            self.ports.notifier.alert("ledger and exchange differ", f"{mismatch}; nothing is bought at this tick")
+        return state, mismatch
+
+    def _book_reports(self, state: DeskState, snapshot: AccountSnapshot) -> DeskState:
+        for order in list(state.orders.values()):
+            report = snapshot.reports.get(order.client_order_id)
+            if report is not None:
+                state = self._book(state, order, report)
+        return state
+
+    def _book(self, state: DeskState, order: Order, report: OrderReport) -> DeskState:
+        """Book a report, and set the stop of a position that a buy has opened or enlarged."""
+        booking = book(state, order, report)
+        if booking.update is None:
+            return state
+        state, update = booking.state, booking.update
+        if order.side is Side.BUY:
+            protected = [protect(position, order.exits.atr, self.settings.risk) for position in update.positions if position.qty > 0]
+            for position in protected:
+                state = state.with_position(position)
+            update = replace(update, desk=state, positions=tuple(protected))
+        self.updates.append(update)
+        return state
+
+    def _journal(self, state: DeskState, orders: Sequence[Order], cancels: Sequence[str], trace: Mapping[str, Any]) -> DeskState:
+        """Write down what is about to be done; only the record at the end makes it binding."""
+        for first in range(0, len(orders), _CHUNK):
+            self.updates.append(LedgerUpdate(orders=tuple(orders[first : first + _CHUNK])))
+        intents = tuple(order.client_order_id for order in orders)
+        self.updates.append(LedgerUpdate(record=TickRecord(self.tick, JOURNALED, self.fence.number, intents, {"cancels": list(cancels)})))
+        self.ports.trace.write(self.tick, trace)
+        self._flush()
+        for order in orders:
+            state = state.with_order(order)
+        return state
+
+    def _cancel(self, state: DeskState, cancels: Sequence[str]) -> DeskState:
+        for client_order_id in cancels:
+            order = state.orders[client_order_id]
+            try:
+                state = self._book(state, order, self.venue.exchange.cancel(order, self.at))
+            except (RetryableError, UnknownOutcomeError) as error:
+                self.ports.log.warning("cancel failed", client_order_id=client_order_id, pair=order.pair, error=str(error))
+        return state
+
+    def _submit(self, state: DeskState, orders: Sequence[Order]) -> DeskState:
+        for order in orders:
+            self.sent += 1
+            try:
+                report = self.venue.exchange.submit(order, self.at)
+            except OrderRejectedError as error:
+                self.ports.metrics.count("OrderRejected")
+                self.ports.log.warning("order rejected", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
+                report = OrderReport(order.client_order_id, OrderStatus.REJECTED, (), str(error))
+            except RetryableError as error:
+                self.ports.log.warning("order not sent", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
+                report = OrderReport(order.client_order_id, OrderStatus.CANCELED, (), str(error))
+            except UnknownOutcomeError as error:
+                # It stays an intent: the next tick asks the exchange for its id and never sends it again.
+                self.ports.log.warning("order outcome unknown", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
+                continue
+            state = self._book(state, order, report)
+        return state
+
+    def _record(self, state: DeskState, orders: Sequence[Order], trace: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the tick's trace and, last of all, its record."""
+        content = {
+            **trace,
+            "id": self.tick.id,
+            "function": self.tick.function,
+            "at": iso(self.at),
+            "orders": [order.client_order_id for order in orders],
+            "stops": {p: pos.stop.stop_price for p, pos in sorted(state.positions.items()) if pos.stop.stop_price is not None},
+        }
+        self.ports.trace.write(self.tick, content)
+        facts = {
+            "regime": state.regime,
+            "equity": round(float(trace.get("equity", 0.0)), 2),
+            "drawdown_frac": round(float(trace.get("drawdown_frac", 0.0)), 6),
+            "positions": len(state.positions),
+            "orders": len(orders),
+            "models": dict(trace.get("models", {})),
+            "halted": state.halt is not None,
+        }
+        self.updates.append(LedgerUpdate(record=TickRecord(self.tick, DONE, self.fence.number, tuple(content["orders"]), facts)))
+        self._flush()
+        self._measure(facts)
+        return facts
+
+    def _flush(self) -> None:
+        updates, self.updates = self.updates, []
+        self.ports.ledger.journal(self.fence, updates)
+
+    def _measure(self, facts: Mapping[str, Any]) -> None:
+        metrics = self.ports.metrics
+        metrics.count("TickDone")
+        metrics.count("OrdersSent", self.sent)
+        metrics.gauge("Equity", facts["equity"])
+        metrics.gauge("DrawdownFrac", -facts["drawdown_frac"])
+        metrics.gauge("Halted", 1.0 if facts["halted"] else 0.0)
+        self.ports.log.info("tick done", tick=self.tick.id, **facts)
+
+
+def _schedule_of(texts: Mapping[str, str]) -> ScheduleSection:
+    """The schedule before the ledger is read: as the parameter says, or the default where it is broken."""
+    try:
+        section = parse_section("schedule", texts.get("schedule", "{}"))
+    except SettingsError:
+        return ScheduleSection()
+    return section if isinstance(section, ScheduleSection) else ScheduleSection()
+
+
+def refuse_stale(tick: Tick, ports: Ports, schedule: ScheduleSection) -> None:
+    """Raise StaleTickError for a tick that is older than the schedule allows, or lies in the future."""
+    age = (ports.clock.now() - tick.scheduled_at).total_seconds()
+    if -_EARLY_S <= age <= schedule.max_event_age_s:
+        return
+    ports.metrics.count("StaleTick")
+    if age < 0:
+        raise StaleTickError(f"tick {tick.id}: scheduled {-age:.0f} s in the future")
+    raise StaleTickError(f"tick {tick.id}: {age:.0f} s old, at most schedule.max_event_age_s = {schedule.max_event_age_s} s")
+
+
+def _take_lease(tick: Tick, ports: Ports, schedule: ScheduleSection) -> Fence:
+    """The desk's lease; waits for another tick to finish, for a bounded time."""
+    deadline = ports.clock.now() + timedelta(seconds=schedule.lease_wait_s)
+    while True:
+        now = ports.clock.now()
+        try:
+            return ports.ledger.acquire(tick.id, now, schedule.lease_ttl_s)
+        except LeaseHeldError:
+            if now >= deadline:
+                raise
+            ports.clock.sleep(_LEASE_POLL_S)
+
+
+def _new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
+    """A desk that has never run: its cash is what the exchange holds of the stake currency."""
+    cash = venue.exchange.snapshot(at, ()).balances.get(settings.desk.stake_currency)
+    if cash is None:
+        raise RetryableError(f"the exchange reports no {settings.desk.stake_currency} balance")
+    return DeskState(cash=cash, peak_equity=cash)
+
+
+def _compare(state: DeskState, snapshot: AccountSnapshot) -> str:
+    """The first holding of the ledger that the exchange does not have; empty when all are there."""
+    for pair in sorted(state.positions):
+        held = snapshot.balances.get(pair.split("/")[0])
+        if held is None or held < state.positions[pair].qty:
+            return f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {held or 0}"
+    return ""

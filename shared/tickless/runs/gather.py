@@ -1,0 +1,114 @@
+"""Gather: bring the desk's copy of the bars up to date, and make of it what a tick decides on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from tickless.bars import Panel, step_ms
+from tickless.errors import SettingsError
+from tickless.features import rotation as rotation_features
+from tickless.features.windows import window_start
+from tickless.portfolio.universe import assign_tiers, eligibility, median_daily_volume, volume_window_start
+from tickless.ports import BarStore, Market, Ports, Venue
+from tickless.regimes import ema_trend
+from tickless.runs.forecasts import Forecasts, forecast
+from tickless.settings import Settings, UniverseSection
+from tickless.strategies.view import MarketView
+
+REFETCH_BARS = 4
+"""Exchanges deliver bars late: the last rows are asked for again, and only what was missing is added."""
+
+
+def universe_pairs(known: Sequence[str], universe: UniverseSection, stake: str) -> tuple[str, ...]:
+    """The pairs a desk may trade, sorted. Raises SettingsError naming a whitelisted pair that the market does not have."""
+    quoted = {pair for pair in known if pair.partition("/")[2].partition(":")[0] == stake}
+    wanted = quoted if universe.pair_whitelist == ("*",) else set(universe.pair_whitelist)
+    for pair in sorted(wanted - set(known)):
+        raise SettingsError(f"universe.pair_whitelist: {pair!r} has no bars on this market")
+    return tuple(sorted(wanted - set(universe.pair_blacklist)))
+
+
+def market_pair(settings: Settings) -> str:
+    """The pair whose bars decide the regime."""
+    return f"{settings.rotation.market_base}/{settings.desk.stake_currency}"
+
+
+def history_start(settings: Settings, at: datetime) -> datetime:
+    """The first bar that a trading tick at ``at`` needs: for features, regime and volume ranks."""
+    timeframe = settings.desk.timeframe
+    step = step_ms(timeframe)
+    last_open = at - timedelta(milliseconds=step)
+    startups = (rotation_features.startup_bars(timeframe), ema_trend.startup_bars(settings.rotation, timeframe))
+    starts = [window_start(last_open, startup, step) for startup in startups]
+    return min(*starts, volume_window_start(at, settings.universe))
+
+
+def refresh_bars(bars: BarStore, market: Market, pairs: Sequence[str], timeframe: str, start: datetime, at: datetime) -> None:
+    """Make sure the store holds the bars of ``pairs`` from ``start`` up to those closed at ``at``. Whoever needs them first fetches."""
+    step = timedelta(milliseconds=step_ms(timeframe))
+    since, through = bars.since(timeframe), bars.through(timeframe)
+    if since is None or through is None:
+        bars.write(market.bars(pairs, timeframe, start, at))
+        return
+    if start < since:
+        bars.write(market.bars(pairs, timeframe, start, since))
+    if through + step <= at:
+        known = set(bars.read(timeframe, through - step, through).pairs)
+        fresh = [pair for pair in pairs if pair not in known]
+        if fresh:
+            bars.write(market.bars(fresh, timeframe, min(start, since), at))
+        bars.write(market.bars(pairs, timeframe, max(since, through - REFETCH_BARS * step), at))
+
+
+def held_closes(bars: BarStore, held: Sequence[str], timeframe: str, at: datetime) -> dict[str, float]:
+    """The closes of held pairs whose bar has just closed at ``at``; pairs without that bar are absent."""
+    if not held:
+        return {}
+    row = bars.read(timeframe, at - timedelta(milliseconds=step_ms(timeframe)), at).select(held)
+    closes = row.close[-1] if row.rows else np.full(len(held), np.nan)
+    return {pair: float(close) for pair, close in zip(held, closes, strict=True) if not np.isnan(close)}
+
+
+def view_market(ports: Ports, venue: Venue, settings: Settings, at: datetime) -> MarketView:
+    """What a rebalance sees at ``at``, from stored bars that have closed."""
+    pairs = universe_pairs(venue.market.pairs(), settings.universe, settings.desk.stake_currency)
+    panel = ports.bars.read(settings.desk.timeframe, history_start(settings, at), at)
+    return build_view(panel, pairs, settings, at, lambda row, rv: forecast(ports, settings, at, row, rv))
+
+
+def build_view(panel: Panel, pairs: tuple[str, ...], settings: Settings, at: datetime, forecaster: Forecasts) -> MarketView:
+    """A view from a panel that ends with the bar closed at ``at`` and begins at ``history_start`` or before."""
+    universe, step = settings.universe, panel.step_ms
+    last_open = at - timedelta(milliseconds=step)
+    mine = panel.select(pairs)
+    startup = rotation_features.startup_bars(panel.timeframe)
+    window = mine.between(window_start(last_open, startup, step), at)
+    table = rotation_features.build_features(window, universe.max_gap_bars, window.rows - 1)
+    startup = ema_trend.startup_bars(settings.rotation, panel.timeframe)
+    market = panel.select([market_pair(settings)]).between(window_start(last_open, startup, step), at)
+    regime = ema_trend.detect(market, table.feature("r_24h"), settings.rotation, universe.max_gap_bars).at(0)
+    volume = median_daily_volume(mine, at, universe)
+    row = table.values[0]
+    names = list(table.names)
+    forecasts, models = forecaster(row[:, [names.index(name) for name in rotation_features.MODEL_FEATURES]], row[:, names.index("rv_24h")])
+    return MarketView(
+        at=at,
+        pairs=pairs,
+        close=mine.close[-1],
+        feature_names=table.names,
+        features=row,
+        regime=regime,
+        forecasts=forecasts,
+        models=models,
+        tiers=assign_tiers(pairs, volume, universe),
+        ineligible=tuple(eligibility(mine, at, volume, universe)),
+    )
+
+
+def needed_pairs(known: Sequence[str], settings: Settings, held: Mapping[str, object]) -> tuple[str, ...]:
+    """Pairs whose bars a tick needs: the universe, what is held, and the market pair where there is one."""
+    pairs = set(universe_pairs(known, settings.universe, settings.desk.stake_currency)) | set(held)
+    return tuple(sorted(pairs | ({market_pair(settings)} & set(known))))

@@ -1,0 +1,66 @@
+"""Settings as they are at a tick: what SSM says, and the last good value of every section that it says badly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tickless.errors import SettingsError
+from tickless.settings import Section, Settings, build_settings, parse_section
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """The settings of a tick."""
+
+    settings: Settings
+    fresh: Mapping[str, str] = field(default_factory=dict)
+    """Good texts that differ from the last good ones: to be kept."""
+    refused: tuple[str, ...] = ()
+    """One sentence for each section that was refused."""
+
+
+def resolve_settings(texts: Mapping[str, str], last_good: Mapping[str, str]) -> LoadedSettings:
+    """Parse every section; a broken or missing one keeps its last good value.
+
+    Raises SettingsError when a broken section has no last good value, or when the sections do not fit together.
+    """
+    good: dict[str, str] = {}
+    parsed: dict[str, Section] = {}
+    refused: list[str] = []
+    for name in sorted({*texts, *last_good}):
+        try:
+            parsed[name] = _parse(name, texts)
+            good[name] = texts[name]
+        except SettingsError as error:
+            refused.append(str(error))
+            if name in last_good:
+                parsed[name] = parse_section(name, last_good[name], "last good")
+            elif not _is_unknown(name):
+                raise
+    try:
+        settings = build_settings(parsed)
+    except SettingsError as error:
+        # Each section is good, together they are not: what worked before stays, whole.
+        if not last_good:
+            raise
+        refused.append(str(error))
+        kept = {name: parse_section(name, text, "last good") for name, text in last_good.items()}
+        return LoadedSettings(build_settings(kept), {}, tuple(refused))
+    fresh = {name: text for name, text in good.items() if last_good.get(name) != text}
+    return LoadedSettings(settings, fresh, tuple(refused))
+
+
+def _parse(name: str, texts: Mapping[str, str]) -> Section:
+    if name not in texts:
+        raise SettingsError(f"parameter {name}: missing")
+    return parse_section(name, texts[name])
+
+
+def _is_unknown(name: str) -> bool:
+    """Whether no section has this name: such a parameter is refused, and nothing depends on it."""
+    try:
+        parse_section(name, "{}")
+    except SettingsError as error:
+        return "unknown section" in str(error)
+    return False

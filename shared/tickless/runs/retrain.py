@@ -1,0 +1,111 @@
+"""``retrain``: every night, data set ⇒ train ⇒ validate ⇒ register ⇒ promote what is better. Takes no lease, trades nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tickless.alpha.champion import champion_at, load_model
+from tickless.alpha.onnx_model import OnnxModel
+from tickless.bars import Panel, step_ms
+from tickless.errors import ArtifactError
+from tickless.features import rotation as rotation_features
+from tickless.features.windows import window_start
+from tickless.learn.spec import load_specs
+from tickless.learn.training_run import TrainedModel, TrainingResult, train_models
+from tickless.ports import ModelStore, Ports, Promotion
+from tickless.runs.desk_tick import refuse_stale
+from tickless.runs.gather import needed_pairs, refresh_bars, universe_pairs
+from tickless.runs.parameters import resolve_settings
+from tickless.runs.report import RunReport
+from tickless.settings import Settings
+from tickless.types import Tick, TickRecord
+
+NAME = "retrain"
+DONE = "done"
+UNFENCED = 0
+"""The fencing number in the record of a tick that takes no lease."""
+
+
+def run(tick: Tick, ports: Ports) -> RunReport:
+    """Retrain the models of the desk's strategy as of the tick; they may be used ``effective_delay_min`` later."""
+    if ports.ledger.tick(tick) is not None:
+        return RunReport(tick, "already_done")
+    stored = ports.ledger.load()
+    loaded = resolve_settings(ports.parameters.read(), stored.settings if stored is not None else {})
+    settings = loaded.settings
+    refuse_stale(tick, ports, settings.schedule)
+    venue = ports.connect(settings)
+    at = tick.scheduled_at
+    start = training_start(settings, at)
+    timeframe = settings.desk.timeframe
+    known = venue.market.pairs()
+    as_of = at - timedelta(milliseconds=int(at.timestamp() * 1000) % step_ms(timeframe))
+    refresh_bars(ports.bars, venue.market, needed_pairs(known, settings, {}), timeframe, start, as_of)
+    pairs = universe_pairs(known, settings.universe, settings.desk.stake_currency)
+    panel = ports.bars.read(timeframe, start, as_of).select(pairs)
+    effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
+    result = train(panel, settings, ports.models, as_of, effective_at)
+    promoted = store(result, ports.models, at, effective_at)
+    facts = {
+        "trained": [f"{model.name}@{model.version}" for model in result.trained],
+        "promoted": promoted,
+        "skipped": dict(result.skipped),
+        "gates": {model.name: model.gate.reason for model in result.trained},
+    }
+    ports.ledger.record_unfenced(TickRecord(tick, DONE, UNFENCED, (), facts))
+    ports.metrics.count("ModelPromoted", len(promoted))
+    ports.metrics.count("TickDone")
+    ports.log.info("tick done", tick=tick.id, **facts)
+    return RunReport(tick, DONE, (tick.id,), facts)
+
+
+def training_start(settings: Settings, at: datetime) -> datetime:
+    """The first bar a training as of ``at`` reads: its window, and the startup of the window's first week."""
+    step = step_ms(settings.desk.timeframe)
+    startup = rotation_features.startup_bars(settings.desk.timeframe)
+    return window_start(at - timedelta(days=settings.training.window_days), startup, step)
+
+
+def train(panel: Panel, settings: Settings, models: ModelStore, as_of: datetime, effective_at: datetime) -> TrainingResult:
+    """Train and judge every model of the desk's strategy on ``panel``, against the champions of ``as_of``."""
+    table = rotation_features.build_features(panel, settings.universe.max_gap_bars)
+    specs = load_specs("rotation")
+    return train_models(
+        table,
+        panel,
+        training=settings.training,
+        execution=settings.execution,
+        top_k=settings.portfolio.top_k.chop,
+        specs=specs,
+        as_of=as_of,
+        effective_at=effective_at,
+        incumbents={spec.name: _incumbent(models, spec.name, as_of) for spec in specs},
+    )
+
+
+def store(result: TrainingResult, models: ModelStore, now: datetime, effective_at: datetime) -> list[str]:
+    """Register every trained model and promote those whose gates opened; returns the promoted as ``name@version``."""
+    promoted = []
+    for model in result.trained:
+        models.register(model.name, model.version, model.manifest, model.artifact)
+        if model.gate.promote and not _is_promoted(models, model):
+            models.promote(model.name, Promotion(model.version, effective_at, now, model.gate.reason))
+            promoted.append(f"{model.name}@{model.version}")
+    return promoted
+
+
+def _is_promoted(models: ModelStore, model: TrainedModel) -> bool:
+    """Whether an earlier run of the same tick got as far as the promotion."""
+    return any(entry.version == model.version for entry in models.promotions(model.name))
+
+
+def _incumbent(models: ModelStore, name: str, as_of: datetime) -> OnnxModel | None:
+    """The champion a challenger has to beat; a damaged one counts as none, so that it can be replaced."""
+    promotion = champion_at(models.promotions(name), as_of)
+    if promotion is None:
+        return None
+    try:
+        version = models.manifest(name, promotion.version)
+        return load_model(version.manifest, models.artifact(version))
+    except ArtifactError:
+        return None
