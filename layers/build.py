@@ -41,6 +41,7 @@ NEVER_RUN: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnx/backend", "onnx/reference", "onnx/tools", "bin"),
     "onnxruntime": ("onnxruntime/transformers", "onnxruntime/tools", "onnxruntime/quantization", "onnxruntime/datasets", "bin"),
     "protobuf": ("google/protobuf/testdata",),
+    "scipy": ("scipy/sparse/linalg",),
     "narwhals": ("narwhals/_polars", "narwhals/_spark_like", "narwhals/_duckdb", "narwhals/_dask", "narwhals/_ibis"),
 }
 """Folders that no function imports, by distribution."""
@@ -48,6 +49,18 @@ NEVER_RUN: Mapping[str, tuple[str, ...]] = {
 ONLY_RUN: Mapping[str, tuple[str, ...]] = {"scipy": ("scipy/sparse", "scipy/_lib", "scipy/_external")}
 """Where a function imports so little of a distribution that it is shorter to name what stays. LightGBM's one use of scipy is
 its sparse matrices, which need neither the rest nor its 29 MB of linear algebra in ``scipy.libs``."""
+
+BORROWED: Mapping[str, tuple[str, str, str]] = {
+    "training": ("scikit-learn", "scikit_learn.libs/libgomp-*.so*", "libgomp.so.1"),
+}
+"""A library that a layer's wheels expect of the system and Lambda lacks: the wheel that bundles it, where, and its name in
+``/opt/lib``. LightGBM needs GNU OpenMP."""
+
+LAMBDA_LIBRARIES = (
+    *("ld-linux-x86-64", "libc", "libdl", "libm", "libpthread", "librt", "libutil", "libgcc_s", "libstdc++"),
+    *("libbz2", "libcrypto", "libffi", "liblzma", "libsqlite3", "libssl", "libuuid", "libz"),
+)
+"""What the python3.13 runtime itself brings."""
 
 TRIED: Mapping[str, tuple[str, ...]] = {
     "core": ("numpy", "pydantic", "talib", "aws_lambda_powertools", "tickless.settings"),
@@ -110,9 +123,11 @@ def build(name: str, python: str | None) -> Weight:
     with tempfile.TemporaryDirectory(dir=LAYERS / name, prefix="build-") as folder:
         target = Path(folder) / "layer" / "python"
         target.mkdir(parents=True)
-        _download(name, target)
+        _download(requirements(name), target)
         raw_mb = weigh(target)
         prune(target, requirements(name))
+        if name in BORROWED:
+            _borrow(*BORROWED[name], target.parent / "lib")
         if name == "market":
             import_exchanges_lazily(target / "ccxt" / "__init__.py")
         if name == "core":
@@ -129,9 +144,9 @@ def build(name: str, python: str | None) -> Weight:
     return Weight(name, raw_mb, weigh(finished))
 
 
-def _download(name: str, target: Path) -> None:
+def _download(distributions: Sequence[str], target: Path) -> None:
     wanted = target.parent / "requirements.txt"
-    wanted.write_text(pinned(requirements(name), LOCK.read_text("utf8")), "utf8")
+    wanted.write_text(pinned(distributions, LOCK.read_text("utf8")), "utf8")
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in GLIBC_MINORS] + ["manylinux2014_x86_64"]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"]
     command += [part for platform in platforms for part in ("--platform", platform)]
@@ -142,7 +157,19 @@ def _download(name: str, target: Path) -> None:
     wanted.unlink()
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LayerError(f"layer {name}: pip failed: {last}")
+        raise LayerError(f"pip cannot install {', '.join(distributions)}: {last}")
+
+
+def _borrow(distribution: str, pattern: str, name: str, lib: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "python"
+        target.mkdir()
+        _download([distribution], target)
+        found = sorted(target.glob(pattern))
+        if len(found) != 1:
+            raise LayerError(f"{distribution}: holds {len(found)} files like {pattern}, must be one")
+        lib.mkdir()
+        shutil.copy(found[0], lib / name)
 
 
 def prune(target: Path, distributions: Iterable[str]) -> None:
@@ -282,16 +309,36 @@ def _python_3_13(asked: str | None) -> str | None:
     return None
 
 
+_TRY = """
+import importlib, sys
+layers, allowed, *names = sys.argv[1:]
+for name in names:
+    importlib.import_module(name)
+loaded = {line.split()[-1] for line in open("/proc/self/maps") if ".so" in line}
+for path in sorted(path for path in loaded if not path.startswith((layers, sys.base_prefix))):
+    stem = path.rsplit("/", 1)[1].split(".so")[0]
+    if not any(stem == name or stem.startswith(name + "-") for name in allowed.split()):
+        sys.exit(f"loads {path}, which Lambda does not have")
+"""
+
+
 def try_imports(python: str, built: Iterable[str]) -> None:
-    """Import what each function needs with nothing but its layers on the path; raises LayerError with the import that fails."""
+    """Import what each function needs with nothing but its layers on the path, on Linux.
+
+    Raises LayerError with the import that fails, or the library that came from this system and would be missing on Lambda.
+    """
     for name, function in FUNCTIONS.items():
         if not set(function.layers) <= set(built):
             continue
+        folders = [LAYERS / layer / "build" for layer in function.layers]
         modules = [module for layer in function.layers for module in TRIED[layer]]
-        path = os.pathsep.join(str(LAYERS / layer / "build" / "python") for layer in function.layers)
-        code = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
-        environment = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-        command = [python, "-S", "-c", code, *modules]
+        environment = {
+            "PYTHONPATH": os.pathsep.join(str(folder / "python") for folder in folders),
+            "LD_LIBRARY_PATH": os.pathsep.join(str(folder / "lib") for folder in folders),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [python, "-S", "-c", _TRY, str(LAYERS), " ".join(LAMBDA_LIBRARIES), *modules]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)  # noqa: S603
         if done.returncode:
             raise LayerError(f"function {name}: {(done.stderr.strip().splitlines() or ['an import failed'])[-1]}")
