@@ -78,7 +78,7 @@ lint: $(READY) ## ruff
 
 types: $(READY) ## mypy, strict
 	@echo "check: types of $(TYPED)"
-	@$(BIN)/mypy --no-error-summary $(TYPED)
+	@$(BIN)/mypy --no-error-summary --exclude '(^|/)layers/[^/]+/build/' $(TYPED)
 
 imports: $(READY) ## the import contracts of .importlinter
 	@echo "check: import contracts"

@@ -28,7 +28,13 @@ HEAVY = (
     "scipy",
     "sklearn",
 )
-AWS_ADAPTERS = ("tickless.adapters.dynamodb_", "tickless.adapters.s3_", "tickless.adapters.sns_", "tickless.adapters.ssm_")
+AWS_EDGE = (
+    "tickless.adapters.dynamodb_",
+    "tickless.adapters.s3_",
+    "tickless.adapters.sns_",
+    "tickless.adapters.ssm_",
+    "tickless.bootstrap",
+)
 PROBE = """
 import importlib, json, os, sys
 before = dict(os.environ)
@@ -64,14 +70,14 @@ def probe(names: list[str]) -> dict[str, Any]:
 
 
 def parts() -> list[str]:
-    """What lies directly in the package; not the local AWS, whose resources are subclasses of moto's."""
+    """What lies directly in the package; not the AWS edge, and not the local AWS, made of moto's classes."""
     found = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
-    return sorted(found - {"__init__", "localcloud"})
+    return sorted(found - {"__init__", "bootstrap", "localcloud"})
 
 
 @pytest.mark.parametrize("part", parts())
 def test_importing_loads_nothing_heavy(part: str) -> None:
-    names = [name for name in modules(part) if not name.startswith(AWS_ADAPTERS)]
+    names = [name for name in modules(part) if not name.startswith(AWS_EDGE)]
     report = probe(names)
 
     assert names
@@ -79,8 +85,8 @@ def test_importing_loads_nothing_heavy(part: str) -> None:
     assert report["environment"]
 
 
-def test_an_aws_adapter_loads_the_error_classes_it_translates_and_no_client() -> None:
-    names = [name for name in modules("adapters") if name.startswith(AWS_ADAPTERS)]
+def test_the_aws_edge_loads_the_error_classes_it_translates_and_no_client() -> None:
+    names = [name for part in ("adapters", "bootstrap") for name in modules(part) if name.startswith(AWS_EDGE)]
     report = probe(names)
 
     assert names
