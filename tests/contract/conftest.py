@@ -9,15 +9,13 @@ from typing import Any
 
 import boto3
 import pytest
+from desk_values import BUCKET, TABLE
 from moto import mock_aws
 from moto.dynamodb.responses import DynamoHandler
 
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
 from tickless.adapters.memory import MemoryLedger
 from tickless.ports import Ledger
-
-TABLE = "desk"
-BUCKET = "desk-bucket"
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +66,19 @@ def ledger(request: pytest.FixtureRequest) -> Ledger:
     if request.param == "memory":
         return MemoryLedger()
     return DynamoDbLedger(TABLE, request.getfixturevalue("dynamodb"))
+
+
+@pytest.fixture
+def calls(clients: Callable[[str], Any]) -> Iterator[list[str]]:
+    """The AWS calls made, in order, such as ``GetObject``."""
+    made: list[str] = []
+
+    def count(model: Any, **_: Any) -> None:
+        made.append(model.name)
+
+    events = [clients(service).meta.events for service in ("dynamodb", "s3", "ssm")]
+    for event in events:
+        event.register("before-call.*", count, unique_id="count")
+    yield made
+    for event in events:
+        event.unregister("before-call.*", unique_id="count")

@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from tickless.types import DeskState, EquityRow, ExitPlan, Fill, Liquidity, Order, OrderStatus, OrderType, Position, Side, StopState, Trade
 
+TABLE = "desk"
+BUCKET = "desk-bucket"
 T0 = datetime(2024, 6, 1, tzinfo=UTC)
 D = Decimal
 DESK = DeskState(cash=D("50000"), peak_equity=D("50000"))

@@ -1,10 +1,10 @@
 """Domain values as DynamoDB attribute values, and back, bit for bit.
 
-One codec a dataclass, derived once from its type hints: a field added to a domain type is stored without a change here, and an item
-written before the field existed reads back with the field's default.
+One codec a dataclass, derived once from its type hints: a field added to a domain type is stored without a change here, and an item that
+was written before the field existed reads back with the field's default.
 
-Money and floats are stored as text. A DynamoDB number drops trailing zeros (``1.50`` comes back as ``1.5``), so the same fill would print
-differently in the cloud than in memory; text keeps every digit. ``repr`` of a float is its shortest exact form (Python reference, ``repr``).
+Money and floats are stored as text. A DynamoDB number drops trailing zeros (``1.50`` comes back as ``1.5``), so one fill would print
+differently in the cloud than in memory; text keeps every digit. ``repr`` of a float is its shortest exact form (Python tutorial, 15).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tickless.errors import ArtifactError, LedgerError
 from tickless.ports import ModelVersion, Promotion
 from tickless.types import iso, parse_time
 
-_WORD = re.compile(r"[a-z0-9_.-]+")
+_WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _HEAD = 12
 
 
@@ -116,7 +116,7 @@ class ModelRegistry:
 
 def _word(value: str, what: str) -> str:
     if not _WORD.fullmatch(value) or not value.strip("."):
-        raise ArtifactError(f"{what} {value!r}: only a-z, 0-9, '_', '.' and '-' are allowed")
+        raise ArtifactError(f"{what} {value!r}: only letters, 0-9, '_', '.' and '-' are allowed")
     return value
 
 

@@ -1,0 +1,200 @@
+"""What every model registry promises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from desk_values import BUCKET
+
+from tickless.adapters.folder_models import FolderModelStore
+from tickless.adapters.memory import MemoryModelStore
+from tickless.adapters.model_registry import ModelRegistry
+from tickless.adapters.s3_models import S3ModelStore
+from tickless.errors import ArtifactError, LedgerError
+from tickless.ports import Promotion
+
+T0 = datetime(2024, 6, 1, 2, 10, tzinfo=UTC)
+ARTIFACT = b"onnx bytes"
+DIGEST = sha256(ARTIFACT).hexdigest()
+Put = Callable[[str, bytes], None]
+
+
+@pytest.fixture(params=["memory", "folder", "s3"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> ModelRegistry:
+    if kind == "memory":
+        return MemoryModelStore()
+    return FolderModelStore(tmp_path / "models") if kind == "folder" else S3ModelStore(BUCKET, request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def put(kind: str, store: ModelRegistry, request: pytest.FixtureRequest, tmp_path: Path) -> Put:
+    """Overwrites an object behind the registry's back."""
+
+    def overwrite(key: str, content: bytes) -> None:
+        if isinstance(store, MemoryModelStore):
+            store.objects.contents[key] = content
+        elif kind == "folder":
+            path = tmp_path / "models" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        else:
+            request.getfixturevalue("s3").put_object(Bucket=BUCKET, Key=f"models/{key}", Body=content)
+
+    return overwrite
+
+
+def a_promotion(version: str = "v1", hours: float = 0) -> Promotion:
+    moment = T0 + timedelta(hours=hours)
+    return Promotion(version, moment + timedelta(minutes=20), moment, "better rank IC")
+
+
+def test_an_empty_registry(store: ModelRegistry) -> None:
+    assert store.names() == []
+    assert store.versions("lgbm_6h") == []
+    assert store.promotions("lgbm_6h") == ()
+    with pytest.raises(ArtifactError, match="lgbm_6h@v1: no manifest"):
+        store.manifest("lgbm_6h", "v1")
+
+
+def test_a_registered_version_is_found(store: ModelRegistry) -> None:
+    registered = store.register("lgbm_6h", "v1", {"horizon_h": 6, "rank_ic": 0.1 + 0.2}, ARTIFACT)
+    assert registered.label == "lgbm_6h@v1"
+    assert registered.manifest == {"horizon_h": 6, "rank_ic": 0.1 + 0.2, "sha256": DIGEST}
+    assert store.manifest("lgbm_6h", "v1") == registered
+    assert store.artifact(registered) == ARTIFACT
+    assert store.names() == ["lgbm_6h"]
+
+
+def test_versions_come_oldest_first(store: ModelRegistry) -> None:
+    for version, effective_at in (("b", "2024-06-02T00:00:00Z"), ("a", "2024-06-03T00:00:00Z"), ("c", "2024-06-01T00:00:00Z")):
+        store.register("lgbm_6h", version, {"effective_at": effective_at}, ARTIFACT)
+    store.register("lgbm_24h", "a", {}, ARTIFACT)
+    assert [version.version for version in store.versions("lgbm_6h")] == ["c", "b", "a"]
+    assert store.names() == ["lgbm_24h", "lgbm_6h"]
+
+
+def test_versions_are_immutable(store: ModelRegistry) -> None:
+    first = store.register("lgbm_6h", "v1", {"rank_ic": 0.05}, ARTIFACT)
+    assert store.register("lgbm_6h", "v1", {"rank_ic": 0.05, "sha256": DIGEST}, ARTIFACT) == first
+    with pytest.raises(ArtifactError, match="lgbm_6h@v1: registered before with another manifest"):
+        store.register("lgbm_6h", "v1", {"rank_ic": 0.06}, ARTIFACT)
+    with pytest.raises(ArtifactError, match="lgbm_6h@v1: registered before with another artifact"):
+        store.register("lgbm_6h", "v1", {"rank_ic": 0.05}, b"other")
+    assert store.artifact(store.manifest("lgbm_6h", "v1")) == ARTIFACT
+
+
+def test_a_registration_that_died_half_way_left_no_version(store: ModelRegistry, put: Put) -> None:
+    put("lgbm_6h/v1/artifact.onnx", b"half")
+    assert store.names() == []
+    assert store.versions("lgbm_6h") == []
+    store.register("lgbm_6h", "v1", {}, ARTIFACT)
+    assert store.artifact(store.manifest("lgbm_6h", "v1")) == ARTIFACT
+
+
+def test_one_damaged_byte_is_refused(store: ModelRegistry, put: Put) -> None:
+    version = store.register("lgbm_6h", "v1", {}, ARTIFACT)
+    damaged = b"onnx bytez"
+    put("lgbm_6h/v1/artifact.onnx", damaged)
+    with pytest.raises(ArtifactError) as caught:
+        store.artifact(version)
+    for part in ("lgbm_6h@v1", DIGEST[:12], sha256(damaged).hexdigest()[:12]):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"sha256": 3}', b"\xff"])
+def test_a_manifest_that_cannot_be_read_is_refused(store: ModelRegistry, put: Put, content: bytes) -> None:
+    put("lgbm_6h/v1/manifest.json", content)
+    with pytest.raises(ArtifactError, match=r"lgbm_6h@v1: manifest\.json"):
+        store.manifest("lgbm_6h", "v1")
+
+
+def test_a_missing_artifact_is_refused(store: ModelRegistry, put: Put) -> None:
+    put("lgbm_6h/v1/manifest.json", json.dumps({"sha256": DIGEST}).encode())
+    with pytest.raises(ArtifactError, match="lgbm_6h@v1: no artifact"):
+        store.artifact(store.manifest("lgbm_6h", "v1"))
+
+
+def test_a_manifest_for_another_artifact_is_not_registered(store: ModelRegistry) -> None:
+    with pytest.raises(ArtifactError, match=DIGEST[:12]):
+        store.register("lgbm_6h", "v1", {"sha256": "0" * 64}, ARTIFACT)
+    with pytest.raises(ArtifactError, match="cannot be written as JSON"):
+        store.register("lgbm_6h", "v1", {"rank_ic": float("nan")}, ARTIFACT)
+    assert store.names() == []
+
+
+def test_promotions_are_appended(store: ModelRegistry) -> None:
+    for version in ("v1", "v2"):
+        store.register("lgbm_6h", version, {}, ARTIFACT)
+    history = (a_promotion("v1"), a_promotion("v2", 24), a_promotion("v1", 48))
+    for promotion in history:
+        store.promote("lgbm_6h", promotion)
+        store.promote("lgbm_6h", promotion)
+    assert store.promotions("lgbm_6h") == history
+
+
+def test_only_what_is_registered_is_promoted(store: ModelRegistry) -> None:
+    with pytest.raises(ArtifactError, match="lgbm_6h@v1"):
+        store.promote("lgbm_6h", a_promotion())
+    assert store.promotions("lgbm_6h") == ()
+
+
+@pytest.mark.parametrize("before", [(), ("v1",)])
+def test_of_two_promotions_at_once_one_is_refused(store: ModelRegistry, before: tuple[str, ...]) -> None:
+    for version in ("v1", "v2", "v3"):
+        store.register("lgbm_6h", version, {}, ARTIFACT)
+    for version in before:
+        store.promote("lgbm_6h", a_promotion(version))
+    rival = ModelRegistry(store._objects)
+    seen = rival._champion("lgbm_6h")
+    rival._champion = lambda name: seen  # type: ignore[method-assign]
+    store.promote("lgbm_6h", a_promotion("v2", 1))
+    with pytest.raises(LedgerError, match="v3 was not promoted"):
+        rival.promote("lgbm_6h", a_promotion("v3", 1))
+    assert [promotion.version for promotion in store.promotions("lgbm_6h")] == [*before, "v2"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"promotions": [{"version": "v1"}]}', b'{"promotions": 3}', b'{"promotions": ["v1"]}'])
+def test_a_pointer_that_cannot_be_read_is_refused(store: ModelRegistry, put: Put, content: bytes) -> None:
+    put("lgbm_6h/champion.json", content)
+    with pytest.raises(ArtifactError, match=r"lgbm_6h: champion\.json"):
+        store.promotions("lgbm_6h")
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("../etc", "v1"), ("lgbm", ".."), ("LGBM", "v1"), ("lgbm", "v 1"), ("", "v1"), ("lgbm", "a/b")]
+)
+def test_names_that_are_no_names_are_refused(store: ModelRegistry, name: str, version: str) -> None:
+    with pytest.raises(ArtifactError, match="only a-z"):
+        store.register(name, version, {}, ARTIFACT)
+
+
+def test_a_folder_holds_no_parts_of_files(tmp_path: Path) -> None:
+    store = FolderModelStore(tmp_path)
+    store.register("lgbm_6h", "v1", {}, ARTIFACT)
+    store.promote("lgbm_6h", a_promotion())
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock")
+    assert files == ["lgbm_6h/champion.json", "lgbm_6h/v1/artifact.onnx", "lgbm_6h/v1/manifest.json"]
+
+
+def test_a_folder_that_failed_to_write_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderModelStore(tmp_path)
+    store.register("lgbm_6h", "v1", {}, ARTIFACT)
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.promote("lgbm_6h", a_promotion())
+    assert store.promotions("lgbm_6h") == ()
+    assert list(tmp_path.rglob("*.part")) == []
