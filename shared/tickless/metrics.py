@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 DAYS_A_YEAR = 365.0
 DAY_MS = 86_400_000
+_NOTHING = 1e-9
+"""An equity or loss at or below this counts as zero, so that no ratio overflows."""
 _SAME = 1e-12
 """A deviation this small beside the returns themselves is rounding, not risk."""
 
@@ -39,13 +41,13 @@ def simple_returns(equity: ArrayLike) -> Floats:
     """``equity[t] / equity[t-1] - 1``, shape (T - 1,). From an equity of zero or less the return is 0: nothing is left to lose."""
     values = np.asarray(equity, dtype=np.float64)
     before, after = values[:-1], values[1:]
-    alive = before > 0
+    alive = before > _NOTHING
     return np.where(alive, after / np.where(alive, before, 1.0) - 1.0, 0.0)
 
 
 def total_return_frac(start_equity: float, end_equity: float) -> float:
     """``end / start - 1``; 0 where the start is zero or less."""
-    return end_equity / start_equity - 1.0 if start_equity > 0 else 0.0
+    return end_equity / start_equity - 1.0 if start_equity > _NOTHING else 0.0
 
 
 def cagr_frac(start_equity: float, end_equity: float, days: float) -> float | None:
@@ -53,7 +55,7 @@ def cagr_frac(start_equity: float, end_equity: float, days: float) -> float | No
 
     -1 where everything is lost. None where the start is zero or less, the range is shorter than a day, or the figure overflows.
     """
-    if start_equity <= 0 or days < 1:
+    if start_equity <= _NOTHING or days < 1:
         return None
     if end_equity <= 0:
         return -1.0
@@ -97,7 +99,7 @@ def drawdown_frac(equity: ArrayLike) -> Floats:
     """How far each value lies below the highest so far, as a share of it: 0 to 1 (above 1 where equity is negative), shape (T,)."""
     values = np.asarray(equity, dtype=np.float64)
     peak = np.maximum.accumulate(values) if len(values) else values
-    return np.where(peak > 0, 1.0 - values / np.where(peak > 0, peak, 1.0), 0.0)
+    return np.where(peak > _NOTHING, 1.0 - values / np.where(peak > _NOTHING, peak, 1.0), 0.0)
 
 
 def max_drawdown_frac(equity: ArrayLike) -> float:
@@ -119,7 +121,7 @@ def win_rate_frac(pnl: Sequence[float]) -> float | None:
 def profit_factor(pnl: Sequence[float]) -> float | None:
     """Sum of the winners over the sum of the losers (positive); 0 where all lost. None where no trade lost."""
     losses = -math.fsum(value for value in pnl if value < 0)
-    return math.fsum(value for value in pnl if value > 0) / losses if losses > 0 else None
+    return math.fsum(value for value in pnl if value > 0) / losses if losses > _NOTHING else None
 
 
 def expectancy(pnl: Sequence[float]) -> float | None:
@@ -140,7 +142,7 @@ def turnover_frac(traded_value: float, equity: ArrayLike) -> float:
     """
     values = np.asarray(equity, dtype=np.float64)
     mean = float(values.mean()) if len(values) else 0.0
-    return traded_value / mean if mean > 0 else 0.0
+    return traded_value / mean if mean > _NOTHING else 0.0
 
 
 def market_curve(close: ArrayLike) -> Floats:

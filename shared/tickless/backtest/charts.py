@@ -141,12 +141,12 @@ def bands(times: TimeAxis, at_ms: NDArray[np.int64], names: Sequence[str]) -> st
     return "".join(f'<path class="band {_style(name)}" d="{"".join(paths[name])}"/>' for name in sorted(paths))
 
 
-def verticals(times: TimeAxis, marks: Sequence[tuple[int, str]]) -> str:
-    """Vertical lines at moments (milliseconds), each with a text that shows when pointed at."""
+def moments(times: TimeAxis, marks: Sequence[tuple[int, str]]) -> str:
+    """Short lines at the top edge at moments (milliseconds), each with a text that shows when pointed at."""
     parts = []
     for at, text in marks:
         x = f"{float(times.x([at])[0]):.1f}"
-        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="0" y2="{HEIGHT}"><title>{escape(text)}</title></line>')
+        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="0" y2="{HEIGHT / 8:g}"><title>{escape(text)}</title></line>')
     return "".join(parts)
 
 

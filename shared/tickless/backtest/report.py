@@ -43,7 +43,7 @@ def render(record: RunRecord, summary: Mapping[str, Any]) -> str:
     body = "".join(
         (
             _head(record, summary),
-            _figures(summary),
+            _figures(record, summary),
             _charts(view),
             _months(view),
             _distribution(record),
@@ -133,17 +133,19 @@ def _head(record: RunRecord, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(summary: Mapping[str, Any]) -> str:
+def _figures(record: RunRecord, summary: Mapping[str, Any]) -> str:
+    days = (record.end - record.start).total_seconds() / 86_400
+    few = f"; {days:g} days say little" if days < 30 else ""
     fees = float(summary["fees_paid"])
     per_start = fees / float(summary["start_equity"]) if summary["start_equity"] else 0.0
     figures = (
         ("Return", _coloured(summary["total_return_frac"]), f"market {share(summary['market_return_frac'])}"),
-        ("Growth a year", _coloured(summary["cagr_frac"]), "compound, 365 days"),
+        ("Growth a year", _coloured(summary["cagr_frac"]), f"compound, 365 days{few}"),
         ("Deepest drawdown", share(summary["max_drawdown_frac"]), "from the highest equity before"),
         ("Volatility a year", share(summary["volatility_ann_frac"]), "of daily returns"),
-        ("Sharpe", signed(summary["sharpe"]), "daily, 365 days, no risk-free rate"),
-        ("Sortino", signed(summary["sortino"]), "only losing days count as risk"),
-        ("Calmar", signed(summary["calmar"]), "growth a year over drawdown"),
+        ("Sharpe", signed(summary["sharpe"]), f"daily, 365 days{few}"),
+        ("Sortino", signed(summary["sortino"]), f"losing days are the risk{few}"),
+        ("Calmar", signed(summary["calmar"]), f"growth a year over drawdown{few}"),
         ("Trades", f"{summary['trades']:,}", f"{summary['orders']:,} orders, {summary['fills']:,} fills"),
         ("Winners", share(summary["win_rate_frac"]), "of closed trades, net of fees"),
         ("Profit factor", signed(summary["profit_factor"]), "won over lost"),
@@ -168,7 +170,7 @@ def _charts(view: _View) -> str:
     drawdown = charts.line_plot("drawdown", lines, axis, view.times, at, [_percent(mark) for mark in axis.marks])
     held = view.column("exposure_frac")
     axis = charts.value_axis([*held.tolist(), 1.0], most=4, include=0.0)
-    back = charts.bands(view.times, view.at_ms, view.regimes) + charts.verticals(view.times, report_tables.model_changes(view.record))
+    back = charts.bands(view.times, view.at_ms, view.regimes) + charts.moments(view.times, report_tables.model_changes(view.record))
     lines = [charts.Series("Exposure", "desk", held, filled=True)]
     exposure = charts.line_plot("exposure", lines, axis, view.times, at, [_percent(mark) for mark in axis.marks], back)
     names = "".join(f'<li><i class="{line.style}"></i>{line.name}</li>' for line in view.lines)
@@ -184,9 +186,11 @@ def _charts(view: _View) -> str:
 
 
 def _months(view: _View) -> str:
-    returns = metrics.monthly_returns(view.at_ms, view.equity, float(view.record.start_equity))
-    if not returns:
+    if not len(view.equity):
         return ""
+    # The last month ends with the run, after its last fill, so that the months compound to the run's return.
+    equity = np.append(view.equity[:-1], float(view.record.end_equity))
+    returns = metrics.monthly_returns(view.at_ms, equity, float(view.record.start_equity))
     strongest = max(1e-9, *(abs(value) for value in returns.values()))
     years = []
     for year in sorted({month[:4] for month in returns}):
@@ -195,7 +199,6 @@ def _months(view: _View) -> str:
         for n, name in enumerate(("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1):
             value = returns.get(f"{year}-{n:02d}")
             if value is None:
-                cells.append(f'<div class="soft"><span>{name}</span>·</div>')
                 continue
             tint = f'class="{"up" if value >= 0 else "fall"}" style="--w:{8 + 42 * abs(value) / strongest:.0f}%"'
             cells.append(f"<div {tint}><span>{name}</span>{share(value, plus=True)}</div>")
@@ -219,7 +222,7 @@ def _distribution(record: RunRecord) -> str:
     bins = np.clip(np.floor(values / width + 1e-9).astype(int) - first, 0, len(edges) - 2)
     counts = np.bincount(bins, minlength=len(edges) - 1).tolist()
     every = max(1, math.ceil((last - first) / 8))
-    marks = [((n - first) / (last - first), f"{n * width * 100:g} %") for n in range(first, last + 1) if n % every == 0]
+    marks = [((n - first) / (last - first), _percent(n * width)) for n in range(first, last + 1) if n % every == 0]
     plot = charts.bar_plot("distribution", edges, counts, marks)
     text = "Net profit of each closed trade as a share of what was paid; the outermost bars hold everything beyond."
     return f'<section class="card low"><h2>How trades ended</h2><p class="soft">{text}</p>{plot}</section>'

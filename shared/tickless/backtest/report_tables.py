@@ -16,7 +16,7 @@ from tickless.backtest.results import RunRecord
 from tickless.backtest.tables import plain
 from tickless.types import ZERO, Side, Trade, parse_time, to_ms
 
-FIRST_ROWS = 50
+FIRST_ROWS = 25
 NONE = "–"
 Cell = str | tuple[float, str]
 """Text, or a number that sorts and the text that shows."""
@@ -84,7 +84,7 @@ def trades(record: RunRecord) -> str:
             trade.pair,
             f"{trade.opened_at:%Y-%m-%d %H:%M}",
             _held(trade.closed_at - trade.opened_at),
-            _amount(trade.pnl),
+            _profit(trade.pnl),
             (float(trade.pnl_frac), share(trade.pnl_frac, plus=True)),
             _price(trade.open_price),
             _price(trade.close_price),
@@ -134,7 +134,7 @@ def models(record: RunRecord) -> str:
         [name, version, f"{parse_time(first):%Y-%m-%d %H:%M}", f"{parse_time(last):%Y-%m-%d %H:%M}", (n, f"{n:,}")]
         for (name, version), (first, last, n) in spans.items()
     ]
-    return f'<section class="card"><h2>Model versions</h2>{table("models", columns, rows, FIRST_ROWS)}</section>'
+    return f'<section class="card"><h2>Model versions</h2>{table("models", columns, rows, 10)}</section>'
 
 
 def model_versions(value: Any) -> dict[str, str]:
@@ -178,7 +178,7 @@ def _group_row(label: str, members: Sequence[Trade]) -> list[Cell]:
         label or NONE,
         (len(members), f"{len(members):,}"),
         (won, f"{won * 100:.0f} %"),
-        _amount(sum((trade.pnl for trade in members), ZERO)),
+        _profit(sum((trade.pnl for trade in members), ZERO)),
         *((value, share(value, plus=True)) for value in shares),
         (math.inf if factor is None else factor, signed(factor)),
         _amount(sum((trade.fees for trade in members), ZERO)),
@@ -201,6 +201,10 @@ def _cell(cell: Cell, style: str) -> str:
 
 def _amount(value: Decimal) -> Cell:
     return float(value), money(value)
+
+
+def _profit(value: Decimal) -> Cell:
+    return float(value), _minus(f"{float(value):+,.2f}")
 
 
 def _price(value: Decimal | float) -> Cell:

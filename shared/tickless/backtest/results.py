@@ -203,7 +203,9 @@ def read_results(folder: Path) -> Results:
 def read_tick_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of ``ticks.jsonl``; raises DataError naming the line that is not a JSON object."""
     lines = []
-    for number, text in enumerate(_read_text(path).split("\n")[:-1], start=1):
+    for number, text in enumerate(_read_text(path).removesuffix("\n").split("\n"), start=1):
+        if not text and number == 1:
+            continue
         try:
             line = json.loads(text)
         except ValueError as error:

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Browser
+from made_run import made_run
+
+from tickless.backtest import charts
+from tickless.backtest.report import render, write_report
+from tickless.backtest.results import RunRecord, summarize, write_results
+
+LIMIT_BYTES = 6_000_000
+
+
+def report(run: RunRecord, out: Path) -> str:
+    return write_report(run, write_results(run, out), out).read_text("utf8")
+
+
+def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
+    assert report(made_run(), tmp_path / "a") == report(made_run(), tmp_path / "b")
+
+
+def test_the_page_asks_nobody_for_anything(page: Path) -> None:
+    text = page.read_text("utf8")
+    assert not re.search(r"https?:|//[a-z]|<link|<img|src=|@import|url\(", text)
+    assert "default-src 'none'" in text
+
+
+def test_the_page_is_small(page: Path) -> None:
+    assert page.stat().st_size < LIMIT_BYTES / 10
+
+
+def test_a_long_busy_run_stays_small(run: RunRecord, tmp_path: Path) -> None:
+    """Eight months of rows and ten thousand trades."""
+    rows = [replace(run.equity[n % 288], at=run.start + timedelta(minutes=15 * n)) for n in range(23_900)]
+    trades = [run.trades[n % len(run.trades)] for n in range(10_000)]
+    long = replace(run, equity=rows, trades=trades, end=run.start + timedelta(minutes=15 * 23_900))
+    assert len(report(long, tmp_path).encode()) < LIMIT_BYTES
+
+
+def test_every_text_is_escaped(run: RunRecord, tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script>"
+    trades = [replace(trade, enter_tag=evil, exit_reason=evil, strategy=evil, pair=evil) for trade in run.trades]
+    rows = [replace(row, regime=evil) for row in run.equity]
+    ticks = [{**line, "models": {evil: evil}, "limits": [evil]} for line in run.ticks if "models" in line]
+    text = report(replace(run, trades=trades, equity=rows, ticks=ticks, note=evil), tmp_path)
+    assert evil not in text
+    assert "<script>alert" not in text
+    assert text.count("<script") == text.count("</script>") == 2
+
+
+PARTS = (
+    "Equity",
+    "Drawdown",
+    "Exposure and regime",
+    "Monthly returns",
+    "How trades ended",
+    "By exit reason",
+    "By pair",
+    "By strategy",
+    "Model versions",
+    "Limits that bound",
+    "Settings",
+)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_page_has_its_parts(page: Path, part: str) -> None:
+    assert f">{part}<" in page.read_text("utf8")
+
+
+@pytest.mark.parametrize("change", [{}, {"equity": ()}, {"ticks": (), "equity": ()}, {"pairs": ("GONE/USDT",)}])
+def test_a_run_that_did_nothing_has_a_page(tmp_path: Path, change: dict[str, object]) -> None:
+    text = report(replace(made_run(days=1, busy=False), **change), tmp_path)  # type: ignore[arg-type]
+    assert "The run closed no trade." in text
+    assert "nan" not in re.sub(r"<style>.*</script>", "", text, flags=re.DOTALL).lower()
+
+
+def test_a_page_of_a_run_with_nothing_but_losses(run: RunRecord, tmp_path: Path) -> None:
+    trades = [replace(trade, pnl=-abs(trade.pnl), pnl_frac=-abs(trade.pnl_frac)) for trade in run.trades]
+    assert 'class="loss"' in report(replace(run, trades=trades), tmp_path)
+
+
+def test_models_are_read_from_a_map_or_from_labels(run: RunRecord) -> None:
+    lines = [{**line, "models": ["rotation_6h@v7"]} for line in run.ticks if "models" in line]
+    with_labels = replace(run, ticks=lines)
+    assert '<td class="t">v7</td>' in render(with_labels, summarize(with_labels, orders_sha256=""))
+
+
+def test_a_sample_keeps_the_extremes() -> None:
+    values = np.cumsum(np.random.default_rng(3).normal(size=30_000))
+    kept = charts.sample(values)
+    assert len(kept) < 2200
+    assert {0, 29_999, int(values.argmin()), int(values.argmax())} <= set(kept.tolist())
+    assert (np.diff(kept) > 0).all()
+
+
+@pytest.mark.parametrize("values", [[], [5.0], [0.0, 0.0], [1e9, 1e9], [-3.0, 17.0], [1e-9, 2e-9]])
+def test_a_value_axis_holds_all_values(values: list[float]) -> None:
+    axis = charts.value_axis(values)
+    assert axis.low < axis.high
+    assert all(axis.low <= value <= axis.high for value in values)
+    assert 2 <= len(axis.marks) <= 12
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_works_in_a_browser(chromium: str, page: Path, tmp_path: Path, width: int, scheme: str) -> None:
+    with Browser(chromium, tmp_path / "profile") as browser:
+        browser.open(page.as_uri(), width, scheme=scheme)
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        drawn = browser.value("[...document.querySelectorAll('path.line')].map(p => p.getBoundingClientRect().width)")
+        assert len(drawn) == 5
+        assert min(drawn) > width / 2
+        sorts_on_a_click(browser)
+        shows_more_trades(browser)
+        reads_values_out(browser)
+        browser.screenshot(tmp_path / "page.png")
+        assert (tmp_path / "page.png").stat().st_size > 50_000
+        assert browser.complaints() == []
+        assert browser.requests() == [page.as_uri()]
+
+
+def sorts_on_a_click(browser: Browser) -> None:
+    trades = "[...document.querySelectorAll('#pairs tbody tr')].map(r => Number(r.cells[1].dataset.v))"
+    names = "[...document.querySelectorAll('#pairs tbody tr')].map(r => r.cells[0].textContent)"
+    browser.click("#pairs th:nth-child(2) button")
+    assert browser.value(trades) == sorted(browser.value(trades), reverse=True)
+    assert browser.value("document.querySelector('#pairs th:nth-child(2)').ariaSort") == "descending"
+    browser.click("#pairs th:nth-child(2) button")
+    assert browser.value(trades) == sorted(browser.value(trades))
+    browser.click("#pairs th:nth-child(1) button")
+    assert browser.value(names) == sorted(browser.value(names))
+    assert len(set(browser.value(names))) > 5
+
+
+def shows_more_trades(browser: Browser) -> None:
+    shown = "document.querySelectorAll('#trades tbody tr:not([hidden])').length"
+    assert browser.value(shown) == 25
+    browser.click("section:has(#trades) .more")
+    assert browser.value(shown) > 25
+
+
+def reads_values_out(browser: Browser) -> None:
+    x, y = browser.place(".plot[data-plot=equity]")
+    browser.mouse("mouseMoved", x, y)
+    tip = browser.value("document.querySelector('.tip').innerText")
+    assert re.search(r"2024-06-\d\d \d\d:\d\d UTC\nDesk: [\d,]+\.\d\d\nMarket, equal weight: ", tip)
+    assert browser.value("document.querySelectorAll('.cross').length") == 3
+
+
+def test_an_empty_page_works_in_a_browser(chromium: str, tmp_path: Path) -> None:
+    report(replace(made_run(days=1, busy=False), equity=()), tmp_path / "out")
+    with Browser(chromium, tmp_path / "profile") as browser:
+        browser.open((tmp_path / "out" / "report.html").as_uri(), 390)
+        assert browser.value("document.documentElement.scrollWidth") <= 390
+        assert browser.complaints() == []
