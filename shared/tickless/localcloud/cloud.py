@@ -50,7 +50,7 @@ class LocalCloud:
         stage: names the stack (``tickless-<stage>``).
         functions_dir: the folder with ``<name>/handler.py``; the code the stack's functions run.
         region: where the stack is.
-        wiring: entered around every invocation; replaces ports of the handlers: ``lambda: bootstrap.use(market=…, clock=…)``.
+        wiring: entered around every invocation, to replace ports of the handlers: ``lambda: bootstrap.wired(wiring)``.
         publish_metrics: also puts every metric the functions emit into CloudWatch.
 
     """
@@ -68,7 +68,9 @@ class LocalCloud:
         self.region = region
         self.stack_name = f"tickless-{stage}"
         self.metric_totals: dict[str, float] = {}
-        """The sum of every emitted metric's values by name."""
+        """The sum of every emitted metric's values by name: for counters."""
+        self.metric_latest: dict[str, float] = {}
+        """The last value of every emitted metric by name: for gauges."""
         self.names: Mapping[str, str] = {}
         """Physical ids of the stack's resources by logical id."""
         self._template = template
@@ -148,6 +150,7 @@ class LocalCloud:
                 result = self._runtime.invoke(configuration, event, cold=cold)
             for metric in result.metrics:
                 self.metric_totals[metric.name] = self.metric_totals.get(metric.name, 0.0) + sum(metric.values)
+                self.metric_latest[metric.name] = metric.values[-1]
             if self._publish_metrics:
                 self._publish(result)
             return result

@@ -11,7 +11,7 @@ import heapq
 import json
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -104,6 +104,7 @@ class LocalScheduler:
         order: ``schedule`` delivers the ticks of one minute in the desk's order; ``shuffled`` in any order, up to half a minute late.
         duplicates: the share of events that are delivered a second time, up to 45 s later.
         seed: of the shuffling, the duplicates and the execution ids.
+        without: functions whose schedules are switched off.
 
     """
 
@@ -117,12 +118,14 @@ class LocalScheduler:
         order: Literal["schedule", "shuffled"] = "schedule",
         duplicates: float = 0.0,
         seed: int = 0,
+        without: Collection[str] = (),
     ) -> None:
         self._cloud, self._clock = cloud, clock
         self._order, self._duplicates = order, duplicates
         self._random = random.Random(seed)
         self._created = 0
-        self._queue = self._plan(read_schedules(cloud), utc(start), utc(end))
+        schedules = [schedule for schedule in read_schedules(cloud) if schedule.function not in without]
+        self._queue = self._plan(schedules, utc(start), utc(end))
         self.planned = len(self._queue)
         """Deliveries that are certain, duplicates included; retries come on top."""
 

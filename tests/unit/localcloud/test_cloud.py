@@ -125,7 +125,35 @@ def test_log_lines_and_metrics_are_captured(cloud, capsys):
     assert result.metrics[0].dimensions == {"service": "tickless-dev-risk_check"}
     cloud.invoke("full_rebalance", {})
     assert cloud.metric_totals == {"TickDone": 4.0, "Equity": 10.0}
+    assert cloud.metric_latest == {"TickDone": 1.0, "Equity": 5.0}
     assert capsys.readouterr().out == ""
+
+
+POWERTOOLS = """
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+logger = Logger()
+metrics = Metrics(namespace="Tickless")
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def handler(event, context):
+    logger.info("woken", tick="now")
+    metrics.add_metric(name="TickDone", unit=MetricUnit.Count, value=1)
+"""
+
+
+def test_powertools_writes_where_we_read_in_every_cloud(template, functions_dir):
+    (functions_dir / "risk_check" / "handler.py").write_text(POWERTOOLS)
+    for _ in range(2):
+        with LocalCloud(template, stage="dev", functions_dir=functions_dir) as cloud:
+            for _ in range(2):
+                result = cloud.invoke("risk_check", {})
+                line = json.loads(result.logs[0])
+                assert (line["message"], line["service"], line["function_request_id"]) == ("woken", "risk_check", result.request_id)
+                assert result.metric("TickDone") == 1.0
+            assert cloud.metric_totals == {"TickDone": 2.0}
 
 
 def test_metrics_reach_cloudwatch_when_asked(template, functions_dir):
