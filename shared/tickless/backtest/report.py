@@ -121,9 +121,9 @@ def _head(record: RunRecord, summary: Mapping[str, Any]) -> str:
         f"{money(summary['start_equity'])} {coin} became <b>{money(summary['end_equity'])} {coin}</b> in {days:g} days: "
         f"<b>{_coloured(total)}</b>, while holding the market in equal parts returned {_coloured(market)}."
     )
-    how = (
-        f"Simulated fills: taker fee {execution.taker_fee_bps:g} bps, slippage {execution.slippage_bps:g} bps a side, "
-        f"at most {execution.max_participation_frac * 100:g} % of a bar's volume."
+    part = execution.max_participation_frac
+    how = f"Simulated fills: taker fee {execution.taker_fee_bps:g} bps, slippage {execution.slippage_bps:g} bps a side, " + (
+        f"at most {part * 100:g} % of a bar's volume." if part else "whatever a bar's volume."
     )
     note = f"<p>{escape(record.note)}</p>" if record.note else ""
     span = f"{record.start:%-d %B %Y %H:%M} to {record.end:%-d %B %Y %H:%M} UTC"
@@ -280,9 +280,9 @@ def _page_data(view: _View) -> str:
 
 
 def _coloured(value: Any) -> str:
-    if value is None:
-        return share(None)
-    return f'<span class="{"pos" if value >= 0 else "neg"}">{share(value, plus=True)}</span>'
+    if not value:
+        return share(value)
+    return f'<span class="{"pos" if value > 0 else "neg"}">{share(value, plus=True)}</span>'
 
 
 def _percent(value: float) -> str:
