@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -195,8 +196,10 @@ def _cell(cell: Cell, style: str) -> str:
         return f"<td{_class(style)}>{escape(cell)}</td>"
     value, text = cell
     tone = "neg" if text.startswith("−") else "pos" if text.startswith("+") else ""
-    number = "Infinity" if math.isinf(value) else f"{value:.10g}"
-    return f'<td data-v="{number}"{_class(tone)}>{escape(text)}</td>'
+    # What the page's script can read off the text is not said twice: ten thousand trades make the difference of a megabyte.
+    plainly = re.fullmatch(r"[-+−]?[\d,]+(\.\d+)?( %)?", text)
+    number = "" if plainly else f' data-v="{"Infinity" if math.isinf(value) else format(value, ".10g")}"'
+    return f"<td{number}{_class(tone)}>{escape(text)}</td>"
 
 
 def _amount(value: Decimal) -> Cell:

@@ -126,17 +126,30 @@ def test_the_page_works_in_a_browser(chromium: str, page: Path, tmp_path: Path, 
         assert browser.requests() == [page.as_uri()]
 
 
+def column(browser: Browser, table: str, n: int) -> list[str]:
+    return list(browser.value(f"[...document.querySelectorAll('#{table} tbody tr')].map(r => r.cells[{n}].textContent)"))
+
+
+def numbers(browser: Browser, table: str, n: int) -> list[float]:
+    return [float(text.replace(",", "").replace("−", "-").rstrip(" %")) for text in column(browser, table, n)]
+
+
 def sorts_on_a_click(browser: Browser) -> None:
-    trades = "[...document.querySelectorAll('#pairs tbody tr')].map(r => Number(r.cells[1].dataset.v))"
-    names = "[...document.querySelectorAll('#pairs tbody tr')].map(r => r.cells[0].textContent)"
-    browser.click("#pairs th:nth-child(2) button")
-    assert browser.value(trades) == sorted(browser.value(trades), reverse=True)
-    assert browser.value("document.querySelector('#pairs th:nth-child(2)').ariaSort") == "descending"
-    browser.click("#pairs th:nth-child(2) button")
-    assert browser.value(trades) == sorted(browser.value(trades))
+    before = numbers(browser, "pairs", 3)
+    browser.click("#pairs th:nth-child(4) button")
+    assert numbers(browser, "pairs", 3) == sorted(before, reverse=True)
+    assert browser.value("document.querySelector('#pairs th:nth-child(4)').ariaSort") == "descending"
+    browser.click("#pairs th:nth-child(4) button")
+    assert numbers(browser, "pairs", 3) == sorted(before)
+    assert min(before) < 0 < max(before)
     browser.click("#pairs th:nth-child(1) button")
-    assert browser.value(names) == sorted(browser.value(names))
-    assert len(set(browser.value(names))) > 5
+    names = column(browser, "pairs", 0)
+    assert names == sorted(names)
+    assert len(set(names)) > 5
+    browser.click("#trades th:nth-child(3) button")
+    held = browser.value("[...document.querySelectorAll('#trades tbody tr')].map(r => Number(r.cells[2].dataset.v))")
+    assert held == sorted(held, reverse=True)
+    assert len(set(held)) > 20
 
 
 def shows_more_trades(browser: Browser) -> None:

@@ -9,9 +9,11 @@
       [...body.rows].forEach((row, n) => { row.hidden = n >= shown; });
       if (more) more.hidden = shown >= body.rows.length;
     };
-    const value = (row, column) => {
+    const value = (row, column, text) => {
       const cell = row.cells[column];
-      return cell.dataset.v === undefined ? cell.textContent : Number(cell.dataset.v);
+      if (text) return cell.textContent;
+      const number = Number(cell.dataset.v ?? cell.textContent.replace(/[,+%\s]/g, "").replace("−", "-"));
+      return Number.isNaN(number) ? -Infinity : number;
     };
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
@@ -20,7 +22,7 @@
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const order = (a, b) => {
-        const x = value(a, column), y = value(b, column);
+        const x = value(a, column, text), y = value(b, column, text);
         return x === y ? 0 : x < y ? -1 : 1;
       };
       body.append(...[...body.rows].sort((a, b) => (down ? order(b, a) : order(a, b))));
