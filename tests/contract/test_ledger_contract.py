@@ -11,7 +11,7 @@ from desk_values import DESK, T0, D, a_fill, a_position, a_trade, an_equity_row,
 
 from tickless.errors import FencedError, LeaseHeldError, LedgerError, TickRecordedError
 from tickless.ports import Fence, Ledger
-from tickless.types import Halt, LedgerUpdate, OrderStatus, Tick, TickRecord
+from tickless.types import ExitPlan, Halt, LedgerUpdate, OrderStatus, StopState, Tick, TickRecord
 
 TICK = Tick(T0, "full_rebalance")
 
@@ -213,6 +213,20 @@ def test_a_number_the_table_cannot_hold_is_refused(ledger: Ledger, fence: Fence,
     with pytest.raises(LedgerError, match=rf"DeskScalars\.cash: {value}"):
         ledger.journal(fence, [LedgerUpdate(desk=replace(DESK, cash=Decimal(value)), fills=(a_fill(),))])
     assert list(ledger.fills()) == []
+
+
+@pytest.mark.parametrize(
+    ("update", "where"),
+    [
+        (LedgerUpdate(equity=replace(an_equity_row(), exposure_frac=float("nan"))), r"EquityRow\.exposure_frac"),
+        (LedgerUpdate(positions=(replace(a_position(), stop=StopState(stop_price=float("inf"))),)), r"StopState\.stop_price"),
+        (LedgerUpdate(orders=(replace(an_order(), exits=ExitPlan(atr=float("nan"))),)), r"ExitPlan\.atr"),
+    ],
+)
+def test_a_float_that_is_no_number_is_refused(ledger: Ledger, fence: Fence, update: LedgerUpdate, where: str) -> None:
+    with pytest.raises(LedgerError, match=f"{where}: value (nan|inf) is not a finite number"):
+        ledger.journal(fence, [LedgerUpdate(desk=DESK), update])
+    assert ledger.load() is None
 
 
 @pytest.mark.parametrize("bad", [{"score": float("nan")}, {"at": T0}])

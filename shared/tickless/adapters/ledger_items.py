@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from itertools import groupby
+from math import isfinite
 from typing import Any, cast
 
 from tickless.adapters.codec import MAX_ITEM_BYTES, check_decimal, json_text, time_text
@@ -121,7 +122,7 @@ def plan_update(update: LedgerUpdate) -> tuple[Action, ...]:
         if action.new and action.key in actions:
             raise LedgerError(f"item {action.key}: twice in one update")
         if action.value is not None:
-            _check_decimals(action.value)
+            _check_numbers(action.value)
         actions[action.key] = action
     if len(actions) > MAX_UPDATE_ACTIONS:
         raise LedgerError(f"an update of {len(actions)} items exceeds the {MAX_UPDATE_ACTIONS} that can be written in one transaction")
@@ -239,16 +240,23 @@ def _merge(batch: Mapping[str, Action], actions: Sequence[Action]) -> dict[str, 
     return joined
 
 
-def _check_decimals(value: Any) -> None:
-    for name in _decimal_fields(cast(Any, type(value))):
-        number = getattr(value, name)
-        if number is not None:
-            check_decimal(number, f"{type(value).__name__}.{name}")
+def _check_numbers(value: Any) -> None:
+    """Raise LedgerError for a number the table cannot hold, also inside of a stop or an exit plan."""
+    for name in _number_fields(cast(Any, type(value))):
+        number, where = getattr(value, name), f"{type(value).__name__}.{name}"
+        if isinstance(number, Decimal):
+            check_decimal(number, where)
+        elif isinstance(number, float) and not isfinite(number):
+            raise LedgerError(f"{where}: value {number} is not a finite number")
+        elif is_dataclass(number):
+            _check_numbers(number)
 
 
 @cache
-def _decimal_fields(kind: type) -> tuple[str, ...]:
-    return tuple(entry.name for entry in fields(kind) if "Decimal" in str(entry.type))
+def _number_fields(kind: type) -> tuple[str, ...]:
+    return tuple(
+        entry.name for entry in fields(kind) if any(word in str(entry.type) for word in ("Decimal", "float", "StopState", "ExitPlan"))
+    )
 
 
 _TYPES: Mapping[str, type] = {
