@@ -179,7 +179,8 @@ class Panel:
 def join(panels: Iterable[Panel]) -> Panel:
     """One panel from panels of one timeframe that follow one another in time; pairs are united in sorted order.
 
-    Rows between two panels that nobody covers are NaN. Raises ValueError when panels overlap, differ in timeframe, or there are none.
+    Rows between two panels that nobody covers are NaN; a panel without rows lends its pairs only. Raises ValueError when panels overlap,
+    differ in timeframe, or there are none.
     """
     parts = sorted(panels, key=lambda panel: panel.start_ms)
     if not parts:
@@ -187,6 +188,11 @@ def join(panels: Iterable[Panel]) -> Panel:
     pairs = tuple(sorted({pair for part in parts for pair in part.pairs}))
     if len(parts) == 1 and parts[0].pairs == pairs:
         return parts[0]
+    timeframe = parts[0].timeframe
+    for part in parts:
+        if part.timeframe != timeframe:
+            raise ValueError(f"cannot join {part.timeframe} bars to {timeframe} bars")
+    parts = [part for part in parts if part.rows] or parts[:1]
     step = parts[0].step_ms
     start = parts[0].start_ms
     rows = (max(part.end_ms for part in parts) - start) // step
@@ -194,8 +200,6 @@ def join(panels: Iterable[Panel]) -> Panel:
     position = {pair: n for n, pair in enumerate(pairs)}
     covered = start
     for part in parts:
-        if part.timeframe != parts[0].timeframe:
-            raise ValueError(f"cannot join {part.timeframe} bars to {parts[0].timeframe} bars")
         if part.start_ms < covered:
             raise ValueError("panels overlap in time")
         first = (part.start_ms - start) // step
@@ -203,4 +207,4 @@ def join(panels: Iterable[Panel]) -> Panel:
         for name in COLUMNS:
             columns[name][first : first + part.rows, index] = getattr(part, name)
         covered = part.end_ms
-    return Panel(parts[0].timeframe, pairs, start, **columns)
+    return Panel(timeframe, pairs, start, **columns)

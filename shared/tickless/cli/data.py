@@ -156,12 +156,13 @@ def _print_tables(data: Path, quality: dict[str, list[PairQuality]], ignored: tu
         f"scale: closes {SCALE_FACTOR:g} times apart. range: open or close outside [low, high].",
         style="dim",
         markup=False,
+        soft_wrap=True,
     )
     naive = sum(pair.naive_dates for pairs in quality.values() for pair in pairs)
     notes = [f"{naive} files have dates without a zone; read as UTC"] if naive else []
     notes += [f"{len(ignored)} other files ignored"] if ignored else []
     notes += [f"filters for {markets} pairs in markets.json" if markets else "no markets.json: no filters"]
-    console.print("; ".join(notes) + ".")
+    console.print("; ".join(notes) + ".", markup=False, soft_wrap=True)
 
 
 _COUNTS = ("bars", "gaps", "repaired", "dropped", "no volume", "stale", "outliers", "scale", "range")
