@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from tickless.bars import Panel, step_ms
-from tickless.errors import SettingsError
+from tickless.errors import InputError, SettingsError
 from tickless.features import rotation as rotation_features
 from tickless.features.windows import window_start
 from tickless.portfolio.universe import assign_tiers, eligibility, median_daily_volume, volume_window_start
@@ -17,6 +17,7 @@ from tickless.regimes import ema_trend
 from tickless.runs.forecasts import Forecasts, forecast
 from tickless.settings import Settings, UniverseSection
 from tickless.strategies.view import MarketView
+from tickless.types import iso
 
 REFETCH_BARS = 4
 """Exchanges deliver bars late: the last rows are asked for again, and only what was missing is added."""
@@ -29,6 +30,15 @@ def universe_pairs(known: Sequence[str], universe: UniverseSection, stake: str) 
     for pair in sorted(wanted - set(known)):
         raise SettingsError(f"universe.pair_whitelist: {pair!r} has no bars on this market")
     return tuple(sorted(wanted - set(universe.pair_blacklist)))
+
+
+def check_timerange(panel: Panel, start: datetime, end: datetime) -> None:
+    """Raise InputError for a timerange that the data do not cover."""
+    if not start < end:
+        raise InputError(f"timerange {start:%Y%m%d}-{end:%Y%m%d}: must end after it starts")
+    last = panel.end + timedelta(milliseconds=panel.step_ms)
+    if start < panel.start or end > last:
+        raise InputError(f"timerange {iso(start)} to {iso(end)}: outside the data, which reach from {iso(panel.start)} to {iso(panel.end)}")
 
 
 def market_pair(settings: Settings) -> str:

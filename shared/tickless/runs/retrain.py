@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from tickless.alpha.champion import champion_at, load_model
@@ -10,7 +11,7 @@ from tickless.bars import Panel, step_ms
 from tickless.errors import ArtifactError
 from tickless.features import rotation as rotation_features
 from tickless.features.windows import window_start
-from tickless.learn.spec import load_specs
+from tickless.learn.spec import ModelSpec, load_specs
 from tickless.learn.training_run import TrainedModel, TrainingResult, train_models
 from tickless.ports import ModelStore, Ports, Promotion
 from tickless.runs.desk_tick import refuse_stale
@@ -44,7 +45,7 @@ def run(tick: Tick, ports: Ports) -> RunReport:
     pairs = universe_pairs(known, settings.universe, settings.desk.stake_currency)
     panel = ports.bars.read(timeframe, start, as_of).select(pairs)
     effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
-    result = train(panel, settings, ports.models, as_of, effective_at)
+    result = train_specs(panel, settings, ports.models, load_specs("rotation"), as_of, effective_at)
     promoted = store(result, ports.models, at, effective_at)
     facts = {
         "trained": [f"{model.name}@{model.version}" for model in result.trained],
@@ -66,12 +67,12 @@ def training_start(settings: Settings, at: datetime) -> datetime:
     return window_start(at - timedelta(days=settings.training.window_days), startup, step)
 
 
-def train(panel: Panel, settings: Settings, models: ModelStore, as_of: datetime, effective_at: datetime) -> TrainingResult:
-    """Train and judge every model of the desk's strategy on ``panel``, against the champions of ``as_of``."""
-    table = rotation_features.build_features(panel, settings.universe.max_gap_bars)
-    specs = load_specs("rotation")
+def train_specs(
+    panel: Panel, settings: Settings, models: ModelStore, specs: Sequence[ModelSpec], as_of: datetime, effective_at: datetime
+) -> TrainingResult:
+    """Train and judge models on ``panel``, against the champions of ``as_of``."""
     return train_models(
-        table,
+        rotation_features.build_features(panel, settings.universe.max_gap_bars),
         panel,
         training=settings.training,
         execution=settings.execution,

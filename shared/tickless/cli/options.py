@@ -1,0 +1,56 @@
+"""Options that several commands share, and the values they parse to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+from tickless.errors import InputError
+
+Desk = Annotated[str, typer.Option("--desk", help="A built-in desk (tickless desk list) or a TOML file.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of bars in freqtrade's layout.")]
+Timerange = Annotated[str, typer.Option("--timerange", help="YYYYMMDD-YYYYMMDD, UTC, the end excluded.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value for this run; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def parse_timerange(text: str) -> tuple[datetime, datetime]:
+    """``20240601-20240608`` as [start, end) in UTC; raises InputError."""
+    first, dash, last = text.partition("-")
+    try:
+        start, end = (datetime.strptime(part, "%Y%m%d").replace(tzinfo=UTC) for part in (first, last))
+    except ValueError as error:
+        raise InputError(f"--timerange {text}: must be YYYYMMDD-YYYYMMDD") from error
+    if not dash or start >= end:
+        raise InputError(f"--timerange {text}: must end after it starts")
+    return start, end
+
+
+class Advance(Protocol):
+    """Tells a progress bar how far a job is."""
+
+    def __call__(self, done: int, total: int, /) -> None:
+        """``done`` of ``total`` steps."""
+        ...
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Advance]:
+    """A progress bar on stderr where that is a terminal; nothing otherwise."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,149 @@
+"""``tickless demo``, ``tickless replay``, ``tickless compare``."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, parse_timerange, progress_bar
+
+DEMO_START = datetime(2024, 6, 3, tzinfo=UTC)
+DEMO_PAIRS = 24
+DEMO_HISTORY_DAYS = 75
+DEMO_SEED = 7
+DEMO_SIGNAL_IC = 0.08
+
+
+def demo(
+    days: Annotated[int, typer.Option(min=1, max=60, help="Simulated days.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/demo"),
+    json_: Json = False,
+) -> None:
+    """Run the whole desk on a synthetic market: local AWS up, every schedule fired through the real handlers, results written.
+
+    Example: tickless demo --days 3 --out out/demo
+    """
+    from tickless.adapters.folder_market import FolderMarket
+    from tickless.adapters.synthetic_market import make_market
+    from tickless.cli.replaying import ReplayRequest
+    from tickless.cli.replaying import replay as run
+
+    end = DEMO_START + timedelta(days=days)
+    start = DEMO_START - timedelta(days=DEMO_HISTORY_DAYS)
+    made = make_market(pairs=DEMO_PAIRS, start=start, end=end + timedelta(hours=1), seed=DEMO_SEED, signal_ic=DEMO_SIGNAL_IC)
+    note = (
+        f"Synthetic market of {DEMO_PAIRS} pairs without drift, but with a planted signal (rank IC {DEMO_SIGNAL_IC:g}) for the models to "
+        "find: it shows the machinery, its profit or loss means nothing."
+    )
+    request = ReplayRequest("rotation", (), FolderMarket(made.panel, made.rules), DEMO_START, end, out, note=note)
+    with progress_bar("demo") as advance:
+        summary = run(request, advance)
+    _print_summary(summary, out, json_=json_)
+    if not json_:
+        typer.echo(note)
+
+
+def replay(
+    data: Data,
+    timerange: Timerange,
+    out: Out,
+    desk: Desk = "rotation",
+    models: Annotated[Path | None, typer.Option("--models", help="Model folder to start from.")] = None,
+    retrain: Annotated[Literal["schedule", "never"], typer.Option(help="Retrain on the desk's schedule, or never.")] = "schedule",
+    set_: Overrides = None,
+    json_: Json = False,
+) -> None:
+    """Replay recorded bars through the real handlers on the local AWS.
+
+    Example: tickless replay --desk rotation --data data/ --timerange 20240601-20240608 --out out/week
+    """
+    from tickless.adapters.folder_market import load_market
+    from tickless.cli.replaying import ReplayRequest
+    from tickless.cli.replaying import replay as run
+    from tickless.errors import InputError
+    from tickless.settings import load_desk
+
+    start, end = parse_timerange(timerange)
+    settings = load_desk(desk, set_ or ())
+    if models is not None and not models.is_dir():
+        raise InputError(f"--models {models}: no such folder")
+    market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency)
+    _print_repairs(report)
+    request = ReplayRequest(desk, tuple(set_ or ()), market, start, end, out, models, retrain == "schedule")
+    with progress_bar("replay") as advance:
+        summary = run(request, advance)
+    _print_summary(summary, out, json_=json_)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="A result folder.")],
+    second: Annotated[Path, typer.Argument(help="Another result folder.")],
+    json_: Json = False,
+) -> None:
+    """Compare two result folders order by order; exit code 1 on a difference.
+
+    Example: tickless compare out/replay out/backtest
+    """
+    from tickless.backtest.compare import compare as compare_folders
+
+    comparison = compare_folders(first, second)
+    if json_:
+        facts = {"same": comparison.same, "orders": comparison.orders, "first_difference": comparison.first_difference}
+        typer.echo(json.dumps(facts))
+    elif comparison.same:
+        typer.echo(f"identical: {comparison.orders} orders")
+    else:
+        typer.echo(f"different: {comparison.first_difference}")
+    if not comparison.same:
+        raise typer.Exit(1)
+
+
+def _print_repairs(report: Any) -> None:
+    """One line on stderr where rows of the data were repaired or dropped."""
+    sentence = report.sentence() if hasattr(report, "sentence") else ""
+    if sentence:
+        typer.echo(sentence, err=True)
+
+
+def _print_summary(summary: dict[str, Any], out: Path, *, json_: bool) -> None:
+    if json_:
+        typer.echo((out / "summary.json").read_text("utf8"), nl=False)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{summary['desk']}, {summary['timerange']}, {len(summary['pairs'])} pairs", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, value in _figures(summary):
+        table.add_row(name, value)
+    console = Console()
+    console.print(table)
+    console.print(f"Results in {out}, the report is {out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    ticks = summary["ticks"]
+    money = summary["stake_currency"]
+    return [
+        ("ticks", ", ".join(f"{count} {name}" for name, count in ticks.items())),
+        ("start equity", f"{summary['start_equity']:,.2f} {money}"),
+        ("end equity", f"{summary['end_equity']:,.2f} {money}"),
+        ("total return", _percent(summary["total_return_frac"])),
+        ("market return (equal weight)", _percent(summary["market_return_frac"])),
+        ("max drawdown", _percent(summary["max_drawdown_frac"])),
+        ("average exposure", _percent(summary["avg_exposure_frac"])),
+        ("orders", str(summary["orders"])),
+        ("closed trades", str(summary["trades"])),
+        ("win rate", _percent(summary["win_rate_frac"])),
+        ("fees paid", f"{summary['fees_paid']:,.2f} {money}"),
+        ("seconds", f"{summary['seconds']:.1f}"),
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:+.2f} %"

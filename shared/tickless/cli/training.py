@@ -1,0 +1,76 @@
+"""``tickless train``: the nightly training, from a data folder into a model folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, parse_timerange
+
+
+def train(
+    data: Data,
+    timerange: Timerange,
+    models: Annotated[Path, typer.Option("--models", help="Model folder to register in; made if it is not there.")],
+    desk: Desk = "rotation",
+    model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    set_: Overrides = None,
+    json_: Json = False,
+) -> None:
+    """Train, validate and register models on the bars of a timerange; promote those that pass their gates.
+
+    A promoted model may be used from the end of the timerange on.
+
+    Example: tickless train --desk rotation --data data/ --timerange 20240101-20240601 --models out/models
+    """
+    from datetime import timedelta
+
+    from tickless.adapters.folder_market import load_market
+    from tickless.adapters.folder_models import FolderModelStore
+    from tickless.errors import InputError
+    from tickless.learn.spec import load_specs
+    from tickless.runs.gather import check_timerange, universe_pairs
+    from tickless.runs.retrain import store, train_specs, training_start
+    from tickless.settings import load_desk
+
+    start, end = parse_timerange(timerange)
+    days = min(730, max(7, (end - start).days))
+    settings = load_desk(desk, [*(set_ or ()), f"training.window_days={days}"])
+    specs = load_specs("rotation")
+    if model is not None:
+        specs = tuple(spec for spec in specs if spec.name == model)
+        if not specs:
+            raise InputError(f"--model {model}: unknown; known: {', '.join(spec.name for spec in load_specs('rotation'))}")
+    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency)
+    check_timerange(market.panel, start, end)
+    pairs = universe_pairs(market.pairs(), settings.universe, settings.desk.stake_currency)
+    first = max(training_start(settings, end), market.panel.start)
+    panel = market.bars(pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
+    registry = FolderModelStore(models)
+    result = train_specs(panel, settings, registry, specs, end, end)
+    promoted = store(result, registry, end, end)
+    _print_result(result, promoted, models, json_=json_)
+
+
+def _print_result(result: Any, promoted: list[str], models: Path, *, json_: bool) -> None:
+    facts = [
+        {
+            "model": trained.name,
+            "version": trained.version,
+            "promoted": f"{trained.name}@{trained.version}" in promoted,
+            "gate": trained.gate.reason,
+            "sha256": trained.manifest["sha256"],
+        }
+        for trained in result.trained
+    ]
+    if json_:
+        typer.echo(json.dumps({"trained": facts, "skipped": dict(result.skipped)}))
+        return
+    for fact in facts:
+        typer.echo(f"{fact['model']}@{fact['version']}: {'promoted' if fact['promoted'] else 'registered, not promoted'}: {fact['gate']}")
+    for name, why in result.skipped.items():
+        typer.echo(f"{name}: {why}")
+    typer.echo(f"Models in {models}")
