@@ -33,7 +33,13 @@ def test_a_new_ledger_knows_nothing(ledger: Ledger) -> None:
 
 def test_state_is_restored_as_it_was_written(ledger: Ledger, fence: Fence) -> None:
     desk = replace(
-        DESK, cash=D("46643.8450"), halt=Halt("drawdown 21 %", at(15)), blocked={"SOL/USDT": "stopped out"}, regime="down", regime_at=at(30)
+        DESK,
+        cash=D("46643.8450"),
+        halt=Halt("drawdown 21 %", at(15)),
+        blocked={"SOL/USDT": "stopped out"},
+        regime="down",
+        regime_at=at(30),
+        marks={"BTC/USDT": 0.1 + 0.2},
     )
     positions = (a_position("ETH/USDT"), a_position("BTC/USDT"))
     orders = (an_order(2, 15), an_order(1, 15, OrderStatus.OPEN), an_order(9, 0))
@@ -219,6 +225,7 @@ def test_a_number_the_table_cannot_hold_is_refused(ledger: Ledger, fence: Fence,
     ("update", "where"),
     [
         (LedgerUpdate(equity=replace(an_equity_row(), exposure_frac=float("nan"))), r"EquityRow\.exposure_frac"),
+        (LedgerUpdate(desk=replace(DESK, marks={"BTC/USDT": float("nan")})), r"DeskScalars\.marks"),
         (LedgerUpdate(positions=(replace(a_position(), stop=StopState(stop_price=float("inf"))),)), r"StopState\.stop_price"),
         (LedgerUpdate(orders=(replace(an_order(), exits=ExitPlan(atr=float("nan"))),)), r"ExitPlan\.atr"),
     ],

@@ -243,13 +243,15 @@ def _merge(batch: Mapping[str, Action], actions: Sequence[Action]) -> dict[str, 
 def _check_numbers(value: Any) -> None:
     """Raise LedgerError for a number the table cannot hold, also inside of a stop or an exit plan."""
     for name in _number_fields(cast(Any, type(value))):
-        number, where = getattr(value, name), f"{type(value).__name__}.{name}"
-        if isinstance(number, Decimal):
-            check_decimal(number, where)
-        elif isinstance(number, float) and not isfinite(number):
-            raise LedgerError(f"{where}: value {number} is not a finite number")
-        elif is_dataclass(number):
-            _check_numbers(number)
+        content, where = getattr(value, name), f"{type(value).__name__}.{name}"
+        if is_dataclass(content):
+            _check_numbers(content)
+            continue
+        for number in content.values() if isinstance(content, Mapping) else (content,):
+            if isinstance(number, Decimal):
+                check_decimal(number, where)
+            elif isinstance(number, float) and not isfinite(number):
+                raise LedgerError(f"{where}: value {number} is not a finite number")
 
 
 @cache
