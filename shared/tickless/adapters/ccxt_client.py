@@ -46,12 +46,33 @@ def exchange_class(exchange_id: str) -> Any:
 
 
 def open_client(exchange_id: str, timeout_s: float) -> Any:
-    """A client for public spot data: no credentials, rate limit kept, nothing fetched that only an account may see."""
+    """A client for public spot data: no credentials, rate limit kept, nothing fetched that only an account may see.
+
+    ccxt reads an answer that makes no sense (an error page, say) as "no bars"; this client raises ccxt's BadResponse instead.
+    """
     client = exchange_class(exchange_id)({"enableRateLimit": True, "timeout": int(timeout_s * 1000)})
     client.options["fetchMargins"] = False
     client.options["fetchMarkets"] = {"types": ["spot"]}
     client.has["fetchCurrencies"] = False
+    client.fetch = _refusing(client.fetch, lambda answer: not isinstance(answer, list | dict), "JSON")
+    client.parse_ohlcv = _refusing(client.parse_ohlcv, _is_no_bar, "[ms, open, high, low, close, volume]")
     return client
+
+
+def _refusing(call: Callable[..., Any], is_bad: Callable[[Any], bool], expected: str) -> Callable[..., Any]:
+    errors = importlib.import_module("ccxt.base.errors")
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        answer = call(*args, **kwargs)
+        if is_bad(answer):
+            raise errors.BadResponse(f"malformed answer: {str(answer)[:80]!r} is not {expected}")
+        return answer
+
+    return checked
+
+
+def _is_no_bar(row: Any) -> bool:
+    return len(row) != 6 or not all(isinstance(value, int | float) for value in row)
 
 
 def ask(what: str, request: Callable[[], T], *, attempts: int, backoff_s: float, sleep: Callable[[float], None]) -> T:

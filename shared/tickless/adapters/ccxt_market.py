@@ -126,11 +126,7 @@ class CcxtMarket:
     def _page(self, pair: str, timeframe: str, since: int, limit: int) -> list[list[Any]]:
         """One request; a row is [open time, open, high, low, close, volume], all numbers."""
         what = f"{self.client.id}: {timeframe} bars of {pair}"
-        rows = self._ask(what, lambda: self.client.fetch_ohlcv(pair, timeframe, since, limit))
-        for row in rows:
-            if len(row) != 6 or not all(isinstance(value, int | float) for value in row):
-                raise RetryableError(f"{what}: malformed answer: {str(row)[:80]} is not [ms, open, high, low, close, volume]")
-        return list(rows)
+        return list(self._ask(what, lambda: self.client.fetch_ohlcv(pair, timeframe, since, limit)))
 
 
 def _possible(row: Sequence[float]) -> bool:

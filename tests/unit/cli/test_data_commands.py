@@ -1,0 +1,88 @@
+"""``tickless data check`` and ``data make``."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tickless.adapters.bar_files import data_sha256, read_folder
+from tickless.adapters.markets_file import read_folder_markets
+from tickless.cli.data import data_app
+from tickless.errors import DataError
+
+MAKE = ["make", "--pairs", "9", "--days", "3", "--seed", "5"]
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(data_app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refused(*arguments):
+    result = CliRunner().invoke(data_app, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, DataError), result.output
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "feather", "csv", "json"])
+def test_make_writes_a_market_that_reads_back(tmp_path, file_format):
+    out = tmp_path / "market"
+    made = json.loads(run(*MAKE, "--out", out, "--format", file_format, "--json").stdout)
+    panel, report = read_folder(out, "15m")
+    assert (made["files"], made["bars"]) == (9, 288)
+    assert (made["start"], made["end"]) == ("2024-01-01T00:00:00Z", "2024-01-04T00:00:00Z")
+    assert data_sha256(panel) == made["data_sha256"]
+    assert report.repairs == {}
+    assert set(read_folder_markets(out)) == set(panel.pairs)
+
+
+def test_make_again_is_the_same_and_a_mixture_is_refused(tmp_path):
+    first = run(*MAKE, "--out", tmp_path, "--json").stdout
+    assert run(*MAKE, "--out", tmp_path, "--json").stdout == first
+    assert "of another market; choose an empty folder" in refused(*MAKE, "--out", tmp_path, "--format", "csv")
+    assert "9 pairs × 72 1h bars" in run(*MAKE, "--out", tmp_path, "--timeframe", "1h").stdout
+
+
+def test_make_refuses_what_is_out_of_range(tmp_path):
+    assert "--start 'soon': not a date" in refused("make", "--out", tmp_path / "x", "--start", "soon")
+    assert "signal_ic 0.9" in refused("make", "--out", tmp_path / "x", "--signal-ic", "0.9")
+    assert "timeframe '7m'" in refused("make", "--out", tmp_path / "x", "--timeframe", "7m")
+    run("make", "--out", tmp_path / "x", "--pairs", "0", code=2)
+    assert not (tmp_path / "x").exists()
+
+
+def test_check_reports_every_pair(tmp_path):
+    run(*MAKE, "--out", tmp_path, "--format", "json")
+    path = tmp_path / "ETH_USDT-15m.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([*rows, rows[-1], [rows[0][0] + 1, 1, 1, 1, 1, 1], [rows[-1][0] + 900_000, 0, 1, 1, 1, 1]]))
+    (tmp_path / "notes.txt").write_text("mine")
+    report = json.loads(run("check", "--data", tmp_path, "--json").stdout)
+    pairs = {pair["pair"]: pair for pair in report["timeframes"]["15m"]}
+    eth = pairs["ETH/USDT"]
+    assert (len(pairs), report["markets"], report["ignored_files"]) == (9, 9, ["notes.txt"])
+    assert (eth["rows"], eth["duplicate"], eth["off_grid"], eth["impossible"]) == (len(rows), 1, 1, 1)
+    assert pairs["PEPE/USDT"]["longest_gap"] == 20
+    table = run("check", "--data", tmp_path, "--timeframe", "15m").stdout
+    assert "ETH/USDT" in table
+    assert "1 other files ignored; filters for 9 pairs in markets.json." in table
+
+
+def test_check_drops_bars_of_the_future(tmp_path):
+    run("make", "--out", tmp_path, "--pairs", "1", "--days", "2", "--start", "2200-01-01")
+    assert "no pair has a usable bar" in refused("check", "--data", tmp_path)
+
+
+def test_check_refuses_folders_that_cannot_be_used(tmp_path):
+    assert "no such folder" in refused("check", "--data", tmp_path / "gone")
+    assert "no bar file; timeframes there: none" in refused("check", "--data", tmp_path)
+    run(*MAKE, "--out", tmp_path)
+    assert "no 1h bar file; timeframes there: 15m" in refused("check", "--data", tmp_path, "--timeframe", "1h")
+    (tmp_path / "BTC_USDT-15m.parquet").write_bytes(b"damaged")
+    assert "BTC_USDT-15m.parquet: not a readable parquet file" in refused("check", "--data", tmp_path)
+
+
+def test_help_shows_an_example():
+    assert "tickless data check --data" in run("check", "--help").stdout
+    assert "tickless data make --out" in run("make", "--help").stdout
