@@ -45,7 +45,7 @@ def package_content() -> dict[str, Path]:
 
 def fingerprint(name: str) -> str:
     """The hash of everything that a layer is made from: equal fingerprints mean equal layers."""
-    sources = [LAYERS / "build.py", LAYERS / name / "requirements.txt", LOCK]
+    sources = [LAYERS / "build.py", *sorted((LAYERS / name).glob("*.txt")), LOCK]
     if name == "core":
         sources += package_content().values()
     digest = hashlib.sha256()

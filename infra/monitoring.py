@@ -59,8 +59,8 @@ class Monitoring(Construct):
             self._metric("SettingsRefused", name),
             f"{name} refused a parameter; the last good one is in force.",
         )
-        if "models" in function.settings.reads:
-            self._count_alarm(f"{title}ModelRefused", self._metric("ModelRefused", name), f"{name} refused a model.")
+        if function.settings.trades and "models" in function.settings.reads:
+            self._count_alarm(f"{title}ModelRefused", self._metric("ModelRefused", name), f"{name} refused a model and fell back.")
         if function.settings.trades:
             self._count_alarm(
                 f"{title}LedgerMismatch", self._metric("LedgerMismatch", name), f"{name}: the ledger and the exchange disagree."

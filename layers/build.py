@@ -50,11 +50,9 @@ ONLY_RUN: Mapping[str, tuple[str, ...]] = {"scipy": ("scipy/sparse", "scipy/_lib
 """Where a function imports so little of a distribution that it is shorter to name what stays. LightGBM's one use of scipy is
 its sparse matrices, which need neither the rest nor its 29 MB of linear algebra in ``scipy.libs``."""
 
-BORROWED: Mapping[str, tuple[str, str, str]] = {
-    "training": ("scikit-learn", "scikit_learn.libs/libgomp-*.so*", "libgomp.so.1"),
-}
-"""A library that a layer's wheels expect of the system and Lambda lacks: the wheel that bundles it, where, and its name in
-``/opt/lib``. LightGBM needs GNU OpenMP."""
+BORROWED: Mapping[str, tuple[str, str]] = {"training": ("scikit_learn.libs/libgomp-*.so*", "libgomp.so.1")}
+"""A library that a layer's wheels expect of the system and Lambda lacks: where it lies in the wheel of ``borrowed.txt``, and its
+name in ``/opt/lib``."""
 
 LAMBDA_LIBRARIES = (
     *("ld-linux-x86-64", "libc", "libdl", "libm", "libpthread", "librt", "libutil", "libgcc_s", "libstdc++"),
@@ -68,7 +66,7 @@ TRIED: Mapping[str, tuple[str, ...]] = {
     "inference": ("onnxruntime",),
     "training": ("lightgbm", "scipy.sparse", "onnx", "onnx.checker", "onnx.helper", "onnx.numpy_helper"),
 }
-"""Modules that every function with the layer must be able to import."""
+"""Modules that every function with the layer must be able to import, beside its own run."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +121,11 @@ def build(name: str, python: str | None) -> Weight:
     with tempfile.TemporaryDirectory(dir=LAYERS / name, prefix="build-") as folder:
         target = Path(folder) / "layer" / "python"
         target.mkdir(parents=True)
-        _download(requirements(name), target)
+        _download(pinned(requirements(name), LOCK.read_text("utf8")), target)
         raw_mb = weigh(target)
         prune(target, requirements(name))
         if name in BORROWED:
-            _borrow(*BORROWED[name], target.parent / "lib")
+            _borrow(name, target.parent / "lib")
         if name == "market":
             import_exchanges_lazily(target / "ccxt" / "__init__.py")
         if name == "core":
@@ -144,9 +142,10 @@ def build(name: str, python: str | None) -> Weight:
     return Weight(name, raw_mb, weigh(finished))
 
 
-def _download(distributions: Sequence[str], target: Path) -> None:
+def _download(pins: str, target: Path) -> None:
+    """Install hashed requirements for the runtime's Python and system, wheels only, into ``target``."""
     wanted = target.parent / "requirements.txt"
-    wanted.write_text(pinned(distributions, LOCK.read_text("utf8")), "utf8")
+    wanted.write_text(pins, "utf8")
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in GLIBC_MINORS] + ["manylinux2014_x86_64"]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes"]
     command += [part for platform in platforms for part in ("--platform", platform)]
@@ -157,19 +156,21 @@ def _download(distributions: Sequence[str], target: Path) -> None:
     wanted.unlink()
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise LayerError(f"pip cannot install {', '.join(distributions)}: {last}")
+        raise LayerError(f"pip failed: {last}")
 
 
-def _borrow(distribution: str, pattern: str, name: str, lib: Path) -> None:
+def _borrow(name: str, lib: Path) -> None:
+    """Take one library out of a wheel that the layer does not install."""
+    pattern, library = BORROWED[name]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "python"
         target.mkdir()
-        _download([distribution], target)
+        _download((LAYERS / name / "borrowed.txt").read_text("utf8"), target)
         found = sorted(target.glob(pattern))
         if len(found) != 1:
-            raise LayerError(f"{distribution}: holds {len(found)} files like {pattern}, must be one")
+            raise LayerError(f"layer {name}: borrowed.txt holds {len(found)} files like {pattern}, must be one")
         lib.mkdir()
-        shutil.copy(found[0], lib / name)
+        shutil.copy(found[0], lib / library)
 
 
 def prune(target: Path, distributions: Iterable[str]) -> None:
@@ -338,7 +339,7 @@ def try_imports(python: str, built: Iterable[str]) -> None:
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1",
         }
-        command = [python, "-S", "-c", _TRY, str(LAYERS), " ".join(LAMBDA_LIBRARIES), *modules]
+        command = [python, "-S", "-c", _TRY, str(LAYERS), " ".join(LAMBDA_LIBRARIES), f"tickless.runs.{name}", *modules]
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)  # noqa: S603
         if done.returncode:
             raise LayerError(f"function {name}: {(done.stderr.strip().splitlines() or ['an import failed'])[-1]}")

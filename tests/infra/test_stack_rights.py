@@ -1,0 +1,110 @@
+"""Who may read and write what."""
+
+import pytest
+from stack_reading import as_list, functions, may, of_type, properties, schedules, statements, text, the
+
+TRADING = ("risk_check", "feature_rebalance", "full_rebalance")
+ALL = (*TRADING, "retrain")
+
+
+def objects(template, prefix):
+    return f"<{the(template, 'AWS::S3::Bucket')[0]}.Arn>/{prefix}/x"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "readers", "writers"),
+    [
+        ("bars", ALL, ALL),
+        ("models", ("feature_rebalance", "full_rebalance", "retrain"), ("retrain",)),
+        ("trace", (), TRADING),
+        ("anything", (), ()),
+    ],
+)
+def test_each_part_of_the_bucket_is_open_to_exactly_those_who_need_it(template, prefix, readers, writers):
+    place = objects(template, prefix)
+    assert tuple(f for f in ALL if may(template, f, "s3:GetObject", place)) == readers
+    assert tuple(f for f in ALL if may(template, f, "s3:PutObject", place)) == writers
+
+
+def test_nobody_deletes_objects_or_overwrites_history(template):
+    for prefix in ("bars", "models", "trace"):
+        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectAcl"):
+            assert not any(may(template, f, action, objects(template, prefix)) for f in ALL)
+
+
+def test_listing_is_limited_to_the_prefixes_a_function_reads(template):
+    for name, expected in {"risk_check": ["bars/*"], "retrain": ["bars/*", "models/*"]}.items():
+        (listing,) = [s for s in statements(template, functions(template)[name]["Role"]) if "s3:ListBucket" in as_list(s["Action"])]
+        assert listing["Condition"] == {"StringLikeIfExists": {"s3:prefix": expected}}
+
+
+def test_retraining_cannot_change_the_trading_state(template):
+    table = f"<{the(template, 'AWS::DynamoDB::Table')[0]}.Arn>"
+    for action in ("dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"):
+        assert [f for f in ALL if may(template, f, action, table)] == list(TRADING)
+    for action in ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem"):
+        assert [f for f in ALL if may(template, f, action, table)] == list(ALL)
+    (ledger,) = [s for s in statements(template, functions(template)["retrain"]["Role"]) if s.get("Sid") == "Ledger"]
+    assert ledger["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["DESK"]}}
+
+
+def test_nobody_reads_a_whole_table_or_alters_it(template):
+    table = f"<{the(template, 'AWS::DynamoDB::Table')[0]}.Arn>"
+    for action in ("dynamodb:Scan", "dynamodb:DeleteTable", "dynamodb:UpdateTable", "dynamodb:BatchWriteItem"):
+        assert not any(may(template, f, action, table) for f in ALL)
+
+
+def test_parameters_are_read_only_and_only_the_desks_own(template):
+    own = "arn:<AWS::Partition>:ssm:<AWS::Region>:<AWS::AccountId>:parameter/tickless/dev"
+    for name in ALL:
+        assert may(template, name, "ssm:GetParametersByPath", own)
+        assert not may(template, name, "ssm:GetParametersByPath", own.replace("/dev", "/prod"))
+        assert not may(template, name, "ssm:PutParameter", f"{own}/risk")
+
+
+def test_each_function_writes_its_own_log_only(template):
+    groups = {
+        p["LogGroupName"].rsplit("/", 1)[1]: name
+        for name, p in ((n, r["Properties"]) for n, r in of_type(template, "AWS::Logs::LogGroup").items())
+    }
+    for name in ALL:
+        assert [g for g, logical in groups.items() if may(template, name, "logs:PutLogEvents", f"<{logical}.Arn>")] == [name]
+
+
+def test_no_policy_allows_every_action_or_every_resource(template):
+    allowed = [s for p in properties(template, "AWS::IAM::Policy") for s in p["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+    assert allowed
+    for statement in allowed:
+        assert not [a for a in as_list(statement["Action"]) if "*" in a], statement
+        resources = [text(r) for r in as_list(statement["Resource"])]
+        assert not [r for r in resources if r == "*" or r.endswith(":*")], statement
+        assert "NotAction" not in statement
+        assert "NotResource" not in statement
+
+
+def test_each_schedule_may_invoke_its_own_function_and_nothing_else(template):
+    for name, found in schedules(template).items():
+        for schedule in found:
+            rights = {
+                (a, text(r))
+                for s in statements(template, schedule["Target"]["RoleArn"])
+                for a in as_list(s["Action"])
+                for r in as_list(s["Resource"])
+            }
+            queue = text(schedule["Target"]["DeadLetterConfig"]["Arn"])
+            assert rights == {("lambda:InvokeFunction", text(schedule["Target"]["Arn"])), ("sqs:SendMessage", queue)}, name
+
+
+def test_only_this_desks_schedules_may_take_the_scheduler_roles(template):
+    group = the(template, "AWS::Scheduler::ScheduleGroup")[0]
+    for found in schedules(template).values():
+        role = template["Resources"][found[0]["Target"]["RoleArn"]["Fn::GetAtt"][0]]["Properties"]
+        (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+        assert text(trust["Condition"]["StringEquals"]["aws:SourceArn"]) == f"<{group}.Arn>"
+        assert text(trust["Condition"]["StringEquals"]["aws:SourceAccount"]) == "<AWS::AccountId>"
+
+
+def test_no_two_functions_share_a_role(template):
+    roles = [text(p["Role"]) for p in functions(template).values()]
+    assert len(set(roles)) == len(ALL)
