@@ -124,15 +124,11 @@ def timeout_s(function: FunctionSettings, schedule: ScheduleSection) -> int:
 
 
 def longest_gap(function: str, settings: Settings) -> timedelta | None:
-    """The longest time between two ticks that a function itself is sure to run; None where nothing schedules it.
-
-    Of several trading functions due in one minute, the last may run the ticks of those before it and report them as its own
-    work, so only the minutes in which a function comes last are sure.
-    """
+    """The longest time between two scheduled ticks of a function; None where nothing schedules it."""
     if function == "retrain":
         return timedelta(days=1)
     day = datetime(2024, 1, 1, tzinfo=UTC)
-    minutes = [m for m in range(24 * 60) if settings.schedule.due_at(day + timedelta(minutes=m))[-1:] == (function,)]
+    minutes = [m for m in range(24 * 60) if function in settings.schedule.due_at(day + timedelta(minutes=m))]
     if not minutes:
         return None
     following = [*minutes[1:], minutes[0] + 24 * 60]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,12 @@ class FolderMarket:
 
     def pairs(self) -> Sequence[str]:
         """Every pair of the panel that has a bar, sorted."""
-        close = self.panel.close
-        return sorted(pair for n, pair in enumerate(self.panel.pairs) if not np.isnan(close[:, n]).all())
+        return self._pairs
+
+    @cached_property
+    def _pairs(self) -> Sequence[str]:
+        has_bar = ~np.isnan(self.panel.close).all(axis=0)
+        return tuple(sorted(pair for n, pair in enumerate(self.panel.pairs) if has_bar[n]))
 
     def bars(self, pairs: Sequence[str], timeframe: str, start: datetime, end: datetime) -> Panel:
         """The bars that open at or after ``start`` and close at or before ``end``, a row for each, these pairs in this order.

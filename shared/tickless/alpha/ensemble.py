@@ -97,13 +97,20 @@ def rotation_scores(
     rotation: RotationSection,
     cost_frac: float,
 ) -> Scores:
-    """The scores of a tick: from both models' forecasts as plain returns, or the fallback where a model is missing (None).
+    """The scores of a tick: from the models' forecasts as plain returns (None = the model may not be used), or the fallback without any.
 
-    One missing model makes the whole score fall back: a fallback value is some ten times a forecast in return units, so a sum of one
-    model and one fallback would be the fallback alone, judged by the models' threshold.
+    Where one model is missing its weight goes to the other: a forecast that has passed its gates stands alone rather than beside a
+    fallback value, which is some ten times a forecast in return units and would decide everything.
     """
-    if forecast_6h is None or forecast_24h is None:
+    if forecast_6h is None and forecast_24h is None:
         return fallback_scores(r_6h, r_24h, rsi14, regime, rotation, cost_frac)
+    unknown = np.full_like(r_6h, np.nan)
+    if forecast_24h is None and forecast_6h is not None:
+        return _scores(forecast_6h, unknown, HorizonWeights(w_6h=1.0, w_24h=0.0), cost_frac, rotation.score_threshold_frac, "models")
+    if forecast_6h is None and forecast_24h is not None:
+        return _scores(unknown, forecast_24h, HorizonWeights(w_6h=0.0, w_24h=1.0), cost_frac, rotation.score_threshold_frac, "models")
+    assert forecast_6h is not None
+    assert forecast_24h is not None
     return model_scores(forecast_6h, forecast_24h, regime, rotation, cost_frac)
 
 
@@ -115,5 +122,7 @@ def _scores(
     threshold_frac: float,
     source: Literal["models", "fallback"],
 ) -> Scores:
-    score = weights.w_6h * forecast_6h + weights.w_24h * forecast_24h
+    # A horizon without weight is left out, not multiplied by zero: its NaN would spread.
+    parts = [w * f for w, f in ((weights.w_6h, forecast_6h), (weights.w_24h, forecast_24h)) if w > 0.0]
+    score = parts[0] if len(parts) == 1 else parts[0] + parts[1]
     return Scores(forecast_6h, forecast_24h, score, score - cost_frac, threshold_frac, cost_frac, source)

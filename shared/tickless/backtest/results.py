@@ -25,7 +25,22 @@ from tickless.types import ZERO, EquityRow, Fill, Order, Trade, iso, to_ms
 
 TABLE_FILES = ("orders.csv", "fills.csv", "trades.csv", "equity.csv")
 RESULT_FILES = ("summary.json", *TABLE_FILES, "ticks.jsonl")
-TICK_KEYS = ("id", "function", "at", "models", "regime", "top_k", "cash_buffer_frac", "targets", "tiers", "limits", "stops")
+TICK_KEYS = (
+    "id",
+    "function",
+    "at",
+    "models",
+    "regime",
+    "top_k",
+    "cash_buffer_frac",
+    "targets",
+    "tiers",
+    "limits",
+    "stops",
+    "trained",
+    "promoted",
+    "skipped",
+)
 """Keys of a tick line before ``pairs``; one that a tick's trace does not have is left out."""
 
 

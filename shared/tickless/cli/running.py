@@ -13,9 +13,9 @@ from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, pa
 
 DEMO_START = datetime(2024, 6, 3, tzinfo=UTC)
 DEMO_PAIRS = 24
-DEMO_HISTORY_DAYS = 75
+DEMO_HISTORY_DAYS = 110
 DEMO_SEED = 7
-DEMO_SIGNAL_IC = 0.08
+DEMO_SIGNAL_IC = 0.15
 
 
 def demo(
@@ -73,6 +73,7 @@ def replay(
         raise InputError(f"--models {models}: no such folder")
     market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency)
     _print_repairs(report)
+    _print_missing_bases(market, settings)
     request = ReplayRequest(desk, tuple(set_ or ()), market, start, end, out, models, retrain == "schedule")
     with progress_bar("replay") as advance:
         summary = run(request, advance)
@@ -104,9 +105,20 @@ def compare(
 
 def _print_repairs(report: Any) -> None:
     """One line on stderr where rows of the data were repaired or dropped."""
-    sentence = report.sentence() if hasattr(report, "sentence") else ""
-    if sentence:
-        typer.echo(sentence, err=True)
+    if report.repairs:
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.repairs.items())
+        typer.echo(f"{report.folder}: repaired on reading: {counts} (tickless data check tells where)", err=True)
+    if report.empty_pairs:
+        typer.echo(f"{report.folder}: no usable bar for {', '.join(report.empty_pairs)}; left out", err=True)
+
+
+def _print_missing_bases(market: Any, settings: Any) -> None:
+    """One line on stderr where tier lists name base assets that the data lack."""
+    from tickless.portfolio.universe import missing_bases
+
+    missing = missing_bases(tuple(market.pairs()), settings.universe)
+    if missing:
+        typer.echo(f"universe: {len(missing)} base assets of the tier lists have no bars here: {', '.join(missing)}", err=True)
 
 
 def _print_summary(summary: dict[str, Any], out: Path, *, json_: bool) -> None:
@@ -146,4 +158,4 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:+.2f} %"
+    return "–" if value is None else f"{value * 100:.2f} %"

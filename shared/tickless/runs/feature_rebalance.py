@@ -6,7 +6,7 @@ from tickless.pipeline import Decision, decide_rebalance
 from tickless.ports import Ports
 from tickless.runs import risk_check
 from tickless.runs.desk_tick import TickContext, run_tick
-from tickless.runs.gather import view_market
+from tickless.runs.gather import held_closes, view_market
 from tickless.runs.report import RunReport
 from tickless.types import Tick
 
@@ -15,10 +15,11 @@ NAME = "feature_rebalance"
 
 def step(context: TickContext, *, full: bool = False) -> Decision:
     """Gather the market's view, and decide."""
-    view = view_market(context.ports, context.venue, context.settings, context.tick.scheduled_at)
-    return decide_rebalance(
-        context.tick, view, context.state, context.settings, context.venue.market.rules(), full=full, reduce_only=context.mismatch
-    )
+    settings, at = context.settings, context.tick.scheduled_at
+    view = view_market(context.ports, context.venue, settings, at)
+    held = held_closes(context.ports.bars, sorted(context.state.positions), settings.desk.timeframe, at)
+    rules = context.venue.market.rules()
+    return decide_rebalance(context.tick, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)
 
 
 def run(tick: Tick, ports: Ports) -> RunReport:

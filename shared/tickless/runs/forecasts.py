@@ -39,7 +39,7 @@ def forecast(
             ports.metrics.count("ModelRefused")
             ports.log.warning("model refused", model=name, error=str(error))
             ports.notifier.alert("model refused", str(error))
-    if len(forecasts) < 2:
+    if not forecasts:
         ports.metrics.count("ModelFallback")
     return forecasts, labels
 

@@ -47,13 +47,13 @@ def market_pair(settings: Settings) -> str:
 
 
 def history_start(settings: Settings, at: datetime) -> datetime:
-    """The first bar that a trading tick at ``at`` needs: for features, regime and volume ranks."""
+    """The first bar that a trading tick at ``at`` needs: for features, regime, volume ranks and the minimum age."""
     timeframe = settings.desk.timeframe
     step = step_ms(timeframe)
     last_open = at - timedelta(milliseconds=step)
     startups = (rotation_features.startup_bars(timeframe), ema_trend.startup_bars(settings.rotation, timeframe))
     starts = [window_start(last_open, startup, step) for startup in startups]
-    return min(*starts, volume_window_start(at, settings.universe))
+    return min(*starts, volume_window_start(at, settings.universe), at - timedelta(days=settings.universe.min_age_days))
 
 
 def refresh_bars(bars: BarStore, market: Market, pairs: Sequence[str], timeframe: str, start: datetime, at: datetime) -> None:

@@ -30,9 +30,13 @@ UNFENCED = 0
 def run(tick: Tick, ports: Ports) -> RunReport:
     """Retrain the models of the desk's strategy as of the tick; they may be used ``effective_delay_min`` later."""
     if ports.ledger.tick(tick) is not None:
+        ports.metrics.count("TickDone")
         return RunReport(tick, "already_done")
     stored = ports.ledger.load()
     loaded = resolve_settings(ports.parameters.read(), stored.settings if stored is not None else {})
+    for sentence in loaded.refused:
+        ports.metrics.count("SettingsRefused")
+        ports.log.warning("parameter refused", error=sentence)
     settings = loaded.settings
     refuse_stale(tick, ports, settings.schedule)
     venue = ports.connect(settings)

@@ -32,9 +32,15 @@ def test_models_are_weighted_by_regime_and_charged_once(regime, w_6h):
     assert (scores.source, scores.threshold_frac) == ("models", 0.0)
 
 
-@pytest.mark.parametrize(("f6", "f24"), [(None, None), (F6, None), (None, F24)])
-def test_a_missing_model_makes_the_whole_score_fall_back(f6, f24):
+@pytest.mark.parametrize(("f6", "f24", "alone"), [(F6, None, F6), (None, F24, F24)])
+def test_one_model_alone_gets_the_others_weight(f6, f24, alone):
     scores = rotation_scores(f6, f24, **FEATURES, regime="chop", rotation=RotationSection(), cost_frac=COST)
+    np.testing.assert_allclose(scores.score, alone)
+    assert (scores.source, scores.threshold_frac) == ("models", 0.0)
+
+
+def test_without_any_model_the_score_falls_back():
+    scores = rotation_scores(None, None, **FEATURES, regime="chop", rotation=RotationSection(), cost_frac=COST)
     expected_6h = 0.5 * 0.02 + 0.3 * 0.2
     expected_24h = 0.5 * 0.10 + 0.3 * 0.2
     assert scores.score[0] == pytest.approx(0.6 * expected_6h + 0.4 * expected_24h)
