@@ -42,7 +42,8 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     for fill in fresh:
         order = _fill_order(order, fill)
         signed = -1 if fill.side is Side.BUY else 1
-        cash = money(cash + signed * fill.qty * fill.price - fill.fee)
+        # Each fill is rounded by itself: the sum is then the same in whatever order fills are booked.
+        cash = money(cash + signed * money(fill.qty * fill.price) - fill.fee)
         position, trade = _fill_position(state.positions.get(fill.pair), order, fill)
         if position is not None:
             state = state.with_position(position)

@@ -3,8 +3,8 @@
 The rules are those of ``docs/fills.md``:
 
 * a market order fills at the open of the first bar that opens at or after its arrival, worse by the slippage, at the taker fee;
-* a limit order that is marketable at that open fills there as taker; otherwise it rests and fills as maker at its limit when a bar trades
-  strictly through it;
+* a limit order that is marketable at that open fills there as taker; otherwise it rests, and fills as maker at its limit when a bar, once
+  it has closed, turns out to have traded strictly through it;
 * a stop fills inside a bar at the worse of stop and open, with slippage; where a stop and a limit lie inside one bar, the stop is first;
 * a fill takes at most a share of the volume of the bar before; the rest tries again at the following opens until the order expires;
 * fills inside a bar are stamped one millisecond before its close. A pair without a bar fills nothing.
@@ -99,8 +99,7 @@ class Matching:
         for sim in self.account.orders:
             if only is not None and sim.order.client_order_id != only:
                 continue
-            if sim.order.expires_at is not None and to_ms(sim.order.expires_at) <= open_ms:
-                self._put(replace(sim, status=OrderStatus.EXPIRED, message="unfilled timeout"))
+            if self._expires(sim, open_ms):
                 continue
             price = opens.get(sim.order.pair)
             if price is None or sim.arrival_ms > open_ms or sim.resting:
@@ -112,14 +111,18 @@ class Matching:
 
     def inside(self, open_ms: int, close_ms: int, bars: Mapping[str, Bar], volumes: Mapping[str, float]) -> None:
         """Settle resting orders on the bars that opened at ``open_ms`` and have closed, stops first. ``volumes``: of the bars before."""
+        stamp = close_ms - 1
+        stopped = set()
         for sim in sorted(self.account.orders, key=lambda s: s.order.type is not OrderType.STOP):
             bar = bars.get(sim.order.pair)
-            if bar is None or sim.arrival_ms > open_ms:
+            # What expires inside the bar may have expired before the price came: no fill is stamped after its order's end.
+            if self._expires(sim, stamp) or bar is None or sim.arrival_ms > open_ms:
                 continue
-            stamp = close_ms - 1
+            leg = (sim.order.pair, sim.order.side)
             if sim.order.type is OrderType.STOP and not sim.triggered:
-                self._stop_inside(sim, stamp, bar, volumes)
-            elif sim.order.type is OrderType.LIMIT and sim.resting and sim.order.limit_price is not None:
+                if self._stop_inside(sim, stamp, bar, volumes):
+                    stopped.add(leg)
+            elif sim.order.type is OrderType.LIMIT and sim.resting and sim.order.limit_price is not None and leg not in stopped:
                 limit = sim.order.limit_price
                 through = exact(bar.low) < limit if sim.order.side is Side.BUY else exact(bar.high) > limit
                 if through:
@@ -141,25 +144,38 @@ class Matching:
         assert limit is not None
         marketable = price <= limit if sim.order.side is Side.BUY else price >= limit
         if marketable:
+            # What the volume did not allow tries again at the next open, like the rest of a market order.
             self._fill(sim, open_ms, price, Liquidity.TAKER, volumes)
-        rest = next((s for s in self.account.orders if s.order.client_order_id == sim.order.client_order_id), None)
-        if rest is not None and not rest.resting:
-            self._put(replace(rest, resting=True))
+        else:
+            self._put(replace(sim, resting=True))
 
-    def _stop_inside(self, sim: SimOrder, stamp: int, bar: Bar, volumes: Mapping[str, float]) -> None:
+    def _expires(self, sim: SimOrder, at_ms: int) -> bool:
+        """Whether an order's time is over at ``at_ms``; it is then closed."""
+        if sim.order.expires_at is None or to_ms(sim.order.expires_at) > at_ms:
+            return False
+        self._put(replace(sim, status=OrderStatus.EXPIRED, message="unfilled timeout"))
+        return True
+
+    def _stop_inside(self, sim: SimOrder, stamp: int, bar: Bar, volumes: Mapping[str, float]) -> bool:
+        """Whether the bar hit a stop; what the volume allows of it is then filled."""
         stop = sim.order.stop_price
         assert stop is not None
         selling = sim.order.side is Side.SELL
         if not (exact(bar.low) <= stop if selling else exact(bar.high) >= stop):
-            return
+            return False
         price = min(stop, exact(bar.open)) if selling else max(stop, exact(bar.open))
         self._fill(replace(sim, triggered=True), stamp, self._slipped(price, sim.order.side), Liquidity.TAKER, volumes)
+        return True
 
     def _fill(self, sim: SimOrder, at_ms: int, price: Decimal, liquidity: Liquidity, volumes: Mapping[str, float] | None) -> None:
         order = sim.order
         rules = self.rules.get(order.pair) or PairRules(order.pair)
         fee_bps = self.settings.taker_fee_bps if liquidity is Liquidity.TAKER else self.settings.maker_fee_bps
         fee_rate = exact(fee_bps) / _BPS
+        too_small = _below_notional(order, order.limit_price or order.stop_price or price, rules)
+        if too_small and not sim.fills:
+            self._put(replace(sim, status=OrderStatus.REJECTED, message=too_small))
+            return
         qty = sim.open_qty
         if volumes is not None and self.settings.max_participation_frac > 0.0:
             most = self.settings.max_participation_frac * volumes.get(order.pair, 0.0)
@@ -184,7 +200,9 @@ class Matching:
 
     def _book(self, sim: SimOrder, at_ms: int, qty: Decimal, price: Decimal, fee_rate: Decimal, liquidity: Liquidity) -> None:
         order = sim.order
-        fee = money(qty * price * fee_rate)
+        value = money(qty * price)
+        # Rounded together with the value: what was affordable before rounding is so after it.
+        fee = money(qty * price * (1 + fee_rate)) - value
         fill = Fill(
             fill_id=f"{order.client_order_id}-{len(sim.fills) + 1}",
             client_order_id=order.client_order_id,
@@ -202,7 +220,7 @@ class Matching:
         base = order.pair.split("/")[0]
         balances = dict(self.account.balances)
         balances[base] = balances.get(base, ZERO) + sign * qty
-        balances[self.stake] = money(balances.get(self.stake, ZERO) - sign * qty * price - fee)
+        balances[self.stake] = balances.get(self.stake, ZERO) - sign * value - fee
         if balances[base] == 0:
             del balances[base]
         self.account = replace(self.account, balances=balances)
@@ -241,27 +259,36 @@ class Matching:
             (not _on_step(order.qty, rules.qty_step), f"quantity {order.qty} is not a multiple of {rules.qty_step}"),
             (rules.min_qty is not None and order.qty < rules.min_qty, f"quantity {order.qty} is below the minimum {rules.min_qty}"),
             (price is not None and not _on_step(price, rules.price_step), f"price {price} is not a multiple of {rules.price_step}"),
-            (
-                price is not None and rules.min_notional is not None and order.qty * price < rules.min_notional,
-                f"the notional at {price} is below the minimum {rules.min_notional}",
-            ),
+            (price is not None and bool(_below_notional(order, price, rules)), _below_notional(order, price, rules)),
             (order.side is Side.SELL and order.qty > held, f"insufficient balance: {held} {base} held"),
             (
-                order.side is Side.BUY and (free <= 0 or order.qty * (order.limit_price or ZERO) > free),
+                order.side is Side.BUY and (free <= 0 or self._claim(order.qty, order.limit_price) > free),
                 f"insufficient balance: {free} {self.stake} free",
             ),
         )
         return next((message for refused, message in checks if refused), "")
 
     def _free_stake(self, but: SimOrder | None = None) -> Decimal:
-        """Stake currency that no open limit buy, other than ``but``, has laid claim to."""
+        """Stake currency that no open limit buy, other than ``but``, has laid claim to, fees included."""
         mine = but.order.client_order_id if but is not None else ""
         claims = (
-            s.open_qty * s.order.limit_price
+            self._claim(s.open_qty, s.order.limit_price)
             for s in self.account.orders
-            if s.order.side is Side.BUY and s.order.limit_price is not None and s.order.client_order_id != mine
+            if s.order.side is Side.BUY and s.order.client_order_id != mine
         )
         return self.account.balance(self.stake) - sum(claims, ZERO)
+
+    def _claim(self, qty: Decimal, limit_price: Decimal | None) -> Decimal:
+        """What a buy needs at most; a market order lays no claim before it fills."""
+        fee = exact(max(self.settings.taker_fee_bps, self.settings.maker_fee_bps)) / _BPS
+        return qty * (limit_price or ZERO) * (1 + fee)
+
+
+def _below_notional(order: Order, price: Decimal | None, rules: PairRules) -> str:
+    """Why an order is worth too little for the exchange at a price, or an empty text."""
+    if price is None or rules.min_notional is None or order.qty * price >= rules.min_notional:
+        return ""
+    return f"the notional at {price} is below the minimum {rules.min_notional}"
 
 
 def _on_step(value: Decimal, step: Decimal | None) -> bool:

@@ -131,7 +131,8 @@ class _Planner:
         if not self._clear(wish.pair, Side.BUY, leaving=False) or self._too_small(wish.pair, lacking):
             return None
         price = exact(self.account.prices[wish.pair])
-        affordable = max(ZERO, self.free) / (price * (1 + self.cost))
+        unit_cost = max(price, self._limit_price(wish, Side.BUY) or ZERO) * (1 + self.cost)
+        affordable = max(ZERO, self.free) / unit_cost
         qty = exact(lacking)
         if qty > affordable:
             qty = affordable
@@ -140,7 +141,7 @@ class _Planner:
                 return None
         order = self._order(wish, Side.BUY, qty_down(qty, self._rules(wish.pair).qty_step))
         if order is not None:
-            self.free -= order.qty * price * (1 + self.cost)
+            self.free -= order.qty * unit_cost
         return order
 
     def count_proceeds(self, sells: Sequence[Order]) -> None:
@@ -183,10 +184,7 @@ class _Planner:
     def _order(self, wish: Wish, side: Side, qty: Decimal) -> Order | None:
         rules = self._rules(wish.pair)
         price = exact(self.account.prices[wish.pair])
-        limit = None
-        if self.settings.order_type == "limit" and not wish.urgent:
-            offset = exact(self.settings.limit_offset_bps) / _BPS * (1 if side is Side.BUY else -1)
-            limit = price_on_step(price * (1 + offset), rules.price_step, up=side is Side.SELL)
+        limit = self._limit_price(wish, side)
         notional = qty * (limit or price)
         if qty <= 0 or (rules.min_qty is not None and qty < rules.min_qty):
             self.skipped[wish.pair] = "below_min_qty"
@@ -208,6 +206,13 @@ class _Planner:
             expires_at=self.tick.scheduled_at + timedelta(seconds=self.settings.unfilled_timeout_s),
             exits=wish.exits if side is Side.BUY else ExitPlan(),
         )
+
+    def _limit_price(self, wish: Wish, side: Side) -> Decimal | None:
+        if self.settings.order_type != "limit" or wish.urgent:
+            return None
+        offset = exact(self.settings.limit_offset_bps) / _BPS * (1 if side is Side.BUY else -1)
+        step = self._rules(wish.pair).price_step
+        return price_on_step(exact(self.account.prices[wish.pair]) * (1 + offset), step, up=side is Side.SELL)
 
     def _rules(self, pair: str) -> PairRules:
         return self.account.rules.get(pair) or PairRules(pair)
