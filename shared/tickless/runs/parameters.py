@@ -34,10 +34,11 @@ def resolve_settings(texts: Mapping[str, str], last_good: Mapping[str, str]) -> 
             good[name] = texts[name]
         except SettingsError as error:
             refused.append(str(error))
-            if name in last_good:
-                parsed[name] = parse_section(name, last_good[name], "last good")
-            elif not _is_unknown(name):
+            if _is_unknown(name):
+                continue
+            if name not in last_good:
                 raise
+            parsed[name] = parse_section(name, last_good[name], "last good")
     try:
         settings = build_settings(parsed)
     except SettingsError as error:
@@ -45,7 +46,7 @@ def resolve_settings(texts: Mapping[str, str], last_good: Mapping[str, str]) -> 
         if not last_good:
             raise
         refused.append(str(error))
-        kept = {name: parse_section(name, text, "last good") for name, text in last_good.items()}
+        kept = {name: parse_section(name, text, "last good") for name, text in last_good.items() if not _is_unknown(name)}
         return LoadedSettings(build_settings(kept), {}, tuple(refused))
     fresh = {name: text for name, text in good.items() if last_good.get(name) != text}
     return LoadedSettings(settings, fresh, tuple(refused))
