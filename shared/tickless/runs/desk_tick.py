@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from tickless.errors import LeaseHeldError, OrderRejectedError, RetryableError, SettingsError, StaleTickError, UnknownOutcomeError
 from tickless.execution.accounting import book
 from tickless.pipeline import Decision
-from tickless.ports import Fence, Ports, Venue
+from tickless.ports import Fence, Ledger, Ports, Venue
 from tickless.risk.stops import protect
 from tickless.runs.gather import history_start, needed_pairs, refresh_bars
 from tickless.runs.parameters import LoadedSettings, resolve_settings
 from tickless.runs.report import RunReport
-from tickless.settings import ScheduleSection, Settings, parse_section
+from tickless.settings import ScheduleSection, Section, Settings, parse_section
 from tickless.types import (
+    ZERO,
     AccountSnapshot,
     DeskState,
     LedgerUpdate,
@@ -39,6 +41,8 @@ _CHUNK = 40
 _EARLY_S = 60
 """How far ahead of the clock a tick may be."""
 _LEASE_POLL_S = 1.0
+_CASH_TOLERANCE = Decimal("0.01")
+"""Stake currency by which an exchange's own rounding of fills may differ from ours."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +68,19 @@ def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
     old, in the future, or older than what the desk has done; LeaseHeldError when another tick trades and does not finish in time.
     """
     record = ports.ledger.tick(tick)
-    if record is not None and record.status == DONE:
-        # The function did fire: the alarm for missed ticks listens to this.
-        ports.metrics.count("TickDone")
-        return RunReport(tick, "already_done")
-    texts = ports.parameters.read()
-    schedule = _schedule_of(texts)
-    refuse_stale(tick, ports, schedule)
-    fence = _take_lease(tick, ports, schedule)
-    try:
-        return _run_fenced(tick, ports, steps, texts, fence)
-    finally:
-        ports.ledger.release(fence)
+    report = RunReport(tick, "already_done")
+    if record is None or record.status != DONE:
+        texts = ports.parameters.read()
+        schedule = _schedule_of(texts, ports.ledger)
+        refuse_stale(tick, ports, schedule)
+        fence = _take_lease(tick, ports, schedule)
+        try:
+            report = _run_fenced(tick, ports, steps, texts, fence)
+        finally:
+            ports.ledger.release(fence)
+    # Once an invocation, for its own tick: the alarm for missed ticks listens to this, and a tick that somebody else has run did fire.
+    ports.metrics.count("TickDone")
+    return report
 
 
 def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapping[str, str], fence: Fence) -> RunReport:
@@ -102,7 +107,6 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
         ran.append(due.id)
         loaded = replace(loaded, fresh={})
     if not ran:
-        ports.metrics.count("TickDone")
         return RunReport(tick, "already_done")
     return RunReport(tick, status, tuple(ran), facts)
 
@@ -131,6 +135,7 @@ class _Run:
     def start(self, state: DeskState) -> tuple[DeskState, dict[str, Any]]:
         """The whole tick, from gathering to its record."""
         if state.last_tick_at is not None and self.at < state.last_tick_at:
+            self.ports.metrics.count("StaleTick")
             raise StaleTickError(f"tick {self.tick.id}: the desk has already run a tick of {iso(state.last_tick_at)}")
         self._refresh(state)
         state, mismatch = self._reconcile(state)
@@ -138,14 +143,15 @@ class _Run:
         state = replace(decision.state, last_tick_at=self.at)
         self.updates.append(LedgerUpdate(desk=state, positions=decision.positions, equity=decision.equity, settings=self.loaded.fresh))
         trace = {**decision.trace, "settings_sha256": self.settings.sha256()}
+        # Before anything is written: a crash may tell people twice, never not at all.
+        for message in decision.alerts:
+            self.ports.notifier.alert(f"tickless {self.settings.desk.name}", message)
         orders = decision.plan.orders
         if orders or decision.plan.cancels:
             state = self._journal(state, orders, decision.plan.cancels, trace)
             state = self._cancel(state, decision.plan.cancels)
             state = self._submit(state, orders)
-        for message in decision.alerts:
-            self.ports.notifier.alert(f"tickless {self.settings.desk.name}", message)
-        return state, self._record(state, orders, trace)
+        return state, self._record(state, [order.client_order_id for order in orders], trace)
 
     def resume(self, state: DeskState, record: TickRecord) -> tuple[DeskState, dict[str, Any]]:
         """A tick whose intents are complete but which was not finished: send what the exchange does not know, and record."""
@@ -156,7 +162,7 @@ class _Run:
         state = self._cancel(state, [i for i in record.summary.get("cancels", ()) if i in state.orders])
         state = self._submit(state, [order for order in pending if order.client_order_id not in snapshot.reports])
         trace = dict(self.ports.trace.read(self.tick) or {})
-        return state, self._record(state, pending, trace)
+        return state, self._record(state, record.intents, trace)
 
     def _refresh(self, state: DeskState) -> None:
         pairs = needed_pairs(self.venue.market.pairs(), self.settings, state.positions)
@@ -171,7 +177,7 @@ class _Run:
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
             # An intent that the exchange never saw belongs to a tick that is over; sending it now would be a guess.
             state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never sent"))
-        mismatch = _compare(state, snapshot)
+        mismatch = _compare(state, snapshot, self.settings.desk.stake_currency)
         if mismatch:
             self.ports.metrics.count("LedgerMismatch")
             self.ports.log.warning("ledger and exchange differ", difference=mismatch)
@@ -239,14 +245,14 @@ class _Run:
             state = self._book(state, order, report)
         return state
 
-    def _record(self, state: DeskState, orders: Sequence[Order], trace: Mapping[str, Any]) -> dict[str, Any]:
+    def _record(self, state: DeskState, intents: Sequence[str], trace: Mapping[str, Any]) -> dict[str, Any]:
         """Write the tick's trace and, last of all, its record."""
         content = {
             **trace,
             "id": self.tick.id,
             "function": self.tick.function,
             "at": iso(self.at),
-            "orders": [order.client_order_id for order in orders],
+            "orders": list(intents),
             "stops": {p: pos.stop.stop_price for p, pos in sorted(state.positions.items()) if pos.stop.stop_price is not None},
         }
         self.ports.trace.write(self.tick, content)
@@ -255,11 +261,11 @@ class _Run:
             "equity": round(float(trace.get("equity", 0.0)), 2),
             "drawdown_frac": round(float(trace.get("drawdown_frac", 0.0)), 6),
             "positions": len(state.positions),
-            "orders": len(orders),
+            "orders": len(intents),
             "models": dict(trace.get("models", {})),
             "halted": state.halt is not None,
         }
-        self.updates.append(LedgerUpdate(record=TickRecord(self.tick, DONE, self.fence.number, tuple(content["orders"]), facts)))
+        self.updates.append(LedgerUpdate(record=TickRecord(self.tick, DONE, self.fence.number, tuple(intents), facts)))
         self._flush()
         self._measure(facts)
         return facts
@@ -270,7 +276,6 @@ class _Run:
 
     def _measure(self, facts: Mapping[str, Any]) -> None:
         metrics = self.ports.metrics
-        metrics.count("TickDone")
         metrics.count("OrdersSent", self.sent)
         metrics.gauge("Equity", facts["equity"])
         metrics.gauge("DrawdownFrac", -facts["drawdown_frac"])
@@ -278,12 +283,15 @@ class _Run:
         self.ports.log.info("tick done", tick=self.tick.id, **facts)
 
 
-def _schedule_of(texts: Mapping[str, str]) -> ScheduleSection:
-    """The schedule before the ledger is read: as the parameter says, or the default where it is broken."""
+def _schedule_of(texts: Mapping[str, str], ledger: Ledger) -> ScheduleSection:
+    """The schedule before the lease is taken: as the parameter says, else its last good value, else the default."""
+    section: Section = ScheduleSection()
     try:
-        section = parse_section("schedule", texts.get("schedule", "{}"))
+        section = parse_section("schedule", texts.get("schedule", ""))
     except SettingsError:
-        return ScheduleSection()
+        stored = ledger.load()
+        if stored is not None and "schedule" in stored.settings:
+            section = parse_section("schedule", stored.settings["schedule"], "last good")
     return section if isinstance(section, ScheduleSection) else ScheduleSection()
 
 
@@ -319,10 +327,13 @@ def _new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
     return DeskState(cash=cash, peak_equity=cash)
 
 
-def _compare(state: DeskState, snapshot: AccountSnapshot) -> str:
-    """The first holding of the ledger that the exchange does not have; empty when all are there."""
+def _compare(state: DeskState, snapshot: AccountSnapshot, stake: str) -> str:
+    """The first holding of the ledger that the exchange does not have; empty when all are there. More than the ledger holds is not ours."""
     for pair in sorted(state.positions):
         held = snapshot.balances.get(pair.split("/")[0])
         if held is None or held < state.positions[pair].qty:
             return f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {held or 0}"
+    cash = snapshot.balances.get(stake, ZERO)
+    if cash < state.cash - _CASH_TOLERANCE:
+        return f"{stake}: the ledger holds {state.cash}, the exchange {cash}"
     return ""
