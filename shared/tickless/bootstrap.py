@@ -172,7 +172,8 @@ def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, 
     environment = Environment.read(os.environ)
     wiring = _wirings[-1]
     logger = Logger(service=function)
-    logger.append_keys(request_id=getattr(context, "aws_request_id", None), stage=environment.stage)
+    # A warm start finds the keys of the invocation before: an event without a tick must not be logged under that one's id.
+    logger.append_keys(request_id=getattr(context, "aws_request_id", None), stage=environment.stage, tick_id=None)
     metrics = PowertoolsMetrics(function, environment.stage)
     try:
         tick = parse_tick(function, event)
