@@ -5,7 +5,7 @@ No clock, no I/O, no randomness. The cloud, the replay and the backtest call the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from tickless.risk.stops import STOP_REASONS, TIME_STOP, exit_reason, trail
 from tickless.settings import RiskSection, Settings
 from tickless.strategies import rotation
 from tickless.strategies.view import MarketView, Proposal, Proposals
-from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Tick, iso
+from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, iso
 
 LEFT_TARGET = "left_target"
 REBALANCE = "rebalance"
@@ -74,7 +74,9 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
     state, moved, exits = _check_stops(state, closes, settings.risk)
     wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True) for pair, reason in exits.items()]
     plan = _plan(tick, wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0))
-    state = _block_stopped(state, plan, tick, settings.risk)
+    if state.halt is not None:
+        plan = _cancel_buys(plan, state, keep=frozenset())
+    state = _block_stopped(state, exits, tick, settings.risk)
     trace = {
         "regime": state.regime,
         "equity": equity,
@@ -94,33 +96,33 @@ def decide_rebalance(
     *,
     full: bool,
     reduce_only: str = "",
+    held_closes: Mapping[str, float] | None = None,
 ) -> Decision:
     """A rebalance: proposals, target weights, limits, orders. A full one has its own hysteresis, time stops, and lifts blocks.
 
     ``reduce_only`` is a reason why nothing may be bought at this tick (a ledger that does not match the exchange), or empty.
+    ``held_closes`` are the closes of held pairs whose last bar has just closed: a pair that the universe has dropped is in no view, and
+    could not be sold without one.
     """
-    closes = view.closes()
+    closes = {**(held_closes or {}), **view.closes()}
     equity = portfolio_value(state, closes)
     drawdown = drawdown_frac(equity, float(state.peak_equity))
     blocked = {p: at for p, at in state.blocked.items() if not full or at >= iso(tick.scheduled_at)}
     state = replace(state, blocked=blocked, regime=view.regime.name, regime_at=tick.scheduled_at)
     proposed = rotation.propose(view, settings.rotation, round_trip_cost_frac(settings.execution))
-    allocation = construct([_candidate(p) for p in proposed.proposals], view.regime.name, settings.portfolio)
+    overdue = _overdue(tick, state, proposed, settings.risk) if full else frozenset()
+    candidates = [_candidate(p) for p in proposed.proposals if p.pair not in overdue]
+    allocation = construct(candidates, view.regime.name, settings.portfolio)
     held = _held_weights(state, closes, equity)
-    limited = limit(
-        allocation.weights,
-        held,
-        drawdown,
-        halted=state.halt is not None or bool(reduce_only),
-        blocked=blocked,
-        settings=settings.risk,
-    )
+    halted = state.halt is not None or bool(reduce_only)
+    limited = limit(allocation.weights, held, drawdown, halted=halted, blocked=blocked, settings=settings.risk)
     state, refreshed = _refresh_atr(state, view)
-    wishes = _wishes(tick, state, limited.weights, proposed, closes, equity, settings.risk, full=full)
+    wishes = _wishes(state, limited, proposed, closes, equity, overdue)
     thresholds = Thresholds(
         settings.portfolio.full_hysteresis_frac if full else settings.portfolio.hysteresis_frac, settings.portfolio.min_order_value
     )
     plan = _plan(tick, wishes, state, closes, equity, settings, rules, thresholds)
+    plan = _cancel_buys(plan, state, keep=frozenset() if halted else limited.weights.keys() - limited.held_back.keys())
     trace = _rebalance_trace(view, proposed, allocation, limited, held, plan, settings)
     trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
     return Decision(state, refreshed, plan, trace=trace)
@@ -141,23 +143,30 @@ def _check_stops(
         close = closes.get(pair)
         if close is None:
             continue
+        # Trail first: where the ATR has shrunk, the raised stop may lie above this very close, and then it is hit now.
+        stop = trail(position.stop, float(position.entry_price), close, settings)
+        if stop != position.stop:
+            position = replace(position, stop=stop)
+            moved.append(position)
+            state = state.with_position(position)
         reason = exit_reason(position, close, settings)
-        if reason is None:
-            stop = trail(position.stop, float(position.entry_price), close, settings)
-            if stop != position.stop:
-                position = replace(position, stop=stop)
-                moved.append(position)
-                state = state.with_position(position)
-        else:
+        if reason is not None:
             exits[pair] = reason
     return state, tuple(moved), exits
 
 
-def _block_stopped(state: DeskState, plan: Plan, tick: Tick, settings: RiskSection) -> DeskState:
+def _block_stopped(state: DeskState, exits: Mapping[str, str], tick: Tick, settings: RiskSection) -> DeskState:
+    """Block what hit a stop, sold or not: an exit that is still in progress must not be bought back."""
     if not settings.block_after_stop:
         return state
-    stopped = {o.pair: iso(tick.scheduled_at) for o in plan.orders if o.reason in STOP_REASONS}
+    stopped = {pair: iso(tick.scheduled_at) for pair, reason in exits.items() if reason in STOP_REASONS}
     return replace(state, blocked={**state.blocked, **stopped}) if stopped else state
+
+
+def _cancel_buys(plan: Plan, state: DeskState, keep: Set[str]) -> Plan:
+    """Also cancel the open buys of all pairs but those in ``keep``: one that fills later would be an entry nobody wants any more."""
+    unwanted = [i for i, order in sorted(state.orders.items()) if order.side is Side.BUY and order.pair not in keep]
+    return replace(plan, cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
 
 
 def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> dict[str, Any]:
@@ -223,33 +232,31 @@ def _refresh_atr(state: DeskState, view: MarketView) -> tuple[DeskState, tuple[P
 
 
 def _wishes(
-    tick: Tick,
     state: DeskState,
-    weights: Mapping[str, float],
+    limited: Limited,
     proposed: Proposals,
     closes: Mapping[str, float],
     equity: float,
-    settings: RiskSection,
-    *,
-    full: bool,
+    overdue: Set[str],
 ) -> list[Wish]:
-    """What to hold of every target pair and of every pair held outside the target."""
+    """What to hold of every target pair and of every pair held outside the target. A pair that is held back stays as it is."""
     proposals = {p.pair: p for p in proposed.proposals}
     wishes = []
-    for pair, weight in weights.items():
+    for pair, weight in limited.weights.items():
         proposal = proposals[pair]
-        if pair in closes:
+        if pair in closes and pair not in limited.held_back:
             wishes.append(Wish(pair, weight * equity / closes[pair], proposal.reason, REBALANCE, proposal.exits))
-    leaving = sorted(set(state.positions) - set(weights))
-    reasons = [_leaving_reason(tick, state.positions[pair], proposed, settings, full=full) for pair in leaving]
-    return wishes + [Wish(pair, 0.0, exit_reason=reason) for pair, reason in zip(leaving, reasons, strict=True)]
+    leaving = sorted(set(state.positions) - set(limited.weights))
+    return wishes + [Wish(pair, 0.0, exit_reason=TIME_STOP if pair in overdue else LEFT_TARGET) for pair in leaving]
 
 
-def _leaving_reason(tick: Tick, position: Position, proposed: Proposals, settings: RiskSection, *, full: bool) -> str:
-    verdict = proposed.verdicts.get(position.pair)
-    if not full or settings.time_stop_h is None or verdict is None or verdict.net > 0.0:
-        return LEFT_TARGET
-    return TIME_STOP if tick.scheduled_at - position.opened_at > timedelta(hours=settings.time_stop_h) else LEFT_TARGET
+def _overdue(tick: Tick, state: DeskState, proposed: Proposals, settings: RiskSection) -> frozenset[str]:
+    """Pairs held for longer than the time stop allows whose net score does not speak for them (one without a score is not judged)."""
+    if settings.time_stop_h is None:
+        return frozenset()
+    opened_before = tick.scheduled_at - timedelta(hours=settings.time_stop_h)
+    old = [pair for pair, position in state.positions.items() if position.opened_at < opened_before]
+    return frozenset(pair for pair in old if pair in proposed.verdicts and proposed.verdicts[pair].net <= 0.0)
 
 
 def _rebalance_trace(

@@ -10,15 +10,11 @@ TA-Lib's VAR treats variances below 1e-14 as zero, so prices are scaled to about
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import talib
 
 from tickless.bars import Floats
-
-_METASTOCK = 1
-"""TA-Lib's compatibility mode in which an EMA starts at the first value, as pandas does with ``adjust=False``."""
 
 
 def bridge(x: Floats, max_gap: int) -> Floats:
@@ -39,8 +35,13 @@ def bridge(x: Floats, max_gap: int) -> Floats:
 
 def ema(x: Floats, bars: int) -> Floats:
     """Exponential moving average, a = 2 / (bars + 1), first value = first observation; NaN for the first ``bars - 1`` rows."""
-    with _compatibility(_METASTOCK):
-        return _by_segment(lambda column: talib.EMA(column, bars), x, bars)
+
+    def settled(column: Floats) -> Floats:
+        out = _ema_column(column, bars)
+        out[: bars - 1] = np.nan
+        return out
+
+    return _by_segment(settled, x, bars)
 
 
 def sma(x: Floats, bars: int) -> Floats:
@@ -128,26 +129,17 @@ def ema_distance_z(close: Floats, ema_bars: int, std_bars: int) -> Floats:
     """
     scale = _first_valid(close)
     scaled = close / scale
-    # TA-Lib leaves the EMA's first bars out; the definition has a value from the first observation on, so the deviations of those rows
-    # count towards the window. They matter only to a pair that has just been listed.
-    distance = scaled - _ema_from_first(scaled, ema_bars)
+    # The definition has an EMA from the first observation on, so the first deviations count towards the window.
+    distance = scaled - _by_segment(lambda column: _ema_column(column, ema_bars), scaled, 1)
     deviation = std(distance, std_bars)
     z = distance * scale / (deviation * scale + 1e-8)
     return np.where(np.isnan(deviation) & ~np.isnan(close), 0.0, z)
 
 
-def _ema_from_first(x: Floats, bars: int) -> Floats:
-    """EMA with values for a segment's first ``bars - 1`` rows too."""
-    out = ema(x, bars)
-    a = 2.0 / (bars + 1.0)
-    for n in np.flatnonzero((np.isnan(out) & ~np.isnan(x)).any(axis=0)):
-        for first, last in _segments(x[:, n]):
-            value = x[first, n]
-            out[first, n] = value
-            for t in range(first + 1, min(last, first + bars - 1)):
-                value = (x[t, n] - value) * a + value
-                out[t, n] = value
-    return out
+def _ema_column(column: Floats, bars: int) -> Floats:
+    """EMA of a column without NaN, from its first row on. TA-Lib starts at the mean of ``bars`` values: here all of them are the first."""
+    padded = np.concatenate((np.full(bars - 1, column[0]), column))
+    return np.asarray(talib.EMA(padded, bars)[bars - 1 :])
 
 
 def _first_valid(x: Floats) -> Floats:
@@ -180,13 +172,3 @@ def _by_segment(function: Callable[[Floats], Floats], x: Floats, min_rows: int) 
             if last - first >= min_rows:
                 out[n, first:last] = function(np.ascontiguousarray(column[first:last]))
     return np.ascontiguousarray(out.T)
-
-
-@contextmanager
-def _compatibility(mode: int) -> Iterator[None]:
-    before = talib.get_compatibility()  # type: ignore[attr-defined]  # exported, but not in the stubs' __all__
-    talib.set_compatibility(mode)  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        talib.set_compatibility(before)  # type: ignore[attr-defined]

@@ -97,7 +97,7 @@ def _window_regime(window: Panel, settings: RotationSection, max_gap_bars: int) 
     close = bridge(slow_panel.close[:, :1], gap)
     fast, slow = ema(close, settings.ema_fast_bars)[:, 0], ema(close, settings.ema_slow_bars)[:, 0]
     slope = np.full_like(fast, np.nan)
-    slope[settings.slope_bars :] = fast[settings.slope_bars :] - fast[: len(fast) - settings.slope_bars]
+    slope[settings.slope_bars :] = fast[settings.slope_bars :] - fast[: max(0, len(fast) - settings.slope_bars)]
     volatility = std(log_return(close), _VOLATILITY_BARS)[:, 0] * np.sqrt(_BARS_A_YEAR)
     with np.errstate(invalid="ignore"):
         name = np.where((fast > slow) & (slope > 0.0), 1.0, np.where((fast < slow) & (slope < 0.0), 2.0, 0.0))

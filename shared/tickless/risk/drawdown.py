@@ -7,7 +7,8 @@ from tickless.settings import RiskSection
 
 def drawdown_frac(equity: float, peak: float) -> float:
     """Equity over peak, less 1: zero or negative; 0 where there is no peak."""
-    return min(0.0, equity / peak - 1.0) if peak > 0.0 else 0.0
+    # The difference is exact, so 40,000 of 50,000 is -0.2 itself; 40000 / 50000 - 1 would stop just short of a kill switch at 20 %.
+    return min(0.0, (equity - peak) / peak) if peak > 0.0 else 0.0
 
 
 def target_scale(drawdown: float, settings: RiskSection) -> float:

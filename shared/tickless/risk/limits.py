@@ -33,7 +33,8 @@ def limit(
     ``held_weights`` are the shares of equity held now; a pair that may not be bought keeps the smaller of target and holding.
     """
     scale = target_scale(drawdown, settings)
-    limited = Limited({pair: weight * scale for pair, weight in weights.items()}, (f"drawdown_scale:{scale:g}",) if scale < 1.0 else (), {})
+    scaled = {pair: weight * scale for pair, weight in weights.items() if weight * scale > 0.0}
+    limited = Limited(scaled, (f"drawdown_scale:{scale:g}",) if scale < 1.0 else (), {})
     reasons = dict.fromkeys(limited.weights, "halted") if halted else {p: "blocked_after_stop" for p in limited.weights if p in blocked}
     held_back = {p: reason for p, reason in reasons.items() if limited.weights[p] > held_weights.get(p, 0.0)}
     if not held_back:

@@ -38,14 +38,15 @@ def trail(stop: StopState, entry_price: float, close: float, settings: RiskSecti
     It arms when the close reaches entry + trail_arm_atr * ATR; from then on the anchor is the highest close, and the stop is the
     anchor less trail_distance_atr * ATR, or what it was before if that is higher.
     """
-    if stop.atr is None or settings.trail_arm_atr is None:
+    atr = stop.atr
+    if atr is None or settings.trail_arm_atr is None:
         return stop
-    armed = stop.anchor_price is not None or close >= entry_price + settings.trail_arm_atr * stop.atr
+    armed = stop.anchor_price is not None or close >= entry_price + settings.trail_arm_atr * atr
     if not armed:
         return stop
     anchor = close if stop.anchor_price is None else max(stop.anchor_price, close)
     stop = replace(stop, anchor_price=anchor)
-    return _raise_to(stop, anchor - settings.trail_distance_atr * stop.atr, TRAILING)
+    return _raise_to(stop, anchor - settings.trail_distance_atr * atr, TRAILING)
 
 
 def exit_reason(position: Position, close: float, settings: RiskSection) -> str | None:
