@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -71,7 +72,7 @@ def bollinger(run: Sequence[float]) -> float:
 
 
 def log_returns(run: Sequence[float]) -> list[float]:
-    return [math.log(b / a) for a, b in zip(run[:-1], run[1:], strict=True)]
+    return [math.log(b / a) for a, b in itertools.pairwise(run)]
 
 
 def total_return(run: Sequence[float], bars: int) -> float:

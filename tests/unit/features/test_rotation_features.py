@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from made_panels import flat, walk, without
 from rotation_oracle import features_at
 
+from made_panels import flat, walk, without
 from tickless.features.rotation import MODEL_FEATURES, NAMES, build_features, startup_bars
 
 ODD_PAIRS = ("A/USDT", "FLAT/USDT", "GAP/USDT", "HOLE/USDT", "LATE/USDT", "TINY/USDT")
