@@ -1,0 +1,96 @@
+"""``tickless models list/show``: a registry in a folder, and the one in the bucket."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+import boto3
+import pytest
+
+from tickless.adapters.folder_models import FolderModelStore
+from tickless.ports import Promotion
+from tickless.types import iso
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+OLD, NEW, TRIED = "20240601T0200Z", "20240602T0200Z", "20240603T0200Z"
+
+
+def manifest(version: str, effective_at: datetime, rank_ic: float) -> dict:
+    measures = {"rank_ic": rank_ic, "rank_ic_t": 2.5, "top_k_net_frac": None}
+    return {
+        "model": "rotation_6h",
+        "version": version,
+        "effective_at": iso(effective_at),
+        "measures": measures,
+        "features": ["r_1h", "r_6h"],
+    }
+
+
+def fill(store) -> None:
+    for days, (version, rank_ic) in enumerate([(OLD, 0.01), (NEW, 0.02), (TRIED, 0.003)]):
+        at = NOW - timedelta(days=10 - days)
+        store.register("rotation_6h", version, manifest(version, at, rank_ic), version.encode())
+    store.promote("rotation_6h", Promotion(OLD, NOW - timedelta(days=10), NOW - timedelta(days=10), "there is no champion to beat"))
+    store.promote("rotation_6h", Promotion(NEW, NOW - timedelta(days=9), NOW - timedelta(days=9), "above the champion"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "models"
+    fill(FolderModelStore(path))
+    return path
+
+
+def test_list_says_which_is_used(tickless, folder):
+    rows = tickless.json("models", "list", "--models", folder)
+    assert [(row["version"], row["status"], row["rank_ic"]) for row in rows] == [
+        (OLD, "former champion", 0.01),
+        (NEW, "champion", 0.02),
+        (TRIED, "challenger", 0.003),
+    ]
+    table = tickless("models", "list", "--models", folder).stdout
+    assert NEW in table
+    assert "champion" in table
+
+
+def test_a_promotion_that_is_not_effective_yet(tickless, folder):
+    FolderModelStore(folder).promote("rotation_6h", Promotion(TRIED, NOW + timedelta(days=1), NOW, "better"))
+    rows = tickless.json("models", "list", "--models", folder)
+    assert {row["version"]: row["status"] for row in rows} == {OLD: "former champion", NEW: "champion", TRIED: "promoted"}
+
+
+def test_show_the_champion_and_any_version(tickless, folder):
+    shown = tickless.json("models", "show", "rotation_6h", "--models", folder)
+    assert shown["model"] == f"rotation_6h@{NEW}"
+    assert shown["artifact_bytes"] == len(NEW)
+    assert shown["manifest"]["sha256"] == sha256(NEW.encode()).hexdigest()
+    assert [entry["reason"] for entry in shown["promotions"]] == ["above the champion"]
+    table = tickless("models", "show", f"rotation_6h@{TRIED}", "--models", folder).stdout
+    for words in ("measures.rank_ic", "0.003", "r_1h, r_6h", "sha256 as the manifest says"):
+        assert words in table
+    assert "promoted" not in table
+
+
+def test_show_refuses_a_damaged_artifact(tickless, folder):
+    (folder / "rotation_6h" / NEW / "artifact.onnx").write_bytes(b"other")
+    sentence = tickless.refused("models", "show", "rotation_6h", "--models", folder, code=3)
+    assert f"model rotation_6h@{NEW}: the artifact's sha256 is" in sentence
+
+
+def test_what_is_not_there(tickless, folder, tmp_path):
+    assert "no such folder" in tickless.refused("models", "list", "--models", tmp_path / "none")
+    assert "model 'nope': not registered; there are rotation_6h" in tickless.refused("models", "show", "nope", "--models", folder)
+    assert "no manifest" in tickless.refused("models", "show", "rotation_6h@20200101T0000Z", "--models", folder, code=3)
+    store = FolderModelStore(folder)
+    store.register("rotation_24h", OLD, manifest(OLD, NOW, 0.0), b"x")
+    assert "model rotation_24h: has no champion" in tickless.refused("models", "show", "rotation_24h", "--models", folder, code=3)
+    (tmp_path / "empty").mkdir()
+    assert tickless("models", "list", "--models", tmp_path / "empty").stdout == "no model is registered\n"
+
+
+def test_the_registry_of_the_deployed_desk(tickless, deployed):
+    assert tickless("models", "list").stdout == "no model is registered\n"
+    fill(deployed.adapters.models)
+    assert [row["status"] for row in tickless.json("models", "list")] == ["former champion", "champion", "challenger"]
+    bucket = deployed.adapters.environment.bucket
+    boto3.client("s3").put_object(Bucket=bucket, Key=f"models/rotation_6h/{NEW}/artifact.onnx", Body=b"damaged")
+    tickless.refused("models", "show", "rotation_6h", code=3)

@@ -1,0 +1,239 @@
+"""``tickless status``, ``positions``, ``orders``, ``trades``, ``halt``, ``resume`` on a desk that trades."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from tickless.adapters.memory import ManualClock
+from tickless.cli.operating import halt_desk
+from tickless.errors import FencedError, LeaseHeldError
+from tickless.types import LedgerUpdate, Order, OrderStatus, OrderType, Side, parse_time
+
+FIRST, SECOND = "2024-06-01T00:00:00Z", "2024-06-01T06:00:00Z"
+
+
+@pytest.fixture
+def traded(deployed):
+    """The desk after its first full rebalance."""
+    assert deployed.tick("full_rebalance", FIRST).payload["positions"] > 0
+    return deployed
+
+
+def rewrite(deployed, **changes):
+    """Change the desk's state as a tick would."""
+    ledger = deployed.adapters.ledger
+    fence = ledger.acquire("test", parse_time(FIRST), 60)
+    state = replace(ledger.load(), **changes)
+    ledger.journal(fence, [LedgerUpdate(desk=state, orders=tuple(state.orders.values()))])
+    ledger.release(fence)
+
+
+def sink(deployed, drawdown_frac: float):
+    """Let the peak lie so high above the equity that the drawdown is this deep."""
+    state = deployed.adapters.ledger.load()
+    rewrite(deployed, peak_equity=(equity_of(state) / Decimal(str(1 - drawdown_frac))).quantize(Decimal("0.01")))
+
+
+def equity_of(state) -> Decimal:
+    value = state.cash
+    for pair, position in state.positions.items():
+        value += position.qty * Decimal(repr(state.marks.get(pair, float(position.entry_price))))
+    return value
+
+
+def test_a_desk_that_never_ran(tickless, deployed):
+    assert tickless.json("status") == {"stage": "dev", "state": "NEVER RUN", "refused_parameters": []}
+    assert "has never run" in tickless("status").stdout
+    assert tickless("positions").stdout == "no position\n"
+    assert tickless("orders").stdout == "no order\n"
+    assert tickless("orders", "--open").stdout == "no order\n"
+    assert tickless("trades").stdout == "no closed trade\n"
+    assert "the desk has never run" in tickless.refused("halt", "--reason", "why")
+    assert "the desk has never run" in tickless.refused("resume")
+    assert deployed.adapters.ledger.load() is None
+
+
+def test_status_is_the_state_of_the_ledger(tickless, traded):
+    state = traded.adapters.ledger.load()
+    facts = tickless.json("status")
+    assert facts["state"] == "ACTIVE"
+    assert facts["last_tick"] == f"{FIRST}#full_rebalance"
+    assert facts["last_tick_status"] == "done"
+    assert facts["overdue"] is True
+    assert Decimal(facts["cash"]) == state.cash
+    assert Decimal(facts["equity"]) == pytest.approx(equity_of(state))
+    assert facts["positions"] == len(state.positions)
+    assert (facts["regime"], facts["regime_at"]) == (state.regime, FIRST)
+    assert facts["drawdown_frac"] == pytest.approx(float(equity_of(state) / state.peak_equity) - 1)
+    table = tickless("status").stdout
+    for words in ("ACTIVE", "dry_run on binance", f"{FIRST}#full_rebalance (done)", "days ago, OVERDUE", "none used at the last tick"):
+        assert words in table
+
+
+def test_status_names_refused_parameters(tickless, traded, put):
+    put("risk", "rubbish")
+    put("strategy.nope", "{}")
+    (broken, unknown) = tickless.json("status")["refused_parameters"]
+    assert broken.startswith("parameter risk: not JSON")
+    assert unknown.startswith("strategy.nope: unknown section")
+    assert "keeps its last good value: parameter risk: not JSON" in tickless("status").stderr
+
+
+def test_status_of_a_desk_that_can_never_start(tickless, deployed, put):
+    put("risk", "rubbish")
+    assert tickless.json("status")["refused_parameters"] == [
+        "parameter risk: not JSON (Expecting value: line 1 column 1 (char 0))",
+    ]
+
+
+def test_positions_orders_and_trades_are_those_of_the_ledger(tickless, traded):
+    traded.tick("full_rebalance", SECOND)
+    ledger = traded.adapters.ledger
+    state = ledger.load()
+    rows = tickless.json("positions")
+    assert [row["pair"] for row in rows] == sorted(state.positions)
+    for row in rows:
+        position = state.positions[row["pair"]]
+        assert Decimal(row["qty"]) == position.qty
+        assert row["stop_price"] == position.stop.stop_price
+        assert row["value"] == pytest.approx(float(position.qty) * state.marks.get(row["pair"], float(position.entry_price)), abs=0.01)
+        assert row["open_pnl"] == pytest.approx(row["open_pnl_frac"] * float(position.bought_value), abs=0.05)
+    every = list(ledger.orders())
+    shown = tickless.json("orders", "--last", 1000)
+    assert [row["client_order_id"] for row in shown] == [order.client_order_id for order in every]
+    assert {row["status"] for row in shown} == {"filled"}
+    assert tickless.json("orders", "--last", 2) == shown[-2:]
+    pair = shown[0]["pair"]
+    assert tickless.json("orders", "--pair", pair) == [row for row in shown if row["pair"] == pair]
+    assert pair in tickless("orders").stdout
+    trades = list(ledger.trades())
+    assert trades
+    assert [Decimal(row["pnl"]) for row in tickless.json("trades", "--last", 1000)] == [trade.pnl for trade in trades]
+
+
+def test_open_orders_are_shown_alone(tickless, traded):
+    at = parse_time(FIRST)
+    order = Order("an-open-one", at, "rotation", "BTC/USDT", Side.BUY, OrderType.LIMIT, Decimal("0.10"), "top_k", status=OrderStatus.OPEN)
+    rewrite(traded, orders={order.client_order_id: order})
+    assert [(row["client_order_id"], row["status"], row["qty"]) for row in tickless.json("orders", "--open")] == [
+        ("an-open-one", "open", "0.1")
+    ]
+    assert tickless.json("status")["open_orders"] == 1
+    assert "an-open-one" in [row["client_order_id"] for row in tickless.json("orders", "--last", 100)]
+
+
+def test_halt_stops_buying_and_resume_lets_it_buy(tickless, deployed):
+    deployed.tick("risk_check", "2024-05-31T23:45:00Z")
+    done = tickless.json("halt", "--reason", "maintenance at noon")
+    assert (done["state"], done["reason"], done["already_halted"]) == ("HALTED", "maintenance at noon", False)
+    halted = deployed.tick("full_rebalance", FIRST).payload
+    assert (halted["halted"], halted["orders"], halted["positions"]) == (True, 0, 0)
+    facts = tickless.json("status")
+    assert (facts["state"], facts["halt_reason"], facts["halted_since"]) == ("HALTED", "maintenance at noon", done["since"])
+    again = tickless("halt", "--reason", "something else").stdout
+    assert "is halted already" in again
+    assert "maintenance at noon" in again
+    assert "dev is active again (was halted since" in tickless("resume").stdout
+    resumed = deployed.tick("full_rebalance", SECOND).payload
+    assert (resumed["halted"], resumed["positions"] > 0) == (False, True)
+
+
+def test_a_halt_keeps_positions_and_everything_else(tickless, traded):
+    before = traded.adapters.ledger.load()
+    tickless("halt", "--reason", "why")
+    after = traded.adapters.ledger.load()
+    assert after.halt is not None
+    assert replace(after, halt=None) == before
+    tickless("resume")
+    assert traded.adapters.ledger.load() == before
+
+
+def test_a_halt_needs_a_reason(tickless, traded):
+    assert "--reason: must say why" in tickless.refused("halt", "--reason", " ")
+    tickless("halt", code=2)
+    assert traded.adapters.ledger.load().halt is None
+
+
+def test_resume_of_an_active_desk_changes_nothing(tickless, traded):
+    sink(traded, 0.5)
+    before = traded.adapters.ledger.load()
+    assert tickless("resume", "--reset-peak").stdout == "dev is not halted; nothing was changed\n"
+    assert traded.adapters.ledger.load() == before
+
+
+@pytest.mark.parametrize(
+    ("drawdown_frac", "option", "resets", "halts_again"),
+    [
+        (0.10, None, False, False),
+        (0.10, "--reset-peak", True, False),
+        (0.25, None, True, False),
+        (0.25, "--reset-peak", True, False),
+        (0.25, "--keep-peak", False, True),
+    ],
+)
+def test_resume_resets_the_peak_only_where_the_kill_switch_would_halt_again(tickless, traded, drawdown_frac, option, resets, halts_again):
+    tickless("halt", "--reason", "why")
+    sink(traded, drawdown_frac)
+    peak = traded.adapters.ledger.load().peak_equity
+    result = tickless("resume", *([option] if option else []))
+    state = traded.adapters.ledger.load()
+    assert state.halt is None
+    assert (state.peak_equity < peak) == resets
+    assert ("is forgotten" in result.stdout) == resets
+    assert ("the next risk check halts the desk again" in result.stderr) == halts_again
+    if resets:
+        assert state.peak_equity == pytest.approx(equity_of(state))
+    next_check = traded.tick("risk_check", "2024-06-01T00:15:00Z").payload
+    assert next_check["halted"] == halts_again
+
+
+def test_the_kill_switch_of_the_last_good_section_counts(tickless, traded, put):
+    tickless("halt", "--reason", "why")
+    sink(traded, 0.25)
+    put("risk", "rubbish")
+    assert tickless.json("resume")["halts_again"] is False
+    state = traded.adapters.ledger.load()
+    assert state.peak_equity == pytest.approx(equity_of(state))
+
+
+def test_a_running_tick_is_waited_for_and_an_abandoned_one_is_fenced(traded, capsys):
+    ledger, clock = traded.adapters.ledger, ManualClock(parse_time(FIRST))
+    stuck = ledger.acquire("a tick that hangs", clock.now(), 240)
+    before = ledger.load()
+    halted, already = halt_desk(ledger, clock, "why")
+    assert clock.now() - parse_time(FIRST) == timedelta(seconds=240)
+    assert (halted.since, already) == (clock.now(), False)
+    assert "waiting for the tick that runs: the lease is held by a tick that hangs" in capsys.readouterr().err
+    with pytest.raises(FencedError):
+        ledger.journal(stuck, [LedgerUpdate(desk=before)])
+    assert ledger.load().halt == halted
+
+
+def test_a_lease_that_is_never_given_back_ends_the_wait(traded):
+    ledger, clock = traded.adapters.ledger, ManualClock(parse_time(FIRST))
+    ledger.acquire("a long one", clock.now(), 900)
+    with pytest.raises(LeaseHeldError, match="held by a long one"):
+        halt_desk(ledger, clock, "why")
+    assert ledger.load().halt is None
+
+
+def test_the_lease_is_given_back(tickless, traded):
+    tickless("halt", "--reason", "why")
+    tickless("resume")
+    first = traded.adapters.ledger.acquire("next tick", parse_time(FIRST), 60)
+    assert first.owner == "next tick"
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "positions", "orders", "trades", "halt", "resume", "invoke", "params set", "params diff", "models list"]
+)
+def test_every_command_has_help_with_an_example(tickless, command):
+    assert f"Example: tickless {command}" in " ".join(tickless(*command.split(), "--help").stdout.split())
+
+
+def test_json_is_one_document_even_when_refused_parameters_are_noted(tickless, traded, put):
+    put("risk", "rubbish")
+    assert json.loads(tickless("status", "--json").stdout)["stage"] == "dev"
