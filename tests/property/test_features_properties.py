@@ -5,8 +5,8 @@ from datetime import timedelta
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_panels import MONDAY, scrambled_after, walk, without
 
+from made_panels import MONDAY, scrambled_after, walk, without
 from tickless.features.rotation import build_features
 from tickless.portfolio.universe import assign_tiers, eligibility, median_daily_volume
 from tickless.regimes import ema_trend

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from made_panels import MONDAY, walk, without
 
+from made_panels import MONDAY, walk, without
 from tickless.adapters.bar_files import read_folder
 from tickless.features import rotation
 from tickless.features.rotation import build_features

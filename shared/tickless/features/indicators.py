@@ -4,7 +4,7 @@ TA-Lib does the arithmetic where its definition is ours; it runs once a column a
 recursion and running sum therefore starts at the segment's first row, and the value at row t depends on rows up to t of its segment
 only: the same window gives the same bits, however many rows follow. A value is NaN until its window is full.
 
-TA-Lib's VAR treats variances below 1e-14 as zero, so prices are scaled to about 1 before a deviation is taken.
+Prices are scaled to about 1 before sums and deviations are taken: a threshold or a rounding then means the same for every coin.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def sma(x: Floats, bars: int) -> Floats:
 
 
 def std(x: Floats, bars: int) -> Floats:
-    """Population standard deviation (ddof 0) of the last ``bars`` rows. ``x`` should be of the order of 1; below 1e-7 it is 0."""
+    """Population standard deviation (ddof 0) of the last ``bars`` rows."""
     return _by_segment(lambda column: talib.STDDEV(column, bars, 1.0), x, bars)
 
 
@@ -160,15 +160,18 @@ def _segments(column: Floats) -> Iterator[tuple[int, int]]:
 
 
 def _by_segment(function: Callable[[Floats], Floats], x: Floats, min_rows: int) -> Floats:
-    out = np.full((x.shape[1], x.shape[0]), np.nan)
+    """``function`` over each segment of each column that has ``min_rows`` rows; NaN elsewhere."""
     columns = np.ascontiguousarray(x.T)
-    broken = np.asarray(np.isnan(columns).any(axis=1))
+    out = np.full(columns.shape, np.nan)
+    missing = np.isnan(columns)
+    leading = (
+        np.where(missing.all(axis=1), columns.shape[1], missing.argmin(axis=1)) if columns.size else np.zeros(len(columns), dtype=np.intp)
+    )
+    whole = missing.sum(axis=1) == leading
     for n, column in enumerate(columns):
-        if not broken[n]:
-            if len(column) >= min_rows:
-                out[n] = function(column)
-            continue
-        for first, last in _segments(column):
+        # Most columns have nothing missing but their first rows: no need to look for segments.
+        segments = [(int(leading[n]), len(column))] if whole[n] else _segments(column)
+        for first, last in segments:
             if last - first >= min_rows:
-                out[n, first:last] = function(np.ascontiguousarray(column[first:last]))
+                out[n, first:last] = function(column[first:last])
     return np.ascontiguousarray(out.T)

@@ -31,7 +31,7 @@ from tickless.features.indicators import (
     std,
 )
 from tickless.features.table import FeatureTable
-from tickless.features.windows import by_week, ema_startup_bars
+from tickless.features.windows import by_week, ema_startup_bars, rows_since_monday
 
 MODEL_FEATURES: tuple[str, ...] = (
     "r_1h",
@@ -74,9 +74,13 @@ def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0) -> Featu
 
 
 def _window_features(window: Panel, max_gap_bars: int) -> Floats:
-    close = bridge(window.close, max_gap_bars)
+    """(L, N, 14) of the window's last L rows, which begin a day before its Monday."""
     bars_1h = _HOUR_MS // window.step_ms
     bars_6h, bars_24h = 6 * bars_1h, 24 * bars_1h
+    whole = bridge(window.close, max_gap_bars)
+    # Only the EMAs remember for longer than a day: the rest starts where its own longest window does, and costs half.
+    skip = max(0, window.rows - rows_since_monday(window) - max(bars_24h, 20) - 1)
+    close = whole[skip:]
     r = log_return(close)
     atr, atr_close = _atr_30m(window, max_gap_bars)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -85,16 +89,16 @@ def _window_features(window: Panel, max_gap_bars: int) -> Floats:
             simple_return(close, 3 * bars_1h),
             simple_return(close, bars_6h),
             simple_return(close, bars_24h),
-            ema_distance_z(close, 20, 96),
-            ema_distance_z(close, 60, 288),
+            ema_distance_z(whole, 20, 96)[skip:],
+            ema_distance_z(whole, 60, 288)[skip:],
             rsi_cutler(close, 7),
             rsi_cutler(close, 14),
             bollinger_position(close, 20),
             std(r, bars_6h) * np.sqrt(bars_6h),
             std(r, bars_24h) * np.sqrt(bars_24h),
-            atr / atr_close,
+            (atr / atr_close)[skip:],
             close / highest(close, bars_24h) - 1.0,
-            atr,
+            atr[skip:],
         )
     return np.stack(columns, axis=2)
 

@@ -28,6 +28,12 @@ def monday(at: datetime) -> datetime:
     return from_ms(_monday_ms(to_ms(at)))
 
 
+def rows_since_monday(panel: Panel) -> int:
+    """How many of a panel's rows, its last one included, belong to the week of the last."""
+    last_open_ms = panel.end_ms - panel.step_ms
+    return min(panel.rows, (panel.end_ms - _monday_ms(last_open_ms)) // panel.step_ms)
+
+
 def ema_startup_bars(bars: int) -> int:
     """Bars after which an EMA's memory of its start weighs below ``TAIL``: (1 - 2/(bars+1))^n < TAIL."""
     return math.ceil(math.log(TAIL) / math.log(1.0 - 2.0 / (bars + 1.0)))
@@ -41,13 +47,20 @@ def window_start(last_open: datetime, startup_bars: int, step_ms: int) -> dateti
 def by_week(panel: Panel, startup_bars: int, compute: Callable[[Panel], Floats], since_row: int = 0) -> Floats:
     """Run ``compute`` on the window of every week that ``panel`` touches and put the rows of the weeks together.
 
-    ``compute`` maps a panel of L rows to an array (L, ...), row t from rows up to t only. Returns (T, ...) for
-    the panel's T rows; rows whose window begins before the panel are computed on what is there.
+    ``compute`` maps a panel to an array (L, ...) of its last L rows, row t from rows up to t only; L reaches back to the Monday at
+    least. Returns (T, ...) for the panel's T rows; rows whose window begins before the panel are computed on what is there.
     With ``since_row`` only rows from there on are computed and returned; the ones before serve as startup.
     """
-    weeks = [(begin, max(first, since_row), last) for begin, first, last in _weeks(panel, startup_bars) if last > since_row]
-    parts = [compute(panel.take(begin, last))[first - begin :] for begin, first, last in weeks]
-    return np.concatenate(parts) if parts else compute(panel)[panel.rows :]
+    out: Floats | None = None
+    for begin, first, last in _weeks(panel, startup_bars):
+        if last <= since_row:
+            continue
+        values = compute(panel.take(begin, last))
+        if out is None:
+            out = np.empty((panel.rows - since_row, *values.shape[1:]))
+        wanted = last - max(first, since_row)
+        out[last - since_row - wanted : last - since_row] = values[len(values) - wanted :]
+    return compute(panel)[:0] if out is None else out
 
 
 def _weeks(panel: Panel, startup_bars: int) -> Iterator[tuple[int, int, int]]:
