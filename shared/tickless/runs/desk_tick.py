@@ -175,6 +175,10 @@ class _Run:
         snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
         state = self._book_reports(state, snapshot)
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
+            if order.tick_at == self.at and order.status is OrderStatus.INTENT:
+                # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
+                state = replace(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
+                continue
             # An intent that the exchange never saw belongs to a tick that is over; sending it now would be a guess.
             state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never sent"))
         mismatch = _compare(state, snapshot, self.settings.desk.stake_currency)

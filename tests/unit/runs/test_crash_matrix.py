@@ -1,0 +1,153 @@
+"""A crash before and after every port call of a tick: what is redelivered comes to the same, and what is not stays consistent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from interference import Calls, Crash
+
+from made_world import World, at
+from tickless.types import OrderStatus
+
+LATE_S = 300.0
+"""A redelivery after the lease of the dead process has run out."""
+
+Start = Callable[[], World]
+
+
+@pytest.fixture
+def rebalance(new_world) -> tuple[Start, str, int]:
+    """A desk that is about to buy several pairs."""
+    return new_world, "full_rebalance", 0
+
+
+@pytest.fixture
+def second_rebalance(new_world) -> tuple[Start, str, int]:
+    """A desk that sells some and buys others, with what it holds."""
+
+    def start() -> World:
+        world = new_world("portfolio.hysteresis_frac=0.0", "portfolio.full_hysteresis_frac=0.0", "risk.max_position_loss_frac=1.0")
+        world.run("full_rebalance", at(0))
+        return world
+
+    return start, "full_rebalance", 24
+
+
+@pytest.fixture
+def stop_out(new_world, crash_market) -> tuple[Start, str, int]:
+    """A desk whose positions have all just hit a stop."""
+
+    def start() -> World:
+        world = new_world(on=crash_market)
+        world.run("full_rebalance", at(0))
+        return world
+
+    return start, "risk_check", 1
+
+
+@pytest.fixture
+def limit_rebalance(new_world) -> tuple[Start, str, int]:
+    """A desk whose limit orders rest, and must be cancelled as it changes its mind."""
+
+    def start() -> World:
+        world = new_world("execution.order_type=limit", "execution.limit_offset_bps=-300", "execution.unfilled_timeout_s=86400")
+        world.run("full_rebalance", at(0))
+        assert world.ledger.load().orders
+        world.parameters.write("portfolio", world.settings.sections()["portfolio"].replace('"chop":6', '"chop":2'))
+        return world
+
+    return start, "full_rebalance", 24
+
+
+SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance")
+
+
+def undisturbed(start: Start, function: str, bar: int) -> tuple[World, Calls]:
+    world, calls = start(), Calls()
+    world.clock.set(at(bar))
+    world.run(function, at(bar), calls.ports(world))
+    return world, calls
+
+
+def crashes(start: Start, function: str, bar: int) -> Iterator[tuple[str, World]]:
+    """The same tick in a world of its own for every call, dead before it; and dead after the last.
+
+    Dead after a call is dead before the next: between two calls nothing happens that anybody could see.
+    """
+    _, recorded = undisturbed(start, function, bar)
+    last = len(recorded.made) - 1
+    for number, after in [*((n, False) for n in range(last + 1)), (last, True)]:
+        world = start()
+        with suppress(Crash):
+            world.run(function, at(bar), Calls(number, after=after).ports(world))
+            pytest.fail(f"no crash at call {number}")
+        port, method, _ = recorded.made[number]
+        yield f"{'after' if after else 'before'} call {number}, {port}.{method}", world
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_redelivered_tick_comes_to_what_an_undisturbed_one_does(scenario, request):
+    start, function, bar = request.getfixturevalue(scenario)
+    plain, recorded = undisturbed(start, function, bar)
+    expected = plain.outcome()
+    sent = [call for call in recorded.made if call[:2] in (("exchange", "submit"), ("exchange", "cancel"))]
+    assert len(sent) >= 2, "the scenario must do something"
+    for where, world in crashes(start, function, bar):
+        world.run(function, at(bar), late_s=LATE_S)
+        assert world.outcome() == expected, where
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_where_it_is_not_redelivered_the_next_tick_finds_a_consistent_desk(scenario, request):
+    start, function, bar = request.getfixturevalue(scenario)
+    plain, _ = undisturbed(start, function, bar)
+    expected = {order.client_order_id: order for order in plain.ledger.orders() if order.tick_at == at(bar)}
+    for where, world in crashes(start, function, bar):
+        world.run("risk_check", at(bar + 1))
+        check_books(world, where)
+        assert "LedgerMismatch" not in world.metrics.counts, where
+        for order in world.ledger.orders():
+            if order.tick_at == at(bar):
+                same = replace(expected[order.client_order_id], status=order.status, filled_qty=order.filled_qty)
+                assert replace(order, avg_price=same.avg_price, fee=same.fee) == same, where
+                assert order.status is not OrderStatus.INTENT, where
+
+
+@pytest.mark.parametrize("scenario", ["rebalance", "stop_out"])
+def test_a_second_crash_during_the_redelivery_changes_nothing_either(scenario, request):
+    start, function, bar = request.getfixturevalue(scenario)
+    plain, recorded = undisturbed(start, function, bar)
+    expected = plain.outcome()
+    telling = [n for name, method in (("ledger", "write"), ("exchange", "submit")) for n in recorded.named(name, method)]
+    for first in telling:
+        for second in range(4, len(recorded.made), 9):
+            world = start()
+            for number, late_s in ((first, 0.0), (second, LATE_S - 20)):
+                with suppress(Crash):
+                    world.run(function, at(bar), Calls(number, after=True).ports(world), late_s)
+            world.run(function, at(bar), late_s=600.0)
+            assert world.outcome() == expected, (first, second)
+
+
+def check_books(world: World, where: str) -> None:
+    """Ledger and exchange tell the same story, every order and fill once."""
+    desk, balances = world.ledger.load(), world.account()
+    assert desk is not None, where
+    assert desk.cash == balances.pop("USDT"), where
+    assert {pair.split("/")[0]: position.qty for pair, position in desk.positions.items()} == balances, where
+    fills = list(world.ledger.fills())
+    assert len({fill.fill_id for fill in fills}) == len(fills), where
+    orders = list(world.ledger.orders())
+    assert len({(order.tick_at, order.pair, order.side) for order in orders}) == len(orders), where
+    for order in orders:
+        own = [fill.qty for fill in fills if fill.client_order_id == order.client_order_id]
+        assert sum(own) == order.filled_qty <= order.qty, where
+
+
+def test_lease_and_event_age_leave_room_for_a_redelivery(world):
+    schedule = world.settings.schedule
+    assert timedelta(seconds=schedule.lease_ttl_s) < timedelta(seconds=LATE_S) < timedelta(seconds=schedule.max_event_age_s)
