@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def out_of_order(firings: Sequence[Firing]) -> int:
     """How many deliveries came before one of the same minute that takes effect earlier."""
     rank = {"risk_check": 0, "feature_rebalance": 1, "full_rebalance": 2}
     first = [firing for firing in firings if not firing.duplicate]
-    return sum(a.scheduled_at == b.scheduled_at and rank[a.function] > rank[b.function] for a, b in zip(first, first[1:], strict=False))
+    return sum(a.scheduled_at == b.scheduled_at and rank[a.function] > rank[b.function] for a, b in pairwise(first))
 
 
 class InjectedError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -37,13 +37,13 @@ class Replayed:
 
 
 @pytest.fixture(scope="module")
-def replayed(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
+def replayed(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Replayed:
     """Two recorded days with two retrainings on a month of history: what the audit and the tests below look at."""
     start, end = parse_time("2024-06-01T00:00:00Z"), parse_time("2024-06-03T00:00:00Z")
     market, _ = load_market(realdata / "spot_2024", "15m", quote="USDT", start=parse_time("2024-04-15T00:00:00Z"), end=end)
     out = tmp_path_factory.mktemp("replay") / "out"
     replay(ReplayRequest("rotation", (), market, start, end, out))
-    yield Replayed(out, market, read_results(out), load_desk("rotation"))
+    return Replayed(out, market, read_results(out), load_desk("rotation"))
 
 
 @pytest.mark.realdata
