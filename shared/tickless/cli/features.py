@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ def features(
         raise InputError(f"--out {out}: must end in one of {', '.join(FORMATS)}")
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, set_ or ())
-    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency)
+    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     check_timerange(market.panel, start, end)
     pairs = universe_pairs(market.pairs(), settings.universe, settings.desk.stake_currency)
     first = max(history_start(settings, start + timedelta(milliseconds=market.panel.step_ms)), market.panel.start)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,7 +161,7 @@ def _market(tick: Tick, settings: Settings, data: Path | None) -> FolderMarket:
 
     desk, at = settings.desk, tick.scheduled_at
     if data is not None:
-        market, _ = load_market(data, desk.timeframe, quote=desk.stake_currency)
+        market, _ = load_market(data, desk.timeframe, quote=desk.stake_currency, now=datetime.now(UTC))
         if not market.panel.start < at <= market.panel.end:
             first, last = iso(market.panel.start), iso(market.panel.end)
             raise InputError(f"--data {data}: no bar has closed at {iso(at)}, the event's time; the bars reach from {first} to {last}")

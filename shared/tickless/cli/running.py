@@ -71,7 +71,7 @@ def replay(
     settings = load_desk(desk, set_ or ())
     if models is not None and not models.is_dir():
         raise InputError(f"--models {models}: no such folder")
-    market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency)
+    market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     _print_repairs(report)
     _print_missing_bases(market, settings)
     request = ReplayRequest(desk, tuple(set_ or ()), market, start, end, out, models, retrain == "schedule")

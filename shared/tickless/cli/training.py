@@ -26,7 +26,7 @@ def train(
 
     Example: tickless train --desk rotation --data data/ --timerange 20240101-20240601 --models out/models
     """
-    from datetime import timedelta
+    from datetime import UTC, datetime, timedelta
 
     from tickless.adapters.folder_market import load_market
     from tickless.adapters.folder_models import FolderModelStore
@@ -44,7 +44,7 @@ def train(
         specs = tuple(spec for spec in specs if spec.name == model)
         if not specs:
             raise InputError(f"--model {model}: unknown; known: {', '.join(spec.name for spec in load_specs('rotation'))}")
-    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency)
+    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     check_timerange(market.panel, start, end)
     pairs = universe_pairs(market.pairs(), settings.universe, settings.desk.stake_currency)
     first = max(training_start(settings, end), market.panel.start)
