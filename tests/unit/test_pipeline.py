@@ -65,6 +65,14 @@ def test_a_pair_that_leaves_the_target_is_sold_whole_whatever_its_size():
     assert dust.trace["pairs"]["B/USDT"].items() >= {"action": "keep", "reason": "below_min_notional", "target": 0.0}.items()
 
 
+def test_an_exit_leaves_no_dust_of_positions_bought_in_parts():
+    state = a_desk(a_position("A/USDT", "0.1516754877572222"))
+    (order,) = rebalance(a_view({"A/USDT": {}}), state).plan.orders
+    assert order.qty == Decimal("0.1516754877572222")
+    (stop,) = check({"A/USDT": 94.0}, a_desk(a_position("A/USDT", "0.1516754877572222", stop=STOP))).plan.orders
+    assert stop.qty == Decimal("0.1516754877572222")
+
+
 def test_an_empty_target_sells_everything():
     state = a_desk(a_position("A/USDT", "10"), a_position("B/USDT", "1"))
     decision = rebalance(a_view({"A/USDT": {}, "B/USDT": {}}), state)
@@ -269,9 +277,9 @@ def test_a_ledger_that_does_not_match_buys_nothing():
 def test_not_even_dust_is_bought_while_halted():
     settings = load_desk("rotation", ["portfolio.full_hysteresis_frac=0", "portfolio.min_order_value=0"])
     state = a_desk(a_position("A/USDT", "3.3333333333"), cash="49666.66666667", halt=Halt("", T0))
-    for close in (99.7, 100.1, 101.3, 103.9):
-        decision = rebalance(a_view({"A/USDT": {**GOOD, "close": close}}), state, settings=settings, full=True)
-        assert decision.plan.orders == ()
+    for k in range(60):
+        decision = rebalance(a_view({"A/USDT": {**GOOD, "close": 99.0 + 0.0371 * k}}), state, settings=settings, full=True)
+        assert decision.plan.orders == (), k
 
 
 # Open orders

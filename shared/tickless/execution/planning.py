@@ -120,8 +120,10 @@ class _Planner:
         if not leaving and self._too_small(wish.pair, excess):
             return None
         step = self._rules(wish.pair).qty_step
-        qty = qty_down(held if leaving else min(held, exact(excess)), step)
-        return self._order(wish, Side.SELL, qty)
+        if leaving:
+            # Without a step every digit goes: two buys add up to more digits than one order has, and the rest would never close.
+            return self._order(wish, Side.SELL, held if step is None else qty_down(held, step))
+        return self._order(wish, Side.SELL, qty_down(min(held, exact(excess)), step))
 
     def buy(self, wish: Wish) -> Order | None:
         held = self.account.holdings.get(wish.pair, ZERO)
