@@ -35,6 +35,13 @@ T0 = datetime(2024, 6, 1, tzinfo=UTC)
 STEP = timedelta(minutes=15)
 PAIR = "AAA/USDT"
 D = Decimal
+NO_THRESHOLDS = (
+    "portfolio.hysteresis_frac=0.0",
+    "portfolio.full_hysteresis_frac=0.0",
+    "risk.initial_stop_atr=50",
+    "risk.max_position_loss_frac=1.0",
+)
+"""A desk that follows its targets to the last coin, and is never stopped out."""
 Row = Sequence[float] | None
 """(open, high, low, close, volume), or None where the pair has no bar."""
 

@@ -21,7 +21,7 @@ EAGER = "strategy.rotation.fallback_threshold_frac=-1.0"
 
 @pytest.fixture(scope="session")
 def market() -> FolderMarket:
-    made = make_market(start=T0 - timedelta(days=45), end=T0 + timedelta(days=1), pairs=8, seed=3, events=False)
+    made = make_market(start=T0 - timedelta(days=45), end=T0 + timedelta(days=1), pairs=8, seed=2, events=False)
     return FolderMarket(made.panel, made.rules)
 
 

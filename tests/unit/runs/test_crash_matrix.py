@@ -10,7 +10,8 @@ from datetime import timedelta
 import pytest
 from interference import Calls, Crash
 
-from made_world import World, at
+from made_world import NO_THRESHOLDS, World, at
+from tickless.settings import RegimeCounts, section_text
 from tickless.types import OrderStatus
 
 LATE_S = 300.0
@@ -30,7 +31,7 @@ def second_rebalance(new_world) -> tuple[Start, str, int]:
     """A desk that sells some and buys others, with what it holds."""
 
     def start() -> World:
-        world = new_world("portfolio.hysteresis_frac=0.0", "portfolio.full_hysteresis_frac=0.0", "risk.max_position_loss_frac=1.0")
+        world = new_world(*NO_THRESHOLDS)
         world.run("full_rebalance", at(0))
         return world
 
@@ -57,7 +58,8 @@ def limit_rebalance(new_world) -> tuple[Start, str, int]:
         world = new_world("execution.order_type=limit", "execution.limit_offset_bps=-300", "execution.unfilled_timeout_s=86400")
         world.run("full_rebalance", at(0))
         assert world.ledger.load().orders
-        world.parameters.write("portfolio", world.settings.sections()["portfolio"].replace('"chop":6', '"chop":2'))
+        portfolio = world.settings.portfolio.model_copy(update={"top_k": RegimeCounts(trend=2, chop=2, down=2)})
+        world.parameters.write("portfolio", section_text(portfolio))
         return world
 
     return start, "full_rebalance", 24
