@@ -1,0 +1,164 @@
+"""Bars of the desk: fetched by whoever needs them first, repaired, never overwritten, shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from made_world import D, World, at, make_panel, steady
+from tickless.adapters.folder_market import FolderMarket
+from tickless.adapters.memory import MemoryBarStore
+from tickless.bars import COLUMNS
+from tickless.errors import SettingsError
+from tickless.runs.gather import REFETCH_BARS, held_closes, history_start, market_pair, needed_pairs, refresh_bars, universe_pairs
+from tickless.settings import UniverseSection, load_desk
+
+A, B = "AAA/USDT", "BBB/USDT"
+
+
+class Asked:
+    """A market that remembers what it was asked for."""
+
+    def __init__(self, market: FolderMarket) -> None:
+        self.market = market
+        self.asked: list[tuple[tuple[str, ...], Any, Any]] = []
+
+    def bars(self, pairs: Any, timeframe: str, start: Any, end: Any) -> Any:
+        self.asked.append((tuple(pairs), start, end))
+        return self.market.bars(pairs, timeframe, start, end)
+
+
+@pytest.fixture
+def panel():
+    return make_panel({A: [(10.0 + n, 12.0 + n, 9.0 + n, 11.0 + n, 5.0) for n in range(30)], B: steady(30)})
+
+
+@pytest.fixture
+def asked(panel) -> Asked:
+    return Asked(FolderMarket(panel))
+
+
+def refresh(store, market, bar, pairs=(A, B), start=0) -> None:
+    refresh_bars(store, market, pairs, "15m", at(start), at(bar))
+
+
+def test_the_first_who_needs_bars_fetches_all_of_them(asked, panel):
+    store = MemoryBarStore()
+    refresh(store, asked, 10)
+    assert asked.asked == [((A, B), at(0), at(10))]
+    np.testing.assert_array_equal(store.read("15m", at(0), at(10)).close, panel.close[:10])
+
+
+def test_whoever_comes_next_at_the_same_time_fetches_nothing(asked):
+    store = MemoryBarStore()
+    refresh(store, asked, 10)
+    refresh(store, asked, 10)
+    refresh(store, asked, 10.5)
+    assert len(asked.asked) == 1
+
+
+def test_later_only_the_new_bars_and_the_last_few_are_fetched(asked, panel):
+    store = MemoryBarStore()
+    refresh(store, asked, 10)
+    refresh(store, asked, 12)
+    assert asked.asked[1:] == [((A, B), at(10 - REFETCH_BARS), at(12))]
+    np.testing.assert_array_equal(store.read("15m", at(0), at(12)).close, panel.close[:12])
+
+
+def test_a_pair_that_is_new_in_the_whitelist_gets_its_history(asked, panel):
+    store = MemoryBarStore()
+    refresh(store, asked, 10, pairs=(A,))
+    refresh(store, asked, 11)
+    assert asked.asked[1] == ((B,), at(0), at(11))
+    np.testing.assert_array_equal(store.read("15m", at(0), at(11)).close, panel.close[:11])
+
+
+def test_who_needs_an_earlier_start_fetches_what_lies_before(asked, panel):
+    store = MemoryBarStore()
+    refresh(store, asked, 10, start=5)
+    refresh(store, asked, 10, start=0)
+    assert asked.asked[1:] == [((A, B), at(0), at(5))]
+    np.testing.assert_array_equal(store.read("15m", at(0), at(10)).close, panel.close[:10])
+
+
+def test_a_bar_that_came_late_is_added_and_one_that_changed_is_not_overwritten(panel):
+    store = MemoryBarStore()
+    early = {name: getattr(panel, name).copy() for name in COLUMNS}
+    for column in early.values():
+        column[9, 0] = np.nan
+        column[8, 1] = 77.0
+    refresh(store, FolderMarket(replace(panel, **early)), 10)
+    refresh(store, FolderMarket(panel), 11)
+    stored = store.read("15m", at(0), at(11))
+    assert stored.close[9, 0] == panel.close[9, 0]
+    assert stored.close[8, 1] == 77.0
+
+
+def test_closes_of_held_pairs_are_those_of_bars_that_have_just_closed(asked):
+    store = MemoryBarStore()
+    gap = make_panel({A: [*steady(4), None], B: steady(5)})
+    store.write(gap)
+    assert held_closes(store, [A, B], "15m", at(5)) == {B: 100.0}
+    assert held_closes(store, [A, B], "15m", at(4)) == {A: 100.0, B: 100.0}
+    assert held_closes(store, [A, "CCC/USDT"], "15m", at(5)) == {}
+    assert held_closes(store, [], "15m", at(5)) == {}
+
+
+# The universe
+
+
+def test_the_universe_is_every_pair_in_the_stake_currency_or_the_list_less_the_blacklist():
+    known = ("AAA/USDT", "BBB/BTC", "CCC/USDT", "DDD/USDT")
+    everything = UniverseSection(pair_blacklist=("CCC/USDT",))
+    assert universe_pairs(known, everything, "USDT") == ("AAA/USDT", "DDD/USDT")
+    listed = UniverseSection(pair_whitelist=("DDD/USDT", "AAA/USDT"))
+    assert universe_pairs(known, listed, "USDT") == ("AAA/USDT", "DDD/USDT")
+
+
+def test_a_whitelisted_pair_that_does_not_exist_is_refused_by_name():
+    with pytest.raises(SettingsError, match=r"universe\.pair_whitelist: 'ZZZ/USDT' has no bars on this market"):
+        universe_pairs(("AAA/USDT",), UniverseSection(pair_whitelist=("AAA/USDT", "ZZZ/USDT")), "USDT")
+
+
+def test_bars_are_needed_of_the_universe_of_what_is_held_and_of_the_market_pair():
+    settings = load_desk("rotation", ['universe.pair_whitelist=["AAA/USDT"]'])
+    assert market_pair(settings) == "BTC/USDT"
+    assert needed_pairs(("AAA/USDT", "BTC/USDT"), settings, {"OLD/USDT": 1}) == ("AAA/USDT", "BTC/USDT", "OLD/USDT")
+    assert needed_pairs(("AAA/USDT",), settings, {}) == ("AAA/USDT",)
+
+
+# In ticks
+
+
+def test_ticks_share_the_store_and_fetch_only_what_is_new(world: World, market):
+    asked = Asked(market)
+    for name in ("pairs", "opens", "rules"):
+        setattr(asked, name, getattr(market, name))
+    world.market = asked  # type: ignore[assignment]
+    world.run("full_rebalance", at(0))
+    first = history_start(world.settings, at(0))
+    assert [(start, end) for _, start, end in asked.asked] == [(first, at(0))]
+    world.run("risk_check", at(1))
+    world.run("feature_rebalance", at(2))
+    step = timedelta(minutes=15)
+    assert [(start, end) for _, start, end in asked.asked[1:]] == [
+        (at(0) - REFETCH_BARS * step, at(1)),
+        (at(1) - REFETCH_BARS * step, at(2)),
+    ]
+
+
+def test_a_pair_added_to_the_whitelist_can_be_bought_at_the_next_rebalance(new_world, market):
+    few = list(market.pairs())[:3]
+    world = new_world(f"universe.pair_whitelist={str(few).replace(chr(39), chr(34))}")
+    world.run("full_rebalance", at(0))
+    assert {order.pair for order in world.ledger.orders()} <= set(few)
+    world.parameters.write("universe", load_desk("rotation").sections()["universe"])
+    world.run("feature_rebalance", at(2))
+    settled = world.bars.read("15m", history_start(world.settings, at(2)), at(2))
+    assert set(market.pairs()) <= set(settled.pairs)
+    assert not np.isnan(settled.close).any()
+    assert world.ledger.load().cash < D(50_000)
