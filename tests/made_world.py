@@ -23,7 +23,7 @@ from tickless.adapters.memory import (
     MemorySimStore,
     MemoryTrace,
 )
-from tickless.adapters.sim_exchange import SimExchange
+from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.bars import COLUMNS, Panel
 from tickless.ports import Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check
@@ -85,7 +85,7 @@ class Exchange:
         self.panel = make_panel(bars)
         self.market = FolderMarket(self.panel, rules or {})
         self.store, self.bars = MemorySimStore(), MemoryBarStore()
-        self.sim = SimExchange(self.store, self.bars, self.market, self.settings)
+        self.sim = SimExchange(TextAccounts(self.store), self.bars, self.market, self.settings)
         self.tick(0)
 
     def tick(self, bar: float) -> Mapping[str, Decimal]:
@@ -136,7 +136,7 @@ class World:
         store = wrap("sim_store", self.sim_store)
 
         def connect(settings: Settings) -> Venue:
-            return Venue(market, wrap("exchange", SimExchange(store, bars, market, settings)))
+            return Venue(market, wrap("exchange", SimExchange(TextAccounts(store), bars, market, settings)))
 
         named = {name: wrap(name, getattr(self, name)) for name in ("ledger", "models", "parameters", "clock", "metrics", "trace")}
         return Ports(connect=connect, bars=bars, notifier=wrap("notifier", self.notifier), log=wrap("log", self.log), **named)
@@ -148,7 +148,7 @@ class World:
 
     def account(self) -> dict[str, Decimal]:
         """The exchange's balances."""
-        exchange = SimExchange(self.sim_store, self.bars, self.market, self.settings)
+        exchange = SimExchange(TextAccounts(self.sim_store), self.bars, self.market, self.settings)
         return dict(exchange.snapshot(self.clock.now() - timedelta(days=365), ()).balances)
 
     def outcome(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tickless.adapters.powertools_metrics import PowertoolsMetrics
 from tickless.adapters.s3_bars import S3BarStore
 from tickless.adapters.s3_models import S3ModelStore
 from tickless.adapters.s3_trace import S3Trace
-from tickless.adapters.sim_exchange import SimExchange
+from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.adapters.sns_notifier import SnsNotifier
 from tickless.adapters.ssm_parameters import SsmParameterStore
 from tickless.adapters.system_clock import SystemClock
@@ -193,7 +193,7 @@ def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, met
 
     def connect(settings: Settings) -> Venue:
         market = wiring.market or cloud.market(settings.desk.exchange, settings.desk.stake_currency)
-        return Venue(market, SimExchange(cloud.sim_store, cloud.bars, market, settings))
+        return Venue(market, SimExchange(TextAccounts(cloud.sim_store), cloud.bars, market, settings))
 
     return Ports(
         connect=connect,

@@ -26,7 +26,7 @@ T = TypeVar("T", SimAccount, SimOrder)
 
 
 class SimStore(Protocol):
-    """Where the simulated exchange keeps its account."""
+    """Where the simulated exchange's account is kept, as text."""
 
     def load(self) -> tuple[int, str] | None:
         """(version, account text), or None where there is no account yet."""
@@ -41,11 +41,70 @@ class SimStore(Protocol):
         ...
 
 
+class Accounts(Protocol):
+    """The simulated exchange's memory, as values."""
+
+    def load(self) -> tuple[int, SimAccount] | None:
+        """(version, account), or None where there is no account yet."""
+        ...
+
+    def order(self, client_order_id: str) -> SimOrder | None:
+        """An order, or None."""
+        ...
+
+    def save(self, version: int, account: SimAccount, orders: Mapping[str, SimOrder]) -> None:
+        """Store account and orders together, if the stored version is still ``version`` (0 = none). Raises RetryableError."""
+        ...
+
+
+class TextAccounts:
+    """Accounts in a store that keeps text: a restart cannot lose them."""
+
+    def __init__(self, store: SimStore) -> None:
+        self._store = store
+
+    def load(self) -> tuple[int, SimAccount] | None:
+        """See ``Accounts.load``."""
+        stored = self._store.load()
+        return None if stored is None else (stored[0], _from_text(SimAccount, stored[1]))
+
+    def order(self, client_order_id: str) -> SimOrder | None:
+        """See ``Accounts.order``."""
+        text = self._store.order(client_order_id)
+        return None if text is None else _from_text(SimOrder, text)
+
+    def save(self, version: int, account: SimAccount, orders: Mapping[str, SimOrder]) -> None:
+        """See ``Accounts.save``."""
+        self._store.save(version, _text(account), {client_order_id: _text(sim) for client_order_id, sim in orders.items()})
+
+
+class PlainAccounts:
+    """Accounts of a single run in this process: a backtest's."""
+
+    def __init__(self) -> None:
+        self._version = 0
+        self._account: SimAccount | None = None
+        self._orders: dict[str, SimOrder] = {}
+
+    def load(self) -> tuple[int, SimAccount] | None:
+        """See ``Accounts.load``."""
+        return None if self._account is None else (self._version, self._account)
+
+    def order(self, client_order_id: str) -> SimOrder | None:
+        """See ``Accounts.order``."""
+        return self._orders.get(client_order_id)
+
+    def save(self, version: int, account: SimAccount, orders: Mapping[str, SimOrder]) -> None:
+        """See ``Accounts.save``; nobody else writes."""
+        self._version, self._account = version + 1, account
+        self._orders.update(orders)
+
+
 class SimExchange:
     """A simulated account on the bars of a market. Settings are those of the tick."""
 
-    def __init__(self, store: SimStore, bars: BarStore, market: Market, settings: Settings) -> None:
-        self._store = store
+    def __init__(self, accounts: Accounts, bars: BarStore, market: Market, settings: Settings) -> None:
+        self._accounts = accounts
         self._bars = bars
         self._market = market
         self._settings = settings
@@ -65,9 +124,9 @@ class SimExchange:
 
     def submit(self, order: Order, at: datetime) -> OrderReport:
         """Take an order in; a market order of zero latency fills at once, at the open of the bar that opens now."""
-        text = self._store.order(order.client_order_id)
-        if text is not None:
-            return _from_text(SimOrder, text).report()
+        known = self._accounts.order(order.client_order_id)
+        if known is not None:
+            return known.report()
         version, account = self._load(at)
         matching = self._matching(account)
         now_ms = to_ms(at)
@@ -99,9 +158,9 @@ class SimExchange:
 
     def liquidate(self, order: Order, at: datetime, price: float) -> OrderReport:
         """Fill an order whole at ``price``, at the taker fee and without slippage: what ``close_at_end`` does after the last bar."""
-        text = self._store.order(order.client_order_id)
-        if text is not None:
-            return _from_text(SimOrder, text).report()
+        known = self._accounts.order(order.client_order_id)
+        if known is not None:
+            return known.report()
         version, account = self._load(at)
         matching = self._matching(account)
         sim = matching.arrive(SimOrder(order, to_ms(at)))
@@ -138,19 +197,18 @@ class SimExchange:
     def _report(self, client_order_id: str, matching: Matching) -> OrderReport | None:
         if client_order_id in matching.changed:
             return matching.changed[client_order_id].report()
-        text = self._store.order(client_order_id)
-        return _from_text(SimOrder, text).report() if text is not None else None
+        sim = self._accounts.order(client_order_id)
+        return sim.report() if sim is not None else None
 
     def _load(self, at: datetime) -> tuple[int, SimAccount]:
-        stored = self._store.load()
-        if stored is None:
-            desk = self._settings.desk
-            return 0, SimAccount({desk.stake_currency: Decimal(desk.dry_run_wallet)}, to_ms(at))
-        return stored[0], _from_text(SimAccount, stored[1])
+        stored = self._accounts.load()
+        if stored is not None:
+            return stored
+        desk = self._settings.desk
+        return 0, SimAccount({desk.stake_currency: Decimal(desk.dry_run_wallet)}, to_ms(at))
 
     def _save(self, version: int, matching: Matching) -> None:
-        orders = {client_order_id: _text(sim) for client_order_id, sim in matching.changed.items()}
-        self._store.save(version, _text(matching.account), orders)
+        self._accounts.save(version, matching.account, matching.changed)
 
 
 def _bars_at(window: Panel, row: int) -> dict[str, Bar]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from made_world import PAIR, D, Exchange, at, make_order, steady
-from tickless.adapters.sim_exchange import SimExchange
+from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.errors import OrderRejectedError, RetryableError
 from tickless.types import Liquidity, OrderStatus, Side
 
@@ -16,7 +16,7 @@ FALLING = [(100.0 - 10 * n, 101.0 - 10 * n, 89.0 - 10 * n, 90.0 - 10 * n, 1000.0
 
 def restarted(exchange: Exchange) -> Exchange:
     """The same account in a new process."""
-    exchange.sim = SimExchange(exchange.store, exchange.bars, exchange.market, exchange.settings)
+    exchange.sim = SimExchange(TextAccounts(exchange.store), exchange.bars, exchange.market, exchange.settings)
     return exchange
 
 

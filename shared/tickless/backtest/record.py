@@ -1,0 +1,115 @@
+"""What a finished run left in its ledger and traces, as a ``RunRecord``: the same for a replay and a backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from tickless.adapters.bar_files import data_sha256
+from tickless.adapters.sim_exchange import SimExchange
+from tickless.backtest.results import RunRecord, tick_lines
+from tickless.bars import Panel
+from tickless.execution.accounting import book
+from tickless.execution.planning import client_order_id
+from tickless.pipeline import portfolio_value
+from tickless.ports import Fence, Ledger, Trace
+from tickless.settings import TRADING_ORDER, Settings
+from tickless.types import DeskState, Order, OrderReport, OrderType, Side, Tick, TickRecord, iso
+
+END_OF_DATA = "end_of_data"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose ticks are done."""
+
+    settings: Settings
+    panel: Panel
+    """All bars of the market, those before ``start`` too."""
+    pairs: tuple[str, ...]
+    start: datetime
+    end: datetime
+    ledger: Ledger
+    trace: Trace
+    exchange: SimExchange
+    note: str = ""
+
+
+def collect(run: FinishedRun) -> RunRecord:
+    """Close what is open where ``execution.close_at_end`` says so, then read everything back."""
+    settings, ledger = run.settings, run.ledger
+    state = ledger.load() or DeskState(settings.desk.dry_run_wallet, settings.desk.dry_run_wallet)
+    closes = last_closes(run.panel, run.end)
+    if settings.execution.close_at_end:
+        state = _close_positions(run, state, closes)
+    records = sorted(ledger.ticks(), key=lambda record: (record.tick.scheduled_at, _rank(record.tick.function)))
+    return RunRecord(
+        settings=settings,
+        start=run.start,
+        end=run.end,
+        pairs=run.pairs,
+        start_equity=settings.desk.dry_run_wallet,
+        end_equity=Decimal(repr(portfolio_value(state, closes))),
+        orders=tuple(ledger.orders()),
+        fills=tuple(ledger.fills()),
+        trades=tuple(ledger.trades()),
+        equity=tuple(ledger.equity()),
+        ticks=tuple(tick_lines(_traces(run.trace, records))),
+        market=run.panel,
+        data_sha256=data_sha256(run.panel.between(run.panel.start, run.end)),
+        seconds=0.0,
+        note=run.note,
+    )
+
+
+def last_closes(panel: Panel, at: datetime) -> dict[str, float]:
+    """The last close of every pair at or before ``at``; pairs without one are absent."""
+    close = panel.closed_at(at).close
+    known = ~np.isnan(close)
+    last = len(close) - 1 - known[::-1].argmax(axis=0) if len(close) else np.zeros(len(panel.pairs), dtype=np.intp)
+    return {pair: float(close[last[n], n]) for n, pair in enumerate(panel.pairs) if known[:, n].any()}
+
+
+def _rank(function: str) -> int:
+    return TRADING_ORDER.index(function) if function in TRADING_ORDER else len(TRADING_ORDER)
+
+
+def _traces(trace: Trace, records: list[TickRecord]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        tick = record.tick
+        bare = {**record.summary, "id": tick.id, "function": tick.function, "at": iso(tick.scheduled_at)}
+        yield dict(trace.read(tick) or bare)
+
+
+def _close_positions(run: FinishedRun, state: DeskState, closes: dict[str, float]) -> DeskState:
+    """Sell what is open at the last bar's close."""
+    tick = Tick(run.end, END_OF_DATA)
+    fence = run.ledger.acquire(tick.id, run.end, run.settings.schedule.lease_ttl_s)
+    for open_order in list(state.orders.values()):
+        state = _book(run, fence, state, open_order, run.exchange.cancel(open_order, run.end))
+    for pair, position in sorted(state.positions.items()):
+        order = Order(
+            client_order_id=client_order_id(run.settings.desk.name, position.strategy, tick, pair, Side.SELL.value),
+            tick_at=run.end,
+            strategy=position.strategy,
+            pair=pair,
+            side=Side.SELL,
+            type=OrderType.MARKET,
+            qty=position.qty,
+            reason=END_OF_DATA,
+            reduce_only=True,
+        )
+        state = _book(run, fence, state.with_order(order), order, run.exchange.liquidate(order, run.end, closes[pair]))
+    run.ledger.release(fence)
+    return state
+
+
+def _book(run: FinishedRun, fence: Fence, state: DeskState, order: Order, report: OrderReport) -> DeskState:
+    booking = book(state, order, report)
+    run.ledger.journal(fence, [booking.update] if booking.update is not None else [])
+    return booking.state
