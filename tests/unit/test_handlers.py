@@ -52,7 +52,7 @@ def stdout(capsys: pytest.CaptureFixture[str]) -> None:
     """Powertools' loggers live as long as the process, and keep the stream of the test that made them."""
     for name in NAMES:
         for handler in logging.getLogger(name).handlers:
-            handler.setStream(sys.stdout)
+            handler.stream = sys.stdout
 
 
 @pytest.fixture
