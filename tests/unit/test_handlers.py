@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -48,11 +47,10 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(autouse=True)
-def stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    """Powertools' loggers live as long as the process, and keep the stream of the test that made them."""
+def cold_loggers() -> None:
+    """Powertools' loggers live as long as the process, and keep the stream of the test that made them: every test makes its own."""
     for name in NAMES:
-        for handler in logging.getLogger(name).handlers:
-            handler.stream = sys.stdout
+        logging.Logger.manager.loggerDict.pop(name, None)
 
 
 @pytest.fixture
