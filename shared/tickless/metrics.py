@@ -59,7 +59,7 @@ def cagr_frac(start_equity: float, end_equity: float, days: float) -> float | No
         return None
     if end_equity <= 0:
         return -1.0
-    exponent = DAYS_A_YEAR / days * math.log(end_equity / start_equity)
+    exponent = DAYS_A_YEAR / days * (math.log(end_equity) - math.log(start_equity))
     return math.expm1(exponent) if exponent < 700 else None
 
 

@@ -215,6 +215,8 @@ class Position:
     sold_value: Decimal = ZERO
     fees: Decimal = ZERO
     stop: StopState = field(default_factory=StopState)
+    held_cost: Decimal | None = None
+    """What is held, at its average entry price; None = nothing has been sold yet, so it is all that was bought."""
 
     @property
     def qty(self) -> Decimal:
@@ -223,8 +225,10 @@ class Position:
 
     @property
     def entry_price(self) -> Decimal:
-        """Average entry price, without fees."""
-        return self.bought_value / self.bought_qty
+        """Average entry price of what is held, without fees: a sale leaves it as it is, a further buy moves it."""
+        if self.held_cost is None or self.qty <= 0:
+            return self.bought_value / self.bought_qty
+        return self.held_cost / self.qty
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,35 @@ from tickless.types import PairRules
 
 @dataclass
 class Binance:
-    """``panel`` holds all bars, the running one too; ``faults`` are answers (status, body) given once each, to klines only, in order."""
+    """``panel`` holds all bars, the running one too. ``faults`` are answers (status, body, headers) given once each, to klines, in order.
+
+    A fault of None is no fault: it lets one request through. ``now_ms`` is what the clock says; None = the end of the panel.
+    """
 
     panel: Panel
     rules: dict[str, PairRules]
-    faults: list[tuple[int, str]] = field(default_factory=list)
+    faults: list[tuple[int, str] | tuple[int, str, dict[str, str]] | None] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     most_bars: int = 1000
+    now_ms: int | None = None
+    asked: list[dict[str, str]] = field(default_factory=list)
+    """The queries for klines."""
     lock: Lock = field(default_factory=Lock)
     url: str = ""
 
-    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str]:
+    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str, dict[str, str]]:
         with self.lock:
             self.requests.append(path)
-            if path.endswith("/klines") and self.faults:
-                return self.faults.pop(0)
+            if path.endswith("/klines"):
+                self.asked.append({name: values[0] for name, values in query.items()})
+                fault = self.faults.pop(0) if self.faults else None
+                if fault is not None:
+                    return fault[0], fault[1], fault[2] if len(fault) == 3 else {}
+        return *self._answer(path, query), {}
+
+    def _answer(self, path: str, query: dict[str, list[str]]) -> tuple[int, str]:
+        if path.endswith("/time"):
+            return 200, json.dumps({"serverTime": self.panel.end_ms if self.now_ms is None else self.now_ms})
         if path.endswith("/exchangeInfo"):
             return 200, json.dumps({"timezone": "UTC", "rateLimits": [], "symbols": [self._symbol(pair) for pair in self.rules]})
         if path.endswith("/klines"):
@@ -91,9 +105,11 @@ def _handler(binance: Binance) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            status, body = binance.answer(url.path, parse_qs(url.query))
+            status, body, headers = binance.answer(url.path, parse_qs(url.query))
             data = body.encode()
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

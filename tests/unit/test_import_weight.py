@@ -20,7 +20,6 @@ HEAVY = (
     "lightgbm",
     "moto",
     "onnx",
-    "onnxmltools",
     "onnxruntime",
     "pandas",
     "plotly",
@@ -34,6 +33,7 @@ AWS_EDGE = (
     "tickless.adapters.sns_",
     "tickless.adapters.ssm_",
     "tickless.bootstrap",
+    "tickless.cli.replaying",
 )
 PROBE = """
 import importlib, json, os, sys
@@ -86,7 +86,7 @@ def test_importing_loads_nothing_heavy(part: str) -> None:
 
 
 def test_the_aws_edge_loads_the_error_classes_it_translates_and_no_client() -> None:
-    names = [name for part in ("adapters", "bootstrap") for name in modules(part) if name.startswith(AWS_EDGE)]
+    names = [name for part in ("adapters", "bootstrap", "cli") for name in modules(part) if name.startswith(AWS_EDGE)]
     report = probe(names)
 
     assert names

@@ -143,10 +143,11 @@ def read_file(path: Path, *, now: datetime | None = None) -> tuple[PairBars, Fil
     file = parse_name(path)
     if file is None:
         raise DataError(f"{path}: the name is not <BASE>_<QUOTE>-<timeframe>.<{'|'.join(FORMATS)}> with a known timeframe")
-    return _repair(file, read_raw(path), now)
+    return repair(file, read_raw(path), now)
 
 
-def _repair(file: BarFile, raw: RawBars, now: datetime | None) -> tuple[PairBars, FileReport]:
+def repair(file: BarFile, raw: RawBars, now: datetime | None = None) -> tuple[PairBars, FileReport]:
+    """Rows as a file holds them, sorted, without duplicates and without what is impossible, and the report of what was done."""
     step = step_ms(file.timeframe)
     times, values = raw.open_times_ms, raw.values
     prices, volume = values[:4], values[4]

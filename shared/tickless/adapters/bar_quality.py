@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tickless.adapters.bar_files import FileReport, PairBars
 from tickless.bars import step_ms
+from tickless.breaks import BREAK_FACTOR, break_rows
 from tickless.types import from_ms, iso
 
 STALE_BARS = 8
@@ -17,8 +18,16 @@ OUTLIER_DEVIATIONS = 20.0
 """A return is an outlier beyond this many robust deviations (1.4826 times the median absolute one) ..."""
 OUTLIER_FRAC = 0.05
 """... and beyond five per cent."""
-SCALE_FACTOR = 5.0
-"""A bar that closes this many times above or below the last one is a break of the scale (a redenomination, another coin)."""
+
+
+@dataclass(frozen=True)
+class BreakFound:
+    """A break of the price scale: the bar that opens on the new one, its open over the close before it, and how long nothing was traded."""
+
+    at: str
+    ratio: float
+    missing: int
+    """Bars missing right before it."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +48,15 @@ class PairQuality:
     off_grid: int
     future: int
     zero_volume: int
+    longest_silence: int
+    """Bars of the longest run without volume."""
     stale_runs: int
     longest_stale: int
     outliers: int
-    scale_breaks: int
+    jumps: int
+    """Closes ``BREAK_FACTOR`` times apart that are no break of the scale: a crash, or rubbish."""
+    scale_breaks: tuple[BreakFound, ...]
+    """What the desk takes for a break, and never for a return: see ``tickless.breaks``."""
     range_breaks: int
     """Open or close outside [low, high]."""
     naive_dates: bool
@@ -57,9 +71,12 @@ def assess(bars: PairBars, report: FileReport) -> PairQuality:
     stale = _runs(np.diff(close) == 0) + 1
     stale = stale[stale >= STALE_BARS]
     returns = np.diff(np.log(close))
-    breaks = np.abs(returns) >= np.log(SCALE_FACTOR)
+    at, ratios = break_rows(times, opened, close, volume, step_ms(bars.timeframe))
+    broken = np.zeros(max(0, len(times) - 1), dtype=np.bool_)
+    broken[at - 1] = True
+    jumps = (np.abs(returns) >= np.log(BREAK_FACTOR)) & ~broken
     spread = 1.4826 * float(np.median(np.abs(returns))) if len(returns) else 0.0
-    outliers = (np.abs(returns) > max(OUTLIER_DEVIATIONS * spread, np.log1p(OUTLIER_FRAC))) & ~breaks
+    outliers = (np.abs(returns) > max(OUTLIER_DEVIATIONS * spread, np.log1p(OUTLIER_FRAC))) & ~broken & ~jumps
     outside = (np.minimum(opened, close) < low) | (np.maximum(opened, close) > high)
     return PairQuality(
         pair=bars.pair,
@@ -76,13 +93,20 @@ def assess(bars: PairBars, report: FileReport) -> PairQuality:
         off_grid=report.off_grid_rows,
         future=report.future_rows,
         zero_volume=int((volume == 0).sum()),
+        longest_silence=int(_runs(volume == 0).max(initial=0)),
         stale_runs=len(stale),
         longest_stale=int(stale.max(initial=0)),
         outliers=int(outliers.sum()),
-        scale_breaks=int(breaks.sum()),
+        jumps=int(jumps.sum()),
+        scale_breaks=tuple(_break(bars, int(row), float(ratio)) for row, ratio in zip(at, ratios, strict=True)),
         range_breaks=int(outside.sum()),
         naive_dates=report.naive_dates,
     )
+
+
+def _break(bars: PairBars, row: int, ratio: float) -> BreakFound:
+    before, after = (int(at) for at in bars.open_times_ms[row - 1 : row + 1])
+    return BreakFound(iso(from_ms(after)), ratio, (after - before) // step_ms(bars.timeframe) - 1)
 
 
 def _runs(flags: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from tickless.errors import DataError
 from tickless.types import to_ms
 
 FORMATS = ("feather", "parquet", "csv", "json")
-_NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "NA"]
+NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "NA"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def read_raw(path: Path) -> RawBars:
         "feather": lambda path: _from_table(path, _feather_table(path)),
         "parquet": lambda path: _from_table(path, _parquet_table(path)),
         "csv": lambda path: _from_table(path, _csv_table(path)),
-        "json": _read_json,
+        "json": lambda path: read_json_rows(path, path.read_bytes()),
     }
     try:
         return readers[path.suffix.removeprefix(".")](path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable {path.suffix.removeprefix('.')} file: {_first_line(error)}") from error
+        raise DataError(f"{path}: not a readable {path.suffix.removeprefix('.')} file: {first_line(error)}") from error
 
 
 def write_raw(path: Path, bars: RawBars) -> None:
@@ -84,7 +84,8 @@ def _write_table(part: Path, suffix: str, bars: RawBars) -> None:
             writer.write_table(table)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library says of an error, in one line."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
@@ -110,7 +111,7 @@ def _csv_table(path: Path) -> Any:
 
     read = pc.ReadOptions(use_threads=False)
     types = {name: pa.float64() for name in COLUMNS}
-    options = pc.ConvertOptions(column_types=types, null_values=_NULLS, strings_can_be_null=True)
+    options = pc.ConvertOptions(column_types=types, null_values=NULLS, strings_can_be_null=True)
     try:
         return pc.read_csv(path, read_options=read, convert_options=options)
     except pa.ArrowInvalid:
@@ -118,15 +119,15 @@ def _csv_table(path: Path) -> Any:
         table = pc.read_csv(path, read_options=read, convert_options=pc.ConvertOptions(column_types=text))
         for name in COLUMNS:
             if name in table.column_names:
-                _refuse_text(path, name, table.column(name).to_pylist())
+                refuse_text(path, name, table.column(name).to_pylist())
         raise
 
 
-def _refuse_text(path: Path, column: str, values: list[Any]) -> None:
+def refuse_text(path: Path, column: str, values: list[Any]) -> None:
     """Raise DataError for the first value that is not a number, if there is one."""
     for row, value in enumerate(values, start=1):
         try:
-            if value is None or value in _NULLS:
+            if value is None or value in NULLS:
                 continue
             float(value)
         except (TypeError, ValueError):
@@ -140,7 +141,7 @@ def _from_table(path: Path, table: Any) -> RawBars:
     values = np.empty((len(COLUMNS), table.num_rows))
     for n, name in enumerate(COLUMNS):
         values[n] = _numbers(path, name, table.column(name))
-    return _dated(path, table.column("date"), values)
+    return dated_bars(path, table.column("date"), values)
 
 
 def _numbers(path: Path, name: str, column: Any) -> NDArray[np.float64]:
@@ -148,16 +149,22 @@ def _numbers(path: Path, name: str, column: Any) -> NDArray[np.float64]:
 
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)):
-        _refuse_text(path, name, column.to_pylist())
+        refuse_text(path, name, column.to_pylist())
         raise DataError(f"{path}: column {name} holds {kind}, not numbers; the first value is {column[0].as_py()!r}")
     numbers: NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
     return numbers
 
 
-def _dated(path: Path, column: Any, values: NDArray[np.float64]) -> RawBars:
+def dated_bars(path: Path, column: Any, values: NDArray[np.float64]) -> RawBars:
+    """Rows from an Arrow column of dates: timestamps, days, ISO 8601 texts, or epochs of any unit. Raises DataError."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    kind = column.type
+    if pa.types.is_date(kind):
+        column = column.cast(pa.timestamp("ms"))
+    elif pa.types.is_floating(kind):
+        column = _whole(path, column)
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _text_dated(path, column.to_pylist(), values)
@@ -180,6 +187,9 @@ def _text_dated(path: Path, texts: list[str | None], values: NDArray[np.float64]
     for n, text in enumerate(texts):
         if not text:
             continue
+        if text.isascii() and text.isdigit() and len(text) > len("20240101"):
+            times[n] = int(_epoch_ms(np.asarray([int(text)], dtype=np.int64))[0])
+            continue
         try:
             date = datetime.fromisoformat(text)
         except ValueError:
@@ -190,16 +200,25 @@ def _text_dated(path: Path, texts: list[str | None], values: NDArray[np.float64]
 
 
 def _epoch_ms(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Epoch seconds, milliseconds, microseconds or nanoseconds as milliseconds; the largest value tells which (1e11 s is the year 5138)."""
-    largest = int(np.abs(values).max(initial=0))
-    if largest < 10**11:
-        return values * 1000
-    return values // (1 if largest < 10**14 else 1000 if largest < 10**17 else 10**6)
+    """Epoch seconds, milliseconds, microseconds or nanoseconds as milliseconds; each value's size tells which (1e11 s is the year 5138)."""
+    size = np.abs(values)
+    units = [size < 10**11, size < 10**14, size < 10**17]
+    return np.select(units, [np.where(units[0], values, 0) * 1000, values, values // 1000], values // 10**6)
 
 
-def _read_json(path: Path) -> RawBars:
-    """A list of ``[ms, open, high, low, close, volume]``; null stands for a missing number."""
-    rows = json.loads(path.read_bytes())
+def _whole(path: Path, column: Any) -> Any:
+    """Epochs that a file holds as ``1704067200.0``, as integers."""
+    import pyarrow as pa
+
+    for row, value in enumerate(column.to_pylist(), start=1):
+        if value is not None and not (math.isfinite(value) and value == int(value)):
+            raise DataError(f"{path}: column date, row {row}: {value!r} is not a date")
+    return column.cast(pa.int64())
+
+
+def read_json_rows(path: Path, content: bytes) -> RawBars:
+    """The rows of a list of ``[ms, open, high, low, close, volume]``; null stands for a missing number. Raises DataError, ValueError."""
+    rows = json.loads(content)
     if not isinstance(rows, list):
         raise DataError(f"{path}: holds {type(rows).__name__}, not a list of [ms, open, high, low, close, volume]")
     width = len(COLUMNS) + 1

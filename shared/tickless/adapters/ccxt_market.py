@@ -56,7 +56,7 @@ class CcxtMarket:
     def rules(self) -> Mapping[str, PairRules]:
         """The exchange's filters by pair. Raises RetryableError, ExchangeError."""
         mode = self.client.precisionMode
-        return {pair: _rules(pair, market, mode) for pair, market in self._markets().items()}
+        return {pair: pair_rules(pair, market, mode) for pair, market in self._markets().items()}
 
     def bars(self, pairs: Sequence[str], timeframe: str, start: datetime, end: datetime) -> Panel:
         """The bars that open at or after ``start`` and have closed by ``end`` (and by now), a row for each, these pairs in this order.
@@ -118,7 +118,7 @@ class CcxtMarket:
         since = start_ms
         while since < end_ms:
             page = self._page(pair, timeframe, since, min(PAGE_BARS, (end_ms - since) // step))
-            found.extend(row for row in page if since <= row[0] < end_ms and row[0] % step == 0 and _possible(row))
+            found.extend(row for row in page if since <= row[0] < end_ms and row[0] % step == 0 and is_possible(row))
             last = max((row[0] for row in page), default=end_ms)
             since = max(since, last) + step
         return found
@@ -129,12 +129,14 @@ class CcxtMarket:
         return list(self._ask(what, lambda: self.client.fetch_ohlcv(pair, timeframe, since, limit)))
 
 
-def _possible(row: Sequence[float]) -> bool:
+def is_possible(row: Sequence[float]) -> bool:
+    """Whether ``[ms, open, high, low, close, volume]`` can be a bar: finite, prices above zero, high not below low, volume not negative."""
     prices = row[1:5]
     return all(math.isfinite(value) for value in row) and min(prices) > 0 and row[2] >= row[3] and row[5] >= 0
 
 
-def _rules(pair: str, market: Mapping[str, Any], mode: int) -> PairRules:
+def pair_rules(pair: str, market: Mapping[str, Any], mode: int) -> PairRules:
+    """The filters of one of ccxt's markets; ``mode`` is its exchange's ``precisionMode``."""
     precision = market.get("precision") or {}
     limits = market.get("limits") or {}
     return PairRules(

@@ -29,11 +29,11 @@ class FolderMarket:
 
     def pairs(self) -> Sequence[str]:
         """Every pair of the panel that has a bar, sorted."""
-        return self._pairs
+        return list(self._pairs)
 
     @cached_property
     def _pairs(self) -> Sequence[str]:
-        has_bar = ~np.isnan(self.panel.close).all(axis=0)
+        has_bar = np.asarray(~np.isnan(self.panel.close).all(axis=0))
         return tuple(sorted(pair for n, pair in enumerate(self.panel.pairs) if has_bar[n]))
 
     def bars(self, pairs: Sequence[str], timeframe: str, start: datetime, end: datetime) -> Panel:

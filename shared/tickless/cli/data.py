@@ -1,4 +1,4 @@
-"""``tickless data``: look at recorded bars, make synthetic ones."""
+"""``tickless data``: look at recorded bars, import and download them, make synthetic ones."""
 
 from __future__ import annotations
 
@@ -7,32 +7,27 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tickless.adapters.bar_files import BarFile, data_sha256, file_name, list_files, read_file, write_folder
-from tickless.adapters.bar_quality import OUTLIER_DEVIATIONS, SCALE_FACTOR, STALE_BARS, PairQuality, assess
+from tickless.adapters.bar_quality import OUTLIER_DEVIATIONS, STALE_BARS, BreakFound, PairQuality, assess
 from tickless.adapters.markets_file import FILE_NAME as MARKETS_FILE
 from tickless.adapters.markets_file import read_folder_markets, write_markets
+from tickless.breaks import BREAK_FACTOR
+from tickless.cli import data_download, data_import
+from tickless.cli.data_formats import FileFormat
 from tickless.errors import DataError
 from tickless.types import iso
 
-data_app = typer.Typer(help="Look at recorded bars, make synthetic ones.", no_args_is_help=True, rich_markup_mode="markdown")
+data_app = typer.Typer(
+    help="Look at recorded bars, import and download them, make synthetic ones.", no_args_is_help=True, rich_markup_mode="markdown"
+)
 
 CHECK_EXAMPLE = "Example: `tickless data check --data ../shared/data/spot_2024 --timeframe 15m`"
 MAKE_EXAMPLE = "Example: `tickless data make --out market --pairs 24 --days 60 --signal-ic 0.05`"
-
-
-class FileFormat(StrEnum):
-    """The formats of bar files."""
-
-    PARQUET = "parquet"
-    FEATHER = "feather"
-    CSV = "csv"
-    JSON = "json"
 
 
 @data_app.command("check", epilog=CHECK_EXAMPLE)
@@ -58,6 +53,10 @@ def check(
         _print_json(data, quality, ignored, len(markets))
     else:
         _print_tables(data, quality, ignored, len(markets))
+
+
+data_app.command("import", epilog=data_import.EXAMPLE)(data_import.import_data)
+data_app.command("download", epilog=data_download.EXAMPLE)(data_download.download_data)
 
 
 @data_app.command("make", epilog=MAKE_EXAMPLE)
@@ -150,10 +149,14 @@ def _print_tables(data: Path, quality: dict[str, list[PairQuality]], ignored: tu
             counts = [str(count) if count else "·" for count in _counts(pair)]
             table.add_row(pair.pair, _day(pair.first), _day(pair.last), *counts)
         console.print(table)
+        for pair in pairs:
+            for found in pair.scale_breaks:
+                console.print(_break_line(pair.pair, timeframe, found), markup=False, soft_wrap=True)
     console.print(
         f"gaps: runs/bars/longest. repaired: unsorted, duplicate, conflicting. dropped: impossible, off grid, in the future. "
         f"stale: runs of {STALE_BARS} or more equal closes. outliers: beyond {OUTLIER_DEVIATIONS:g} robust deviations. "
-        f"scale: closes {SCALE_FACTOR:g} times apart. range: open or close outside [low, high].",
+        f"no volume: bars/longest run. breaks: a price {BREAK_FACTOR:g} times off after silence (no return is taken across one). "
+        f"jumps: closes {BREAK_FACTOR:g} times apart without silence. range: open or close outside [low, high].",
         style="dim",
         markup=False,
         soft_wrap=True,
@@ -165,14 +168,21 @@ def _print_tables(data: Path, quality: dict[str, list[PairQuality]], ignored: tu
     console.print("; ".join(notes) + ".", markup=False, soft_wrap=True)
 
 
-_COUNTS = ("bars", "gaps", "repaired", "dropped", "no volume", "stale", "outliers", "scale", "range")
+_COUNTS = ("bars", "gaps", "repaired", "dropped", "no volume", "stale", "outliers", "breaks", "jumps", "range")
 
 
 def _counts(pair: PairQuality) -> tuple[int | str, ...]:
     gaps = f"{pair.gap_runs}/{pair.missing}/{pair.longest_gap}" if pair.gap_runs else ""
     repaired = pair.unsorted + pair.duplicate + pair.conflicting
     dropped = pair.impossible + pair.off_grid + pair.future
-    return pair.rows, gaps, repaired, dropped, pair.zero_volume, pair.stale_runs, pair.outliers, pair.scale_breaks, pair.range_breaks
+    silent = f"{pair.zero_volume}/{pair.longest_silence}" if pair.zero_volume else ""
+    odd = (pair.stale_runs, pair.outliers, len(pair.scale_breaks), pair.jumps, pair.range_breaks)
+    return pair.rows, gaps, repaired, dropped, silent, *odd
+
+
+def _break_line(pair: str, timeframe: str, found: BreakFound) -> str:
+    before = f"{found.missing} missing {timeframe} bars" if found.missing else "bars without volume"
+    return f"{pair}: the price scale breaks at {_day(found.at)}, times {found.ratio:.6g} after {before}"
 
 
 def _day(moment: str | None) -> str:

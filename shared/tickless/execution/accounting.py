@@ -86,6 +86,7 @@ def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple
             bought_qty=position.bought_qty + fill.qty,
             bought_value=position.bought_value + value,
             fees=position.fees + fill.fee,
+            held_cost=None if position.held_cost is None else position.held_cost + value,
         )
         return bought, None
     if position is None:
@@ -95,6 +96,7 @@ def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple
         sold_qty=position.sold_qty + fill.qty,
         sold_value=position.sold_value + value,
         fees=position.fees + fill.fee,
+        held_cost=position.entry_price * (position.qty - fill.qty),
     )
     return sold, _closed_trade(sold, order, fill) if sold.qty <= 0 else None
 
@@ -107,7 +109,7 @@ def _closed_trade(position: Position, order: Order, fill: Fill) -> Trade:
         side="long",
         enter_tag=position.enter_tag,
         opened_at=position.opened_at,
-        open_price=position.entry_price,
+        open_price=position.bought_value / position.bought_qty,
         closed_at=fill.filled_at,
         close_price=position.sold_value / position.sold_qty,
         qty=position.bought_qty,

@@ -10,11 +10,18 @@ Prices are scaled to about 1 before sums and deviations are taken: a threshold o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
-import talib
 
 from tickless.bars import Floats
+
+
+def _talib() -> Any:
+    """TA-Lib, loaded where it is used: it imports pandas and polars where they are installed, and a risk check needs no indicator."""
+    import talib
+
+    return talib
 
 
 def bridge(x: Floats, max_gap: int) -> Floats:
@@ -46,17 +53,17 @@ def ema(x: Floats, bars: int) -> Floats:
 
 def sma(x: Floats, bars: int) -> Floats:
     """Simple moving average of the last ``bars`` rows."""
-    return _by_segment(lambda column: talib.SMA(column, bars), x, bars)
+    return _by_segment(lambda column: _talib().SMA(column, bars), x, bars)
 
 
 def std(x: Floats, bars: int) -> Floats:
     """Population standard deviation (ddof 0) of the last ``bars`` rows."""
-    return _by_segment(lambda column: talib.STDDEV(column, bars, 1.0), x, bars)
+    return _by_segment(lambda column: _talib().STDDEV(column, bars, 1.0), x, bars)
 
 
 def highest(x: Floats, bars: int) -> Floats:
     """The maximum of the last ``bars`` rows."""
-    return _by_segment(lambda column: talib.MAX(column, bars), x, bars)
+    return _by_segment(lambda column: _talib().MAX(column, bars), x, bars)
 
 
 def log_return(close: Floats) -> Floats:
@@ -139,7 +146,7 @@ def ema_distance_z(close: Floats, ema_bars: int, std_bars: int) -> Floats:
 def _ema_column(column: Floats, bars: int) -> Floats:
     """EMA of a column without NaN, from its first row on. TA-Lib starts at the mean of ``bars`` values: here all of them are the first."""
     padded = np.concatenate((np.full(bars - 1, column[0]), column))
-    return np.asarray(talib.EMA(padded, bars)[bars - 1 :])
+    return np.asarray(_talib().EMA(padded, bars)[bars - 1 :])
 
 
 def _first_valid(x: Floats) -> Floats:

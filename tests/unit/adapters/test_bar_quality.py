@@ -26,7 +26,8 @@ def wander(count=500):
 def test_a_clean_file_is_clean():
     quality = quality_of(wander())
     assert (quality.rows, quality.first, quality.last) == (500, "1970-01-01T00:00:00Z", "1970-01-06T04:45:00Z")
-    assert (quality.gap_runs, quality.zero_volume, quality.stale_runs, quality.outliers, quality.scale_breaks) == (0, 0, 0, 0, 0)
+    assert (quality.gap_runs, quality.zero_volume, quality.stale_runs, quality.outliers, quality.jumps) == (0, 0, 0, 0, 0)
+    assert quality.scale_breaks == ()
     assert quality.impossible == 3
 
 
@@ -45,12 +46,34 @@ def test_stale_runs_and_silence():
     assert (quality.stale_runs, quality.longest_stale, quality.zero_volume) == (1, 12, 12)
 
 
-def test_outliers_and_scale_breaks_are_told_apart():
+def test_outliers_jumps_and_breaks_are_told_apart():
     close = wander()
     close[300:] *= 1000
     close[400] *= 1.2
-    quality = quality_of(close)
-    assert (quality.outliers, quality.scale_breaks) == (2, 1)
+    quality = quality_of(close, opened=np.concatenate([close[:1], close[:-1]]))
+    assert (quality.outliers, quality.jumps, quality.scale_breaks) == (2, 1, ())
+
+
+def test_a_jump_after_a_gap_is_a_break_and_is_told_with_its_time_and_ratio():
+    times = np.arange(500, dtype=np.int64) * STEP
+    times[300:] += 96 * STEP
+    close = np.full(500, 100.0)
+    close[300:] = 0.1
+    quality = quality_of(close, times=times)
+    (found,) = quality.scale_breaks
+    assert (found.at, found.missing) == ("1970-01-05T03:00:00Z", 96)
+    assert found.ratio == 0.001
+    assert (quality.jumps, quality.outliers) == (0, 0)
+
+
+def test_a_jump_out_of_bars_without_volume_is_a_break():
+    close = np.full(60, 5.0)
+    close[40:] = 50.0
+    volume = np.ones(60)
+    volume[30:40] = 0
+    quality = quality_of(close, volume=volume)
+    assert [(found.at, found.ratio, found.missing) for found in quality.scale_breaks] == [("1970-01-01T10:00:00Z", 10.0, 0)]
+    assert (quality.zero_volume, quality.longest_silence) == (10, 10)
 
 
 def test_an_open_outside_the_range_is_seen():
