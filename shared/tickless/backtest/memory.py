@@ -1,0 +1,183 @@
+"""The ports of a backtest: the desk's own run over them is the cloud's, only nothing is written anywhere but in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from tickless.bars import Panel
+from tickless.errors import TickRecordedError
+from tickless.ports import Fence
+from tickless.types import DeskState, EquityRow, Fill, LedgerUpdate, Order, Position, Tick, TickRecord, Trade
+
+
+class RunLedger:
+    """The Ledger port for one run in one thread: no fences to check, nothing to encode. The memory adapter is the strict one."""
+
+    def __init__(self) -> None:
+        self._desk: DeskState | None = None
+        self._positions: dict[str, Position] = {}
+        self._open: dict[str, Order] = {}
+        self._settings: dict[str, str] = {}
+        self._records: dict[Tick, TickRecord] = {}
+        self._orders: dict[str, Order] = {}
+        self._fills: list[Fill] = []
+        self._trades: list[Trade] = []
+        self._equity: list[EquityRow] = []
+        self._number = 0
+
+    def acquire(self, owner: str, now: datetime, ttl_s: int) -> Fence:  # noqa: ARG002 - the port's signature
+        """A run has its ledger for itself."""
+        self._number += 1
+        return Fence(self._number, owner)
+
+    def release(self, fence: Fence) -> None:
+        """Nothing to give back."""
+
+    def load(self) -> DeskState | None:
+        """See ``Ledger.load``."""
+        if self._desk is None:
+            return None
+        return replace(self._desk, positions=dict(self._positions), orders=dict(self._open), settings=self._settings)
+
+    def tick(self, tick: Tick) -> TickRecord | None:
+        """See ``Ledger.tick``."""
+        return self._records.get(tick)
+
+    def journal(self, fence: Fence, updates: Sequence[LedgerUpdate]) -> None:  # noqa: ARG002 - the port's signature
+        """See ``Ledger.journal``."""
+        for update in updates:
+            self._apply(update)
+
+    def record_unfenced(self, record: TickRecord) -> None:
+        """See ``Ledger.record_unfenced``."""
+        if record.tick in self._records:
+            raise TickRecordedError(f"tick {record.tick.id} is recorded already")
+        self._records[record.tick] = record
+
+    def orders(self) -> Iterator[Order]:
+        """See ``Ledger.orders``."""
+        return iter(sorted(self._orders.values(), key=lambda order: (order.tick_at, order.client_order_id)))
+
+    def fills(self) -> Iterator[Fill]:
+        """See ``Ledger.fills``."""
+        return iter(sorted(self._fills, key=lambda fill: (fill.filled_at, fill.fill_id)))
+
+    def trades(self) -> Iterator[Trade]:
+        """See ``Ledger.trades``."""
+        return iter(sorted(self._trades, key=lambda trade: (trade.closed_at, trade.trade_id)))
+
+    def equity(self) -> Iterator[EquityRow]:
+        """See ``Ledger.equity``."""
+        return iter(self._equity)
+
+    def ticks(self) -> Iterator[TickRecord]:
+        """See ``Ledger.ticks``; in the order in which they were run."""
+        return iter(self._records.values())
+
+    def _apply(self, update: LedgerUpdate) -> None:
+        if update.desk is not None:
+            self._desk = update.desk
+        for order in update.orders:
+            self._orders[order.client_order_id] = order
+            if order.status.is_final:
+                self._open.pop(order.client_order_id, None)
+            else:
+                self._open[order.client_order_id] = order
+        for position in update.positions:
+            if position.qty > 0:
+                self._positions[position.pair] = position
+            else:
+                self._positions.pop(position.pair, None)
+        self._fills += update.fills
+        self._trades += update.trades
+        if update.equity is not None:
+            self._equity.append(update.equity)
+        if update.record is not None:
+            self._records[update.record.tick] = update.record
+        if update.settings:
+            self._settings = {**self._settings, **update.settings}
+
+
+@dataclass(frozen=True)
+class PanelBars:
+    """The BarStore port over a panel that holds the whole history. Readers ask for ranges that lie in their past."""
+
+    panel: Panel
+
+    def through(self, timeframe: str) -> datetime | None:  # noqa: ARG002 - one timeframe
+        """See ``BarStore.through``."""
+        return self.panel.end
+
+    def since(self, timeframe: str) -> datetime | None:  # noqa: ARG002 - one timeframe
+        """Everything there ever was is stored."""
+        return datetime.min.replace(tzinfo=self.panel.start.tzinfo)
+
+    def read(self, timeframe: str, start: datetime, end: datetime) -> Panel:
+        """See ``BarStore.read``; rows outside the recording are NaN."""
+        if start >= self.panel.start and end <= self.panel.end:
+            return self.panel.between(start, end)
+        grid = Panel.empty(timeframe, self.panel.pairs, start, end)
+        known = self.panel.between(start, end)
+        first = (known.start_ms - grid.start_ms) // grid.step_ms if known.rows else 0
+        for name in ("open", "high", "low", "close", "volume"):
+            getattr(grid, name)[first : first + known.rows] = getattr(known, name)
+        return grid
+
+    def write(self, panel: Panel) -> None:
+        """Nothing is fetched in a backtest."""
+
+
+@dataclass
+class FixedParameters:
+    """The ParameterStore port: what the desk file says, until somebody writes."""
+
+    sections: Mapping[str, str]
+
+    def read(self) -> Mapping[str, str]:
+        """See ``ParameterStore.read``."""
+        return self.sections
+
+    def write(self, section: str, text: str) -> None:
+        """See ``ParameterStore.write``."""
+        self.sections = {**self.sections, section: text}
+
+
+@dataclass
+class LastTrace:
+    """The Trace port: hands each tick's final trace on when the next tick writes, so that a long run keeps lines, not traces."""
+
+    lines: dict[Tick, Mapping[str, Any]] = field(default_factory=dict)
+
+    def write(self, tick: Tick, content: Mapping[str, Any]) -> None:
+        """See ``Trace.write``."""
+        self.lines[tick] = content
+
+    def read(self, tick: Tick) -> Mapping[str, Any] | None:
+        """See ``Trace.read``."""
+        return self.lines.get(tick)
+
+
+class Silence:
+    """The Metrics, Notifier and Log ports of a run that nobody watches. Warnings are counted by their message."""
+
+    def __init__(self) -> None:
+        self.warnings: dict[str, int] = {}
+
+    def count(self, name: str, value: float = 1.0) -> None:
+        """See ``Metrics.count``."""
+
+    def gauge(self, name: str, value: float, unit: str = "None") -> None:
+        """See ``Metrics.gauge``."""
+
+    def alert(self, subject: str, message: str) -> None:
+        """See ``Notifier.alert``."""
+
+    def info(self, message: str, **fields: Any) -> None:
+        """See ``Log.info``."""
+
+    def warning(self, message: str, **fields: Any) -> None:  # noqa: ARG002 - the port's signature
+        """See ``Log.warning``."""
+        self.warnings[message] = self.warnings.get(message, 0) + 1
