@@ -1,5 +1,6 @@
 """``tickless data import`` as a person types it."""
 
+import numpy as np
 import pytest
 
 from tests.made_panels import walk
@@ -77,3 +78,16 @@ def test_recorded_spot_data_has_no_break_and_no_jump(tickless, realdata):
     pairs = report["timeframes"]["15m"]
     assert len(pairs) == 60
     assert [pair["pair"] for pair in pairs if pair["scale_breaks"] or pair["jumps"] or pair["missing"]] == []
+
+
+@pytest.mark.realdata
+def test_quarters_of_an_hour_resample_to_the_hours_the_exchange_recorded(realdata):
+    pairs = ["BTC/USDT", "LUNA/USDT", "PEPE/USDT"]
+    hours, _ = read_folder(realdata / "spot_2024", "1h", pairs=pairs)
+    ours = read_folder(realdata / "spot_2024", "15m", pairs=pairs)[0].resample("1h")
+    rows = min(hours.rows, ours.rows)
+    assert rows > 5900
+    assert ours.start == hours.start
+    for name in ("open", "high", "low", "close"):
+        np.testing.assert_array_equal(getattr(ours, name)[:rows, 0], getattr(hours, name)[:rows, 0])
+    np.testing.assert_allclose(ours.volume[:5900], hours.volume[:5900], rtol=1e-12)
