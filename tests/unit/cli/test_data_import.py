@@ -85,9 +85,9 @@ def test_quarters_of_an_hour_resample_to_the_hours_the_exchange_recorded(realdat
     pairs = ["BTC/USDT", "LUNA/USDT", "PEPE/USDT"]
     hours, _ = read_folder(realdata / "spot_2024", "1h", pairs=pairs)
     ours = read_folder(realdata / "spot_2024", "15m", pairs=pairs)[0].resample("1h")
-    rows = min(hours.rows, ours.rows)
-    assert rows > 5900
     assert ours.start == hours.start
+    both = np.flatnonzero(np.isfinite(ours.close[:5900]).all(axis=1) & np.isfinite(hours.close[:5900]).all(axis=1))
+    assert len(both) == 5900
     for name in ("open", "high", "low", "close"):
-        np.testing.assert_array_equal(getattr(ours, name)[:rows, 0], getattr(hours, name)[:rows, 0])
-    np.testing.assert_allclose(ours.volume[:5900], hours.volume[:5900], rtol=1e-12)
+        np.testing.assert_array_equal(getattr(ours, name)[both], getattr(hours, name)[both])
+    np.testing.assert_allclose(ours.volume[both], hours.volume[both], rtol=1e-12)
