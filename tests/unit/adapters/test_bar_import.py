@@ -85,6 +85,13 @@ def test_what_a_month_and_a_day_disagree_about_is_counted_and_the_last_name_wins
     assert found.volume[90:, 0].tolist() == (panel.volume[90:100, 0] * 2).tolist()
 
 
+def test_a_file_that_goes_from_milliseconds_to_microseconds(tmp_path, panel):
+    lines = [*kline_lines(panel, BTC, last=40), *kline_lines(panel, BTC, unit=1000, first=40, last=80)]
+    put(tmp_path / "in" / "BTCUSDT-1m-2024-01.csv", *lines)
+    assert only(import_bars(tmp_path / "in", tmp_path / "out", SourceChoice())).repairs == {}
+    assert data_sha256(read_folder(tmp_path / "out", "1m")[0]) == data_sha256(panel.select([BTC]).take(0, 80))
+
+
 def test_names_of_the_archive():
     path = Path("data/spot/monthly/klines/BTCFDUSD/1m/BTCFDUSD-1m-2024-01.zip")
     assert parse_archive_name(path).symbol == "BTCFDUSD"
