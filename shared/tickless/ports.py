@@ -119,7 +119,10 @@ class Ledger(Protocol):
         ...
 
     def record_unfenced(self, record: TickRecord) -> None:
-        """Write the record of a tick that trades nothing and so takes no lease (``retrain``); raises TickRecordedError as ``journal`` does."""
+        """Write the record of a tick that trades nothing and so takes no lease (``retrain``).
+
+        Raises TickRecordedError as ``journal`` does.
+        """
         ...
 
     def orders(self) -> Iterator[Order]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -12,7 +12,7 @@ from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
 from tickless.backtest.history import History
-from tickless.backtest.memory import FixedParameters, LastTrace, PanelBars, RunLedger, Silence
+from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
 from tickless.backtest.record import FinishedRun, collect
 from tickless.backtest.results import RunRecord
 from tickless.errors import InputError
@@ -90,7 +90,7 @@ class _Desk:
         settings, market = request.settings, request.market
         self._request, self._pairs = request, pairs
         self._clock = ManualClock(request.start)
-        self._ledger, self._trace = RunLedger(), LastTrace()
+        self._ledger, self._trace = RunLedger(), LineTrace()
         self._bars = PanelBars(market.panel)
         self._accounts = PlainAccounts()
         self._history = History(market.panel, pairs, settings, request.start, models)
@@ -131,7 +131,7 @@ class _Desk:
             request.start,
             request.end,
             self._ledger,
-            self._trace,
+            self._trace.lines,
             exchange,
             request.note,
         )
@@ -148,8 +148,3 @@ class _Desk:
         return decide_rebalance(
             context.tick, view, context.state, context.settings, rules, full=full, reduce_only=context.mismatch, held_closes=held
         )
-
-
-def timed(record: RunRecord, seconds: float) -> RunRecord:
-    """The record with the time the run took."""
-    return replace(record, seconds=round(seconds, 3))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class History:
         row = self.panel.row_at(at) - 1
         close, column = self.panel.close[row], self.panel.column
         found = {pair: float(close[column[pair]]) for pair in pairs if pair in column}
-        return {pair: value for pair, value in found.items() if value == value}
+        return {pair: value for pair, value in found.items() if not isnan(value)}
 
     def _day(self, at: datetime) -> tuple[NDArray[np.int64], Floats]:
         """Tiers and median volumes, which change at midnight."""
@@ -159,6 +160,5 @@ class History:
             rv = values[:, :, self.features.names.index("rv_24h")].ravel()
             self._forecasts = {k: v for k, v in self._forecasts.items() if k[2] >= chunk - 1}
             self._forecasts[key] = forecast_return(model, x, rv).reshape(len(values), len(self.pairs))
-        return self._forecasts[key][offset]
-
-
+        row_forecasts: Floats = self._forecasts[key][offset]
+        return row_forecasts

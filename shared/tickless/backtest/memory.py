@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from tickless.backtest.record import bare_trace
+from tickless.backtest.results import TickLines
 from tickless.bars import Panel
 from tickless.errors import TickRecordedError
 from tickless.ports import Fence
@@ -145,19 +147,35 @@ class FixedParameters:
         self.sections = {**self.sections, section: text}
 
 
-@dataclass
-class LastTrace:
-    """The Trace port: hands each tick's final trace on when the next tick writes, so that a long run keeps lines, not traces."""
+class LineTrace:
+    """The Trace port: makes a tick's line when the next tick writes, so that a long run keeps lines and not traces."""
 
-    lines: dict[Tick, Mapping[str, Any]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._maker = TickLines()
+        self._lines: dict[Tick, Mapping[str, Any]] = {}
+        self._last: tuple[Tick, Mapping[str, Any]] | None = None
 
     def write(self, tick: Tick, content: Mapping[str, Any]) -> None:
-        """See ``Trace.write``."""
-        self.lines[tick] = content
+        """See ``Trace.write``. Ticks come in order of effect."""
+        if self._last is not None and self._last[0] != tick:
+            self._finish()
+        self._last = (tick, content)
 
     def read(self, tick: Tick) -> Mapping[str, Any] | None:
-        """See ``Trace.read``."""
-        return self.lines.get(tick)
+        """The trace of the tick that wrote last; earlier ones are gone."""
+        return self._last[1] if self._last is not None and self._last[0] == tick else None
+
+    def lines(self, records: Sequence[TickRecord]) -> Iterator[Mapping[str, Any]]:
+        """The lines of all ticks."""
+        self._finish()
+        for record in records:
+            yield self._lines.get(record.tick) or TickLines().line(bare_trace(record))
+
+    def _finish(self) -> None:
+        if self._last is not None:
+            tick, content = self._last
+            self._lines[tick] = self._maker.line(content)
+            self._last = None
 
 
 class Silence:

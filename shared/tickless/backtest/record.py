@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -35,7 +35,8 @@ class FinishedRun:
     start: datetime
     end: datetime
     ledger: Ledger
-    trace: Trace
+    lines: Callable[[Sequence[TickRecord]], Iterable[Mapping[str, Any]]]
+    """The tick lines of records in order of effect."""
     exchange: SimExchange
     note: str = ""
 
@@ -59,7 +60,7 @@ def collect(run: FinishedRun) -> RunRecord:
         fills=tuple(ledger.fills()),
         trades=tuple(ledger.trades()),
         equity=tuple(ledger.equity()),
-        ticks=tuple(tick_lines(_traces(run.trace, records))),
+        ticks=tuple(run.lines(records)),
         market=run.panel,
         data_sha256=data_sha256(run.panel.between(run.panel.start, run.end)),
         seconds=0.0,
@@ -79,11 +80,15 @@ def _rank(function: str) -> int:
     return TRADING_ORDER.index(function) if function in TRADING_ORDER else len(TRADING_ORDER)
 
 
-def _traces(trace: Trace, records: list[TickRecord]) -> Iterator[dict[str, Any]]:
-    for record in records:
-        tick = record.tick
-        bare = {**record.summary, "id": tick.id, "function": tick.function, "at": iso(tick.scheduled_at)}
-        yield dict(trace.read(tick) or bare)
+def stored_lines(trace: Trace, records: Sequence[TickRecord]) -> Iterable[Mapping[str, Any]]:
+    """Tick lines from a store of traces; a tick without a trace speaks through its record."""
+    return tick_lines(trace.read(record.tick) or bare_trace(record) for record in records)
+
+
+def bare_trace(record: TickRecord) -> dict[str, Any]:
+    """What a record alone tells of its tick: all there is of one that trades nothing."""
+    tick = record.tick
+    return {**record.summary, "id": tick.id, "function": tick.function, "at": iso(tick.scheduled_at)}
 
 
 def _close_positions(run: FinishedRun, state: DeskState, closes: dict[str, float]) -> DeskState:

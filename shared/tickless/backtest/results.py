@@ -90,24 +90,35 @@ class Results:
     ticks: tuple[Mapping[str, Any], ...]
 
 
-def tick_lines(traces: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The lines of ``ticks.jsonl`` from the traces of all ticks, in order of effect.
+class TickLines:
+    """Makes the lines of ``ticks.jsonl`` from traces in order of effect.
 
     A trace tells of every pair the tick looked at; a line keeps only the pairs whose action or reason is another than when a tick last
     spoke of them. Maps by pair are sorted by pair.
     """
-    known: dict[str, tuple[Any, Any]] = {}
-    for trace in traces:
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, Any]] = {}
+
+    def line(self, trace: Mapping[str, Any]) -> dict[str, Any]:
+        """The line of one tick's trace."""
         line: dict[str, Any] = {key: _sorted(trace[key]) for key in TICK_KEYS if key in trace}
         changed: dict[str, Any] = {}
         pairs = trace.get("pairs") or {}
         for pair in sorted(pairs):
             now = (pairs[pair].get("action"), pairs[pair].get("reason"))
-            if known.get(pair) != now:
-                known[pair] = now
-                changed[pair] = pairs[pair]
+            if self._known.get(pair) != now:
+                self._known[pair] = now
+                changed[pair] = _sorted(pairs[pair])
         line["pairs"] = changed
-        yield line
+        return line
+
+
+def tick_lines(traces: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines of all traces, see ``TickLines``."""
+    lines = TickLines()
+    for trace in traces:
+        yield lines.line(trace)
 
 
 def write_results(record: RunRecord, out: Path) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def root(
 
 app.command()(running.demo)
 app.command()(running.replay)
+app.command()(running.backtest)
 app.command()(running.compare)
 app.command()(training.train)
 app.command("features")(features.features)

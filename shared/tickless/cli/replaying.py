@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.memory import ManualClock
 from tickless.adapters.sim_exchange import SimExchange, TextAccounts
-from tickless.backtest.record import FinishedRun, collect
+from tickless.backtest.engine import copy_models
+from tickless.backtest.record import FinishedRun, collect, stored_lines
 from tickless.backtest.report import write_report
 from tickless.backtest.results import write_results
 from tickless.bootstrap import Environment, Wiring
@@ -23,7 +25,6 @@ from tickless.errors import InputError, TicklessError
 from tickless.localcloud.assembly import ensure_assembly, load_assembly
 from tickless.localcloud.cloud import LocalCloud
 from tickless.localcloud.scheduler import Firing, LocalScheduler
-from tickless.ports import ModelStore
 from tickless.runs.gather import check_timerange, universe_pairs
 from tickless.settings import load_desk
 from tickless.types import iso
@@ -83,22 +84,14 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
             _require_success(firing)
             progress(done, scheduler.planned)
         exchange = SimExchange(TextAccounts(cloud.sim_store), cloud.bars, request.market, settings)
-        panel, ledger, trace = request.market.panel, cloud.ledger, cloud.trace
-        run = FinishedRun(settings, panel, pairs, request.start, request.end, ledger, trace, exchange, request.note)
+        lines = partial(stored_lines, cloud.trace)
+        panel, ledger = request.market.panel, cloud.ledger
+        run = FinishedRun(settings, panel, pairs, request.start, request.end, ledger, lines, exchange, request.note)
         record = collect(run)
     record = replace(record, seconds=round(time.monotonic() - began, 3))
     summary = write_results(record, request.out)
     write_report(record, summary, request.out)
     return summary
-
-
-def copy_models(source: ModelStore, target: ModelStore) -> None:
-    """Copy every version and promotion of a registry into another."""
-    for name in source.names():
-        for version in source.versions(name):
-            target.register(name, version.version, version.manifest, source.artifact(version))
-        for promotion in source.promotions(name):
-            target.promote(name, promotion)
 
 
 def _require_success(firing: Firing) -> None:

@@ -1,8 +1,9 @@
-"""``tickless demo``, ``tickless replay``, ``tickless compare``."""
+"""``tickless demo``, ``tickless replay``, ``tickless backtest``, ``tickless compare``."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, parse_timerange, progress_bar
+
+Models = Annotated[Path | None, typer.Option("--models", help="Model folder to start from; it is not changed.")]
+Retrain = Annotated[Literal["schedule", "never"], typer.Option(help="Retrain on the desk's schedule, or never.")]
 
 DEMO_START = datetime(2024, 6, 3, tzinfo=UTC)
 DEMO_PAIRS = 24
@@ -52,8 +56,8 @@ def replay(
     timerange: Timerange,
     out: Out,
     desk: Desk = "rotation",
-    models: Annotated[Path | None, typer.Option("--models", help="Model folder to start from.")] = None,
-    retrain: Annotated[Literal["schedule", "never"], typer.Option(help="Retrain on the desk's schedule, or never.")] = "schedule",
+    models: Models = None,
+    retrain: Retrain = "schedule",
     set_: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -61,23 +65,75 @@ def replay(
 
     Example: tickless replay --desk rotation --data data/ --timerange 20240601-20240608 --out out/week
     """
-    from tickless.adapters.folder_market import load_market
     from tickless.cli.replaying import ReplayRequest
     from tickless.cli.replaying import replay as run
+
+    prepared = _prepare(data, timerange, out, desk, models, set_)
+    span = (prepared.start, prepared.end)
+    request = ReplayRequest(desk, tuple(set_ or ()), prepared.market, *span, out, models, retrain == "schedule")
+    with progress_bar("replay") as advance:
+        summary = run(request, advance)
+    _print_summary(summary, out, json_=json_)
+
+
+def backtest(
+    data: Data,
+    timerange: Timerange,
+    out: Out,
+    desk: Desk = "rotation",
+    models: Models = None,
+    retrain: Retrain = "schedule",
+    set_: Overrides = None,
+    json_: Json = False,
+) -> None:
+    """Run the same decisions over history, in memory: what replay does, many times faster.
+
+    Example: tickless backtest --desk rotation --data data/ --timerange 20240301-20240601 --out out/spring
+    """
+    import time
+
+    from tickless.adapters.folder_models import FolderModelStore
+    from tickless.backtest.engine import BacktestRequest
+    from tickless.backtest.engine import backtest as run
+    from tickless.backtest.report import write_report
+    from tickless.backtest.results import write_results
+
+    began = time.monotonic()
+    prepared = _prepare(data, timerange, out, desk, models, set_)
+    store = FolderModelStore(models) if models is not None else None
+    request = BacktestRequest(prepared.settings, prepared.market, prepared.start, prepared.end, store, retrain == "schedule")
+    with progress_bar("backtest") as advance:
+        record = run(request, advance)
+    record = replace(record, seconds=round(time.monotonic() - began, 3))
+    summary = write_results(record, out)
+    write_report(record, summary, out)
+    _print_summary(summary, out, json_=json_)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    settings: Any
+    market: Any
+    start: datetime
+    end: datetime
+
+
+def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | None, overrides: list[str] | None) -> _Prepared:
+    """Parse and load what replay and backtest have in common; bad input is refused before anything runs."""
+    from tickless.adapters.folder_market import load_market
     from tickless.errors import InputError
     from tickless.settings import load_desk
 
     start, end = parse_timerange(timerange)
-    settings = load_desk(desk, set_ or ())
+    settings = load_desk(desk, overrides or ())
     if models is not None and not models.is_dir():
         raise InputError(f"--models {models}: no such folder")
+    if out.is_file():
+        raise InputError(f"--out {out}: is a file, the results need a folder")
     market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     _print_repairs(report)
     _print_missing_bases(market, settings)
-    request = ReplayRequest(desk, tuple(set_ or ()), market, start, end, out, models, retrain == "schedule")
-    with progress_bar("replay") as advance:
-        summary = run(request, advance)
-    _print_summary(summary, out, json_=json_)
+    return _Prepared(settings, market, start, end)
 
 
 def compare(

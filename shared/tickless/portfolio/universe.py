@@ -72,9 +72,9 @@ def eligibility(panel: Panel, at: datetime, median_volume: Floats, settings: Uni
     ``panel`` ends with the last bar closed at ``at`` and reaches back for the minimum age; what it does not show is too young.
     """
     here = ~np.isnan(panel.close)
-    last = here[-1] if panel.rows and panel.end_ms == to_ms(at) else np.zeros(len(panel.pairs), dtype=bool)
+    last = np.asarray(here[-1]) if panel.rows and panel.end_ms == to_ms(at) else np.zeros(len(panel.pairs), dtype=bool)
     min_age_bars = int(settings.min_age_days * 86_400_000 // panel.step_ms)
-    old = here[: max(0, panel.row_at(at) - min_age_bars + 1)].any(axis=0)
+    old = np.asarray(here[: max(0, panel.row_at(at) - min_age_bars + 1)].any(axis=0))
     with np.errstate(invalid="ignore"):
         liquid = np.nan_to_num(median_volume) >= settings.min_daily_volume
     return [NO_BAR if not last[n] else TOO_YOUNG if not old[n] else LOW_VOLUME if not liquid[n] else OK for n in range(len(panel.pairs))]

@@ -18,9 +18,9 @@ from tickless.pipeline import Decision
 from tickless.ports import Fence, Ledger, Ports, Venue
 from tickless.risk.stops import protect
 from tickless.runs.gather import history_start, needed_pairs, refresh_bars
-from tickless.runs.parameters import LoadedSettings, resolve_settings
+from tickless.runs.parameters import LoadedSettings, resolve_settings, schedule_section
 from tickless.runs.report import RunReport
-from tickless.settings import ScheduleSection, Section, Settings, parse_section
+from tickless.settings import ScheduleSection, Settings
 from tickless.types import (
     ZERO,
     AccountSnapshot,
@@ -165,6 +165,9 @@ class _Run:
         return state, self._record(state, record.intents, trace)
 
     def _refresh(self, state: DeskState) -> None:
+        through = self.ports.bars.through(self.settings.desk.timeframe)
+        if through is not None and through >= self.at:
+            return  # A tick of the same minute has fetched everything already.
         pairs = needed_pairs(self.venue.market.pairs(), self.settings, state.positions)
         refresh_bars(
             self.ports.bars, self.venue.market, pairs, self.settings.desk.timeframe, history_start(self.settings, self.at), self.at
@@ -289,14 +292,13 @@ class _Run:
 
 def _schedule_of(texts: Mapping[str, str], ledger: Ledger) -> ScheduleSection:
     """The schedule before the lease is taken: as the parameter says, else its last good value, else the default."""
-    section: Section = ScheduleSection()
     try:
-        section = parse_section("schedule", texts.get("schedule", ""))
+        return schedule_section(texts.get("schedule", ""))
     except SettingsError:
         stored = ledger.load()
-        if stored is not None and "schedule" in stored.settings:
-            section = parse_section("schedule", stored.settings["schedule"], "last good")
-    return section if isinstance(section, ScheduleSection) else ScheduleSection()
+        if stored is None or "schedule" not in stored.settings:
+            return ScheduleSection()
+        return schedule_section(stored.settings["schedule"], "last good")
 
 
 def refuse_stale(tick: Tick, ports: Ports, schedule: ScheduleSection) -> None:

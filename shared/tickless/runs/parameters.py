@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tickless.errors import SettingsError
-from tickless.settings import Section, Settings, build_settings, parse_section
+from tickless.settings import ScheduleSection, Section, Settings, build_settings, parse_section
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,16 @@ class LoadedSettings:
 
 
 def resolve_settings(texts: Mapping[str, str], last_good: Mapping[str, str]) -> LoadedSettings:
-    """Parse every section; a broken or missing one keeps its last good value.
+    """Parse every section; a broken or missing one keeps its last good value. Texts seen before are not parsed again.
 
     Raises SettingsError when a broken section has no last good value, or when the sections do not fit together.
     """
+    return _resolve(tuple(sorted(texts.items())), tuple(sorted(last_good.items())))
+
+
+@lru_cache(maxsize=8)
+def _resolve(text_items: tuple[tuple[str, str], ...], last_good_items: tuple[tuple[str, str], ...]) -> LoadedSettings:
+    texts, last_good = dict(text_items), dict(last_good_items)
     good: dict[str, str] = {}
     parsed: dict[str, Section] = {}
     refused: list[str] = []
@@ -65,3 +72,10 @@ def _is_unknown(name: str) -> bool:
     except SettingsError as error:
         return "unknown section" in str(error)
     return False
+
+
+@lru_cache(maxsize=8)
+def schedule_section(text: str, source: str = "parameter") -> ScheduleSection:
+    """The schedule alone, before the other sections are looked at. Raises SettingsError."""
+    section = parse_section("schedule", text, source)
+    return section if isinstance(section, ScheduleSection) else ScheduleSection()

@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -91,10 +92,14 @@ class Settings(Section):
         named |= {f"strategy.{name}": section for name, section in self.strategy.items()}
         return {name: section_text(section) for name, section in named.items()}
 
-    def sha256(self) -> str:
-        """The hash of all sections: two desks with the same hash decide alike."""
+    @cached_property
+    def _sha256(self) -> str:
         text = json.dumps(self.sections(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def sha256(self) -> str:
+        """The hash of all sections: two desks with the same hash decide alike."""
+        return self._sha256
 
 
 def _strategy(name: str, value: Any) -> Section:
