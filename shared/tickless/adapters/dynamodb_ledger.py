@@ -1,4 +1,4 @@
-"""The ledger in one DynamoDB table. Its keys are in ``ledger_items``, the reasons in ``docs/decisions/0002-one-table.md``."""
+"""The ledger in one DynamoDB table. Its keys are in ``ledger_items``, the reasons in ``docs/decisions/0009-one-table.md``."""
 
 from __future__ import annotations
 

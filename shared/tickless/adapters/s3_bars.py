@@ -1,4 +1,4 @@
-"""The bar store in S3: one object a calendar week, read by numpy alone. Why so: ``docs/decisions/0003-bar-store.md``.
+"""The bar store in S3: one object a calendar week, read by numpy alone. Why so: ``docs/decisions/0013-bar-store.md``.
 
 A warm process knows what it has read. It asks S3 again only in ``through`` (is there more than I know?) and where it is asked for rows past
 what it knows; as a stored value never changes, everything before that is served from memory.
