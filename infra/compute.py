@@ -136,6 +136,8 @@ class DeskFunction(Construct):
             "POWERTOOLS_SERVICE_NAME": self.settings.name,
             "POWERTOOLS_METRICS_NAMESPACE": "Tickless",
             "OMP_NUM_THREADS": str(self.settings.threads),
+            # Threads that spin while they wait take the processor from the one that works.
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
 
     def _allow(self, sid: str, actions: list[str], resources: list[str], conditions: dict[str, Any] | None = None) -> None:

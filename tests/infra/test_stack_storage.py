@@ -107,6 +107,7 @@ def test_functions_know_their_table_bucket_and_topic(template):
             "POWERTOOLS_SERVICE_NAME": name,
             "POWERTOOLS_METRICS_NAMESPACE": "Tickless",
             "OMP_NUM_THREADS": "2" if name == "retrain" else "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
         }
 
 
