@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     counts: Mapping[str, int] = getattr(config, LEFT_OUT, {})
     for why, count in counts.items():
         terminalreporter.write_line(f"LEFT OUT ({count}) {why}", yellow=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_logger_outlives_its_test() -> Iterator[None]:
+    """Powertools sets a function's logger up once a process, on the standard output of that moment: the next test gets a new one."""
+    yield
+    for name in ("risk_check", "feature_rebalance", "full_rebalance", "retrain"):
+        logging.Logger.manager.loggerDict.pop(name, None)

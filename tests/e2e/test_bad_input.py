@@ -271,7 +271,7 @@ def test_an_out_that_is_a_file_is_left_alone(data: Path, tmp_path: Path) -> None
     out.write_text("precious", "utf8")
     result = CliRunner().invoke(app, ["replay", "--data", str(data), "--timerange", INSIDE, "--out", str(out)])
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == f"tickless: {out}: is a file, the results need a folder"
+    assert result.stderr.splitlines()[-1] == f"tickless: --out {out}: is a file, the results need a folder"
     assert out.read_text("utf8") == "precious"
 
 
