@@ -107,10 +107,13 @@ def decide_rebalance(
     closes = {**(held_closes or {}), **view.closes()}
     equity = portfolio_value(state, closes)
     drawdown = drawdown_frac(equity, float(state.peak_equity))
-    blocked = {p: at for p, at in state.blocked.items() if not full or at >= iso(tick.scheduled_at)}
+    # A desk without full rebalances does at every rebalance what a full one would do: nothing else could lift a block.
+    thorough = full or not settings.schedule.full_rebalance_hours
+    kept = {p for p, at in state.blocked.items() if not thorough or at >= iso(tick.scheduled_at) or p in state.positions}
+    blocked = {p: at for p, at in state.blocked.items() if p in kept}
     state = replace(state, blocked=blocked, regime=view.regime.name, regime_at=tick.scheduled_at)
     proposed = rotation.propose(view, settings.rotation, round_trip_cost_frac(settings.execution))
-    overdue = _overdue(tick, state, proposed, settings.risk) if full else frozenset()
+    overdue = _overdue(tick, state, proposed, settings.risk) if thorough else frozenset()
     candidates = [_candidate(p) for p in proposed.proposals if p.pair not in overdue]
     allocation = construct(candidates, view.regime.name, settings.portfolio)
     held = _held_weights(state, closes, equity)
@@ -150,6 +153,8 @@ def _check_stops(
             moved.append(position)
             state = state.with_position(position)
         reason = exit_reason(position, close, settings)
+        if reason is None and pair in state.blocked:
+            reason = stop.kind  # It was stopped out, and its exit ended before all was sold: the exit goes on.
         if reason is not None:
             exits[pair] = reason
     return state, tuple(moved), exits

@@ -115,7 +115,7 @@ class _Planner:
         if held <= 0 or excess <= 0.0 or not self._tradable(wish.pair):
             return None
         leaving = wish.qty <= 0.0
-        if not self._clear(wish.pair, Side.SELL, leaving=leaving):
+        if not self._clear(wish, Side.SELL, held):
             return None
         if not leaving and self._too_small(wish.pair, excess):
             return None
@@ -130,7 +130,7 @@ class _Planner:
         lacking = wish.qty - float(held)
         if wish.qty <= 0.0 or lacking <= 0.0 or not self._tradable(wish.pair):
             return None
-        if not self._clear(wish.pair, Side.BUY, leaving=False) or self._too_small(wish.pair, lacking):
+        if not self._clear(wish, Side.BUY, held) or self._too_small(wish.pair, lacking):
             return None
         price = exact(self.account.prices[wish.pair])
         unit_cost = max(price, self._limit_price(wish, Side.BUY) or ZERO) * (1 + self.cost)
@@ -160,12 +160,20 @@ class _Planner:
             return True
         return False
 
-    def _clear(self, pair: str, side: Side, *, leaving: bool) -> bool:
-        """Cancel open orders in the way; whether an order may be sent now."""
+    def _clear(self, wish: Wish, side: Side, held: Decimal) -> bool:
+        """Cancel open orders in the way; whether an order may be sent now.
+
+        Who leaves a pair sells all of it: an open sell counts as that only if it covers what is held, and for a stop is at market, too.
+        """
+        pair, leaving = wish.pair, side is Side.SELL and wish.qty <= 0.0
         same = [o for o in self.open.get(pair, []) if o.side is side]
         other = [o for o in self.open.get(pair, []) if o.side is not side]
         self.cancels.extend(o.client_order_id for o in other)
-        if same:
+        covered = sum((o.open_qty for o in same), ZERO) >= held
+        at_market = all(o.type is OrderType.MARKET for o in same)
+        if same and leaving and not (covered and (at_market or not wish.urgent)):
+            self.cancels.extend(o.client_order_id for o in same)
+        elif same:
             self.skipped[pair] = "order_in_progress"
             return False
         if other and not leaving:

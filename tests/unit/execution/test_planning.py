@@ -111,7 +111,7 @@ def test_a_pair_without_a_bar_is_neither_bought_nor_sold():
     assert (planned.orders, planned.skipped) == ((), {A: "no_bar", B: "no_bar"})
 
 
-@pytest.mark.parametrize(("side", "wish"), [(Side.BUY, 20.0), (Side.SELL, 0.0)])
+@pytest.mark.parametrize(("side", "wish"), [(Side.BUY, 20.0), (Side.SELL, 3.0)])
 def test_an_open_order_that_goes_the_same_way_is_left_to_work(side, wish):
     working = replace(make_order(side, "5"), status=OrderStatus.OPEN)
     planned = plan([Wish(A, wish)], account(holdings={A: "10"}, open_orders=[working]))
