@@ -171,10 +171,13 @@ def _print_repairs(report: Any) -> None:
 def _print_missing_bases(market: Any, settings: Any) -> None:
     """One line on stderr where tier lists name base assets that the data lack."""
     from tickless.portfolio.universe import missing_bases
+    from tickless.runs.gather import market_pair
 
     missing = missing_bases(tuple(market.pairs()), settings.universe)
     if missing:
         typer.echo(f"universe: {len(missing)} base assets of the tier lists have no bars here: {', '.join(missing)}", err=True)
+    if market_pair(settings) not in market.pairs():
+        typer.echo(f"strategy.rotation.market_base: {market_pair(settings)} has no bars here; the regime will be chop throughout", err=True)
 
 
 def _print_summary(summary: dict[str, Any], out: Path, *, json_: bool) -> None:

@@ -12,7 +12,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tickless.errors import LeaseHeldError, OrderRejectedError, RetryableError, SettingsError, StaleTickError, UnknownOutcomeError
+from tickless.errors import (
+    EventError,
+    LeaseHeldError,
+    OrderRejectedError,
+    RetryableError,
+    SettingsError,
+    StaleTickError,
+    UnknownOutcomeError,
+)
 from tickless.execution.accounting import book
 from tickless.pipeline import Decision
 from tickless.ports import Fence, Ledger, Ports, Venue
@@ -72,6 +80,7 @@ def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
     if record is None or record.status != DONE:
         texts = ports.parameters.read()
         schedule = _schedule_of(texts, ports.ledger)
+        _refuse_off_grid(tick, schedule)
         refuse_stale(tick, ports, schedule)
         fence = _take_lease(tick, ports, schedule)
         try:
@@ -299,6 +308,13 @@ def _schedule_of(texts: Mapping[str, str], ledger: Ledger) -> ScheduleSection:
         if stored is None or "schedule" not in stored.settings:
             return ScheduleSection()
         return schedule_section(stored.settings["schedule"], "last good")
+
+
+def _refuse_off_grid(tick: Tick, schedule: ScheduleSection) -> None:
+    """Raise EventError for a tick between two risk checks: no bar of the desk closes then."""
+    every = schedule.risk_check_every_min
+    if (tick.scheduled_at.hour * 60 + tick.scheduled_at.minute) % every:
+        raise EventError(f"event of {tick.function}: scheduled_time {iso(tick.scheduled_at)} is not a multiple of {every} minutes")
 
 
 def refuse_stale(tick: Tick, ports: Ports, schedule: ScheduleSection) -> None:

@@ -86,6 +86,8 @@ def view_market(ports: Ports, venue: Venue, settings: Settings, at: datetime) ->
     """What a rebalance sees at ``at``, from stored bars that have closed."""
     pairs = universe_pairs(venue.market.pairs(), settings.universe, settings.desk.stake_currency)
     panel = ports.bars.read(settings.desk.timeframe, history_start(settings, at), at)
+    if market_pair(settings) not in panel.column:
+        ports.log.warning("no bars of the market pair: the regime is chop", pair=market_pair(settings))
     return build_view(panel, pairs, settings, at, lambda row, rv: forecast(ports, settings, at, row, rv))
 
 

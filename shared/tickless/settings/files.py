@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -76,6 +77,13 @@ class Settings(Section):
         bar_min, check_min = TIMEFRAME_MINUTES[self.desk.timeframe], self.schedule.risk_check_every_min
         if check_min % bar_min:
             raise ValueError(f"schedule.risk_check_every_min: {check_min} is not a multiple of desk.timeframe {self.desk.timeframe!r}")
+        bar_s, latency_s = 60 * bar_min, self.execution.latency_s
+        first_chance_s = math.ceil(latency_s / bar_s) * bar_s
+        if latency_s > 0.0 and self.execution.unfilled_timeout_s <= first_chance_s:
+            raise ValueError(
+                f"execution.unfilled_timeout_s: {self.execution.unfilled_timeout_s} ends before the first bar that an order with "
+                f"execution.latency_s = {latency_s:g} can fill at, {first_chance_s} s after the tick"
+            )
         return self
 
     @property
