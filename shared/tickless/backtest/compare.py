@@ -29,6 +29,10 @@ def compare(a: Path, b: Path) -> Comparison:
 
     ``summary.json`` follows from these files and the time the run took, so it is not compared. Raises DataError where a file is missing.
     """
+    for folder in (a, b):
+        for name in (*TABLE_FILES, "ticks.jsonl"):
+            if not (folder / name).is_file():
+                raise DataError(f"{folder}: is no result folder, {name} is missing")
     orders = max(0, sum(1 for _ in _rows(a / "orders.csv")) - 1)
     for name in TABLE_FILES:
         difference = _table_difference(a / name, b / name)

@@ -133,6 +133,7 @@ def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | No
     market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     _print_repairs(report)
     _print_missing_bases(market, settings)
+    _print_short_history(market, settings, start)
     return _Prepared(settings, market, start, end)
 
 
@@ -178,6 +179,20 @@ def _print_missing_bases(market: Any, settings: Any) -> None:
         typer.echo(f"universe: {len(missing)} base assets of the tier lists have no bars here: {', '.join(missing)}", err=True)
     if market_pair(settings) not in market.pairs():
         typer.echo(f"strategy.rotation.market_base: {market_pair(settings)} has no bars here; the regime will be chop throughout", err=True)
+
+
+def _print_short_history(market: Any, settings: Any, start: datetime) -> None:
+    """One line on stderr where the bars before the timerange do not settle what the first ticks decide on."""
+    from tickless.runs.gather import history_start
+    from tickless.types import iso
+
+    needed = history_start(settings, start)
+    if market.panel.start > needed:
+        typer.echo(
+            f"history: the bars begin {iso(market.panel.start)}; features, regime and volume ranks are settled only with bars from "
+            f"{iso(needed)} on",
+            err=True,
+        )
 
 
 def _print_summary(summary: dict[str, Any], out: Path, *, json_: bool) -> None:
