@@ -75,5 +75,5 @@ def test_the_same_number_written_otherwise_is_a_difference(folder: Path, other: 
 
 def test_a_missing_file_is_an_error(folder: Path, other: Path) -> None:
     (other / "trades.csv").unlink()
-    with pytest.raises(DataError, match=r"trades\.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"is no result folder, trades\.csv is missing"):
         compare(folder, other)
