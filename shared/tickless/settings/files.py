@@ -34,6 +34,9 @@ from tickless.types import TIMEFRAME_MINUTES
 MAX_SECTION_BYTES = 4096
 """The limit of a standard SSM parameter."""
 
+MAX_DEPTH = 8
+"""Tables within tables of a desk file; none of ours lies deeper than four."""
+
 STRATEGY_SECTIONS: Mapping[str, type[Section]] = {"rotation": RotationSection}
 """The settings of every strategy the desk knows; a new strategy adds itself here."""
 
@@ -170,7 +173,8 @@ def build_settings(sections: Mapping[str, Section]) -> Settings:
 def load_desk(desk: str, overrides: Iterable[str] = ()) -> Settings:
     """Load a desk file (a built-in name or a path), apply ``section.key=value`` overrides, validate.
 
-    Raises SettingsError naming the file, the key's path and the value; a section that would not fit into its parameter is refused too.
+    Raises SettingsError naming the file, the key's path and the value; a section that would not fit into its parameter is refused too, and
+    so is a desk without a strategy.
     """
     text, source = read_desk(desk)
     try:
@@ -180,12 +184,15 @@ def load_desk(desk: str, overrides: Iterable[str] = ()) -> Settings:
     for override in overrides:
         _apply_override(values, override)
         source += f" --set {override}"
+    _check_depth(values, source)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(f"{source}: {explain(error)}") from error
     for name, section in settings.sections().items():
         _check_size(name, section, f"{source}:")
+    if not settings.strategy:
+        raise SettingsError(f"{source}: strategy: the desk runs none; add a section such as [strategy.{min(STRATEGY_SECTIONS)}]")
     return settings
 
 
@@ -203,7 +210,8 @@ def read_desk(desk: str) -> tuple[str, str]:
     if not path.is_file():
         raise SettingsError(f"desk {desk}: neither a built-in desk ({', '.join(builtin_desks())}) nor a file")
     try:
-        return path.read_text("utf8"), str(path)
+        # Some editors begin a file with a byte order mark.
+        return path.read_text("utf-8-sig"), str(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error})") from error
 
@@ -217,12 +225,24 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         value: Any = json.loads(text)
     except ValueError:
         value = text
+    except RecursionError as error:
+        raise SettingsError(f"--set {override[:80]}: nested too deep") from error
     node = values
     for table in tables:
         node = node.setdefault(table, {})
         if not isinstance(node, dict):
             raise SettingsError(f"--set {override}: {table} is not a section")
     node[key] = value
+
+
+def _check_depth(values: Any, source: str) -> None:
+    """A dotted key may be as long as one likes, and whatever walks down its tables would run out of stack."""
+    level = [values]
+    for _ in range(MAX_DEPTH):
+        level = [item for node in level for item in (node.values() if isinstance(node, dict) else node) if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise SettingsError(f"{source[:200]}: tables or lists nested more than {MAX_DEPTH} deep")
 
 
 _PROBLEMS: Mapping[str, str] = {
@@ -243,8 +263,8 @@ def explain(error: ValidationError, prefix: str = "") -> str:
     if first["type"] == "value_error":
         # A validator of a whole section knows which key it means, and says so first.
         joint = "." if re.match(r"[a-z0-9_]+: ", message) else ": "
-        return f"{path}{joint}{message}"
+        return f"{path}{joint}{message}" if path else message
     problem = _PROBLEMS.get(first["type"]) or message[:1].lower() + message[1:]
     value = first["input"]
     shown = repr(list(value) if isinstance(value, tuple) else value)
-    return f"{path}: {problem} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
+    return f"{path}{': ' if path else ''}{problem} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"

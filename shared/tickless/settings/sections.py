@@ -41,7 +41,7 @@ class DeskSection(Section):
     exchange: str = Field(default="binance", pattern=r"^[a-z0-9_]{2,32}$")
     """A ccxt exchange id: the source of bars and of the pairs' filters."""
     stake_currency: str = Field(default="USDT", pattern=r"^[A-Z0-9]{2,10}$")
-    dry_run_wallet: Decimal = Field(default=Decimal(50_000), gt=0, strict=False)
+    dry_run_wallet: Decimal = Field(default=Decimal(50_000), gt=0, le=Decimal(10**12), strict=False)
     timeframe: Timeframe = "15m"
 
 
@@ -75,11 +75,15 @@ class UniverseSection(Section):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 twice = next(pair for pair in getattr(self, name) if getattr(self, name).count(pair) > 1)
                 raise ValueError(f"{name}: {twice!r} is named twice")
+        if "*" in self.pair_blacklist:
+            raise ValueError("pair_blacklist: '*' would leave no pair to trade")
         if "*" in self.pair_whitelist and len(self.pair_whitelist) > 1:
             raise ValueError("pair_whitelist: '*' stands alone")
         seen: dict[str, str] = {}
         for tier in ("tier1", "tier2", "tier3"):
             for base in getattr(self, tier):
+                if not re.fullmatch(r"[A-Z0-9]+", base):
+                    raise ValueError(f"{tier}: {base!r} is not a base asset such as 'BTC'")
                 if base in seen:
                     raise ValueError(f"{tier}: {base!r} is in {seen[base]} already; tiers must not overlap")
                 seen[base] = tier
@@ -244,7 +248,9 @@ class TrainingSection(Section):
     effective_delay_min: int = Field(default=20, ge=0, le=1440)
     """A model may be used this long after the scheduled time of the retraining that made it."""
     min_rank_ic: Number = 0.0
+    """Of this and the gate in the model's ``spec.toml`` the stricter applies."""
     min_rank_ic_t: Number = 2.0
+    """Of this and the gate in the model's ``spec.toml`` the stricter applies."""
     max_model_age_days: float = Field(default=14.0, gt=0.0, le=365.0)
     """An older champion is not used; the strategy falls back."""
     keep_versions: int = Field(default=10, ge=2, le=1000)

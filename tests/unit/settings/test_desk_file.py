@@ -161,6 +161,15 @@ def test_the_hash_follows_the_values(write: Write) -> None:
         ('[alerts]\nemail = "nobody"', "alerts.email: string should match pattern"),
         ("[risk", "not TOML (Expected ']'"),
         ("a = " + "[" * 5000, "not TOML ("),
+        (".".join(["a"] * 20_000) + " = 1", "tables or lists nested more than 8 deep"),
+        ("desk." + ".".join(["a"] * 20_000) + " = 1", "tables or lists nested more than 8 deep"),
+        ('[universe]\npair_blacklist = ["*"]', "universe.pair_blacklist: '*' would leave no pair to trade"),
+        ('[universe]\ntier2 = ["BTC/USDT"]', "universe.tier2: 'BTC/USDT' is not a base asset such as 'BTC'"),
+        ('[universe]\ntier1 = [""]', "universe.tier1: '' is not a base asset such as 'BTC'"),
+        ("[desk]\ndry_run_wallet = 1000000000001", "desk.dry_run_wallet: input should be less than or equal to 1000000000000"),
+        ('[desk]\ntimeframe = "30m"', "schedule.risk_check_every_min: 15 is not a multiple of desk.timeframe '30m'"),
+        ("[risk]", "strategy: the desk runs none; add a section such as [strategy.rotation]"),
+        ("", "strategy: the desk runs none; add a section such as [strategy.rotation]"),
     ],
 )
 def test_bad_input_is_refused_by_name(write: Write, text: str, complaint: str) -> None:
@@ -180,6 +189,26 @@ def test_a_section_too_large_for_its_parameter_is_refused(write: Write) -> None:
 
     with pytest.raises(SettingsError, match=rf"mine.toml: universe: \d+ bytes as JSON, at most {MAX_SECTION_BYTES}"):
         load_desk(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bom.toml"
+    path.write_text("[desk]\nname = 'mine'\n[strategy.rotation]\n", "utf-8-sig")
+
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert load_desk(str(path)).desk.name == "mine"
+    assert read_desk(str(path))[0].startswith("[desk]")
+
+
+def test_settings_without_a_strategy_can_be_made_but_not_loaded() -> None:
+    assert Settings().strategy == {}
+    assert load_desk("rotation", ["desk.dry_run_wallet=1000000000000"]).desk.dry_run_wallet == 10**12
+
+
+@pytest.mark.parametrize("override", ["risk." + "a." * 20_000 + "b=1", "risk.time_stop_h=" + "[" * 100_000])
+def test_an_override_that_is_nested_too_deep_is_refused(override: str) -> None:
+    with pytest.raises(SettingsError, match="nested"):
+        load_desk("rotation", [override])
 
 
 def test_a_long_value_is_shown_in_part(write: Write) -> None:
