@@ -27,7 +27,7 @@ from tickless.adapters.system_clock import SystemClock
 from tickless.errors import EventError, InputError
 from tickless.ports import Clock, Market, Ports, Venue
 from tickless.settings import Settings
-from tickless.types import Tick, parse_time
+from tickless.types import FIRST_YEAR, LAST_YEAR, Tick, parse_time
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,10 @@ def parse_tick(function: str, event: Any) -> Tick:
         at = parse_time(text)
     except ValueError as error:
         raise EventError(f"event of {function}: scheduled_time {text!r} is not an ISO 8601 time with a zone") from error
+    except OverflowError:
+        at = None
+    if at is None or not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise EventError(f"event of {function}: scheduled_time {text!r} is not in the years {FIRST_YEAR} to {LAST_YEAR}")
     if at.second or at.microsecond:
         raise EventError(f"event of {function}: scheduled_time {text!r} is not a whole minute")
     return Tick(at, function)

@@ -12,6 +12,9 @@ from typing import Any
 ZERO = Decimal(0)
 TIMEFRAME_MINUTES: Mapping[str, int] = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": 1440}
 
+FIRST_YEAR, LAST_YEAR = 2009, 2200
+"""The years in which a tick or a made bar may lie: from the first traded coin on, and short of what 64-bit nanoseconds hold."""
+
 
 class Side(StrEnum):
     """The side of an order or fill."""

@@ -181,7 +181,7 @@ def _market(tick: Tick, settings: Settings, data: Path | None) -> FolderMarket:
 def _time(text: str) -> datetime:
     try:
         return parse_time(text)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"--now {text}: not an ISO 8601 time with a zone, such as 2024-06-01T00:15:01Z") from error
 
 
