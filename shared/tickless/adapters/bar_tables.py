@@ -18,6 +18,8 @@ from tickless.errors import DataError
 from tickless.types import to_ms
 
 FORMATS = ("feather", "parquet", "csv", "json")
+_BEYOND_MS = 2.0**63
+"""A date this large fits no unit of 64 bits, and counts as none; so does what is not finite."""
 NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "NA"]
 
 
@@ -47,7 +49,7 @@ def read_raw(path: Path) -> RawBars:
     }
     try:
         return readers[path.suffix.removeprefix(".")](path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: not a readable {path.suffix.removeprefix('.')} file: {first_line(error)}") from error
 
 
@@ -61,6 +63,8 @@ def write_raw(path: Path, bars: RawBars) -> None:
         else:
             _write_table(part, path.suffix, bars)
         part.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or first_line(error)})") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -187,15 +191,15 @@ def _text_dated(path: Path, texts: list[str | None], values: NDArray[np.float64]
     for n, text in enumerate(texts):
         if not text:
             continue
-        if text.isascii() and text.isdigit() and len(text) > len("20240101"):
-            times[n] = int(_epoch_ms(np.asarray([int(text)], dtype=np.int64))[0])
-            continue
         try:
+            if text.isascii() and text.isdigit() and len(text) > len("20240101"):
+                times[n] = int(_epoch_ms(np.asarray([int(text)], dtype=np.int64))[0])
+                continue
             date = datetime.fromisoformat(text)
-        except ValueError:
-            raise DataError(f"{path}: column date, row {n + 1}: {text!r} is not a date") from None
+            times[n] = to_ms(date if date.tzinfo else date.replace(tzinfo=UTC))
+        except (ValueError, OverflowError):
+            raise DataError(f"{path}: column date, row {n + 1}: {text[:80]!r} is not a date") from None
         naive = naive or date.tzinfo is None
-        times[n] = to_ms(date if date.tzinfo else date.replace(tzinfo=UTC))
     return RawBars(times, values, missing, naive)
 
 
@@ -217,7 +221,10 @@ def _whole(path: Path, column: Any) -> Any:
 
 
 def read_json_rows(path: Path, content: bytes) -> RawBars:
-    """The rows of a list of ``[ms, open, high, low, close, volume]``; null stands for a missing number. Raises DataError, ValueError."""
+    """The rows of a list of ``[ms, open, high, low, close, volume]``; null stands for a missing number.
+
+    Raises DataError; ValueError, OverflowError and RecursionError for what is no JSON, or no number or nesting that Python can take.
+    """
     rows = json.loads(content)
     if not isinstance(rows, list):
         raise DataError(f"{path}: holds {type(rows).__name__}, not a list of [ms, open, high, low, close, volume]")
@@ -229,6 +236,6 @@ def read_json_rows(path: Path, content: bytes) -> RawBars:
             if isinstance(value, bool) or not isinstance(value, int | float | None):
                 raise DataError(f"{path}: column {name}, row {n}: {value!r} is not a number")
     table = np.asarray([[math.nan if value is None else value for value in row] for row in rows], dtype=np.float64).reshape(-1, width)
-    missing = ~np.isfinite(table[:, 0])
+    missing = ~(np.abs(table[:, 0]) < _BEYOND_MS)
     times = np.where(missing, 0, table[:, 0]).astype(np.int64)
     return RawBars(_epoch_ms(times), np.ascontiguousarray(table[:, 1:].T), missing)

@@ -88,7 +88,7 @@ def read_source(file: SourceFile, columns: Mapping[str, str]) -> RawBars:
         return read_raw(file.path)
     try:
         return read_json_rows(file.path, gzip.decompress(file.path.read_bytes()))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, OverflowError, RecursionError, zlib.error) as error:
         raise DataError(f"{file.path}: not a readable {ZIPPED_JSON[1:]} file: {first_line(error)}") from error
 
 

@@ -22,7 +22,7 @@ def read_markets(path: Path) -> dict[str, PairRules]:
     """The filters of every pair in the file, exactly as written. Raises DataError naming file, pair, key and value."""
     try:
         content = json.loads(path.read_bytes(), parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse_constant)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds no object of pairs")

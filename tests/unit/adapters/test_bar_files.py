@@ -1,5 +1,6 @@
 """Bar files: four formats, every repair counted, every refusal naming file, column, row and value."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tickless.adapters.bar_files import data_sha256, file_name, list_files, pair_bars, parse_name, read_file, read_folder, write_folder
+from tickless.adapters.import_sources import SourceFile, SourceKind, read_source
 from tickless.bars import COLUMNS, Panel
 from tickless.errors import DataError
 from tickless.types import to_ms
@@ -231,6 +233,27 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, suffix):
     path.write_bytes(b"")
     with pytest.raises(DataError, match=rf"A_USDT-15m.{suffix}: not a readable {suffix} file"):
         read_file(path)
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, f"[[{T0}, 10, 11, 9, {'9' * 400}, 1]]", f"[[{T0}, 10, 11, 9, {'9' * 5000}, 1]]"], ids=["deep", "400", "5000"]
+)
+def test_json_that_python_cannot_take_is_refused_by_file(tmp_path, content):
+    path = tmp_path / "A_USDT-15m.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"A_USDT-15m.json: not a readable json file: "):
+        read_file(path)
+    path.with_suffix(".json.gz").write_bytes(gzip.compress(content.encode()))
+    source = SourceFile(path.with_suffix(".json.gz"), "A/USDT", "15m", SourceKind.FREQTRADE)
+    with pytest.raises(DataError, match=r"A_USDT-15m.json.gz: not a readable json.gz file: "):
+        read_source(source, {})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("date", [1e30, -1e30, 2.0**63, float("inf"), None])
+def test_a_date_beyond_64_bits_is_an_impossible_row(tmp_path, date):
+    bars, report = read_file(write_json(tmp_path, [*rows(0), [date, *ROW]]))
+    assert (len(bars.open_times_ms), report.impossible_rows) == (1, 1)
 
 
 def test_a_json_object_is_refused(tmp_path):

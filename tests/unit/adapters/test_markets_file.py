@@ -33,6 +33,11 @@ def test_null_and_a_zero_limit_are_no_filter(tmp_path):
     assert read_markets(write(tmp_path, {"A/USDT": entry})) == {"A/USDT": PairRules("A/USDT")}
 
 
+def test_nesting_beyond_python_s_is_refused_by_file(tmp_path):
+    with pytest.raises(DataError, match=r"markets.json: not readable as JSON: "):
+        read_markets(write(tmp_path, "[" * 100_000))
+
+
 def test_what_is_written_is_read_back(tmp_path):
     rules = {
         "A/USDT": PairRules("A/USDT", Decimal("1E-10"), Decimal(1), Decimal(5), None, active=False),
