@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
+from math import isnan
 
-from tickless.alpha.ensemble import Scores, rotation_scores
+from tickless.alpha.ensemble import rotation_scores
 from tickless.settings import RotationSection
 from tickless.strategies.view import MarketView, Proposal, Proposals, Verdict
 from tickless.types import ExitPlan
@@ -29,12 +29,13 @@ def propose(view: MarketView, settings: RotationSection, cost_frac: float) -> Pr
         rotation=settings,
         cost_frac=cost_frac,
     )
-    volatility, atr = view.feature("rv_24h"), view.feature("atr_14_30m")
+    columns = (scores.score, scores.net, view.feature("rv_24h"), view.feature("atr_14_30m"), view.tiers)
     proposals: list[Proposal] = []
     verdicts: dict[str, Verdict] = {}
-    for n, pair in enumerate(view.pairs):
-        score, net = float(scores.score[n]), float(scores.net[n])
-        reason = view.ineligible[n] or _reason(scores, n, float(volatility[n]))
+    for pair, ruled_out, score, net, volatility, atr, tier in zip(
+        view.pairs, view.ineligible, *(column.tolist() for column in columns), strict=True
+    ):
+        reason = ruled_out or _reason(net, volatility, scores.threshold_frac)
         verdicts[pair] = Verdict(reason, score, net)
         if reason:
             continue
@@ -44,18 +45,18 @@ def propose(view: MarketView, settings: RotationSection, cost_frac: float) -> Pr
                 pair=pair,
                 side="long",
                 score=score,
-                volatility_frac=float(volatility[n]),
-                tier=int(view.tiers[n]),
+                volatility_frac=volatility,
+                tier=tier,
                 confidence=score / (score + scores.cost_frac) if score > 0.0 else 0.0,
                 expected_value_frac=net,
-                exits=ExitPlan(atr=float(atr[n]) if atr[n] > 0.0 else None),
+                exits=ExitPlan(atr=atr if atr > 0.0 else None),
                 reason=f"{scores.source}_{view.regime.name}",
             )
         )
     return Proposals(tuple(proposals), verdicts, scores.source)
 
 
-def _reason(scores: Scores, n: int, volatility: float) -> str:
-    if np.isnan(scores.net[n]) or np.isnan(volatility):
+def _reason(net: float, volatility: float, threshold_frac: float) -> str:
+    if isnan(net) or isnan(volatility):
         return NOT_SETTLED
-    return "" if scores.net[n] > scores.threshold_frac else BELOW_THRESHOLD
+    return "" if net > threshold_frac else BELOW_THRESHOLD

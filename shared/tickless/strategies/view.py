@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class MarketView:
 
     def closes(self) -> dict[str, float]:
         """The last closes by pair, pairs without one left out."""
-        return {pair: float(close) for pair, close in zip(self.pairs, self.close, strict=True) if not np.isnan(close)}
+        return {pair: close for pair, close in zip(self.pairs, self.close.tolist(), strict=True) if not isnan(close)}
 
 
 @dataclass(frozen=True)
