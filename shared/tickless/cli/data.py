@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +20,9 @@ from tickless.adapters.markets_file import read_folder_markets, write_markets
 from tickless.breaks import BREAK_FACTOR
 from tickless.cli import data_download, data_import
 from tickless.cli.data_formats import FileFormat
-from tickless.errors import DataError
-from tickless.types import iso
+from tickless.cli.options import check_out
+from tickless.errors import DataError, InputError
+from tickless.types import FIRST_YEAR, LAST_YEAR, iso
 
 data_app = typer.Typer(
     help="Look at recorded bars, import and download them, make synthetic ones.", no_args_is_help=True, rich_markup_mode="markdown"
@@ -36,23 +38,32 @@ def check(
     timeframe: Annotated[str | None, typer.Option(help="Only this timeframe; without it, all that are there.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Report the quality of a folder of bars; nothing is changed. Exit code 2 where no pair is usable."""
+    """Report the quality of a folder of bars, and which files cannot be read; nothing is changed. Exit code 2 where no pair is usable."""
     files, ignored = list_files(data)
     chosen = [file for file in files if timeframe in (None, file.timeframe)]
     if not chosen:
         there = ", ".join(sorted({file.timeframe for file in files})) or "none"
         raise DataError(f"{data}: no {timeframe or ''} bar file; timeframes there: {there}".replace("  ", " "))
-    markets = read_folder_markets(data)
+    unreadable: list[DataError] = []
+    markets: int | None = None
+    try:
+        markets = len(read_folder_markets(data))
+    except DataError as error:
+        unreadable.append(error)
     ignored = tuple(name for name in ignored if name != MARKETS_FILE)
     quality: dict[str, list[PairQuality]] = {}
     for file in _progress(chosen, "reading"):
-        quality.setdefault(file.timeframe, []).append(assess(*read_file(file.path, now=datetime.now(UTC))))
+        try:
+            quality.setdefault(file.timeframe, []).append(assess(*read_file(file.path, now=datetime.now(UTC))))
+        except DataError as error:
+            unreadable.append(error)
     if not any(pair.rows for pairs in quality.values() for pair in pairs):
-        raise DataError(f"{data}: no pair has a usable bar")
+        raise DataError(f"{data}: no pair has a usable bar" + "".join(f"; {error}" for error in unreadable[:1]))
+    report = _Report(data, quality, tuple(str(error) for error in unreadable), ignored, markets)
     if as_json:
-        _print_json(data, quality, ignored, len(markets))
+        _print_json(report)
     else:
-        _print_tables(data, quality, ignored, len(markets))
+        _print_tables(report)
 
 
 data_app.command("import", epilog=data_import.EXAMPLE)(data_import.import_data)
@@ -75,6 +86,9 @@ def make(
     """Write a synthetic market: seeded, realistic, with no return to be had but the planted signal."""
     from tickless.adapters.synthetic_market import make_market
 
+    check_out(out, what="the bars")
+    if not re.fullmatch(r"[A-Z0-9]{2,10}", quote):
+        raise InputError(f"--quote {quote!r}: must be 2 to 10 capital letters or digits, such as USDT")
     first = _start(start)
     market = make_market(
         pairs=pairs, start=first, end=first + timedelta(days=days), timeframe=timeframe, seed=seed, signal_ic=signal_ic, quote=quote
@@ -104,6 +118,8 @@ def _start(text: str) -> datetime:
         first = datetime.fromisoformat(text)
     except ValueError:
         raise DataError(f"--start {text!r}: not a date such as 2024-01-01") from None
+    if not FIRST_YEAR <= first.year <= LAST_YEAR:
+        raise DataError(f"--start {text!r}: not in the years {FIRST_YEAR} to {LAST_YEAR}")
     return first.replace(tzinfo=UTC) if first.tzinfo is None else first.astimezone(UTC)
 
 
@@ -116,6 +132,17 @@ def _refuse_mixture(out: Path, timeframe: str, names: set[str]) -> None:
         raise DataError(f"{out}: holds {left[0]} of another market; choose an empty folder")
 
 
+@dataclass(frozen=True)
+class _Report:
+    data: Path
+    quality: dict[str, list[PairQuality]]
+    unreadable: tuple[str, ...]
+    """A sentence for every file that cannot be read; it begins with the file."""
+    ignored: tuple[str, ...]
+    markets: int | None
+    """Pairs with filters in ``markets.json``; None where it cannot be read."""
+
+
 def _progress(files: list[BarFile], what: str) -> Iterable[BarFile]:
     from rich.console import Console
     from rich.progress import track
@@ -124,23 +151,24 @@ def _progress(files: list[BarFile], what: str) -> Iterable[BarFile]:
     return track(files, description=what, console=console, transient=True, disable=not sys.stderr.isatty())
 
 
-def _print_json(data: Path, quality: dict[str, list[PairQuality]], ignored: tuple[str, ...], markets: int) -> None:
+def _print_json(report: _Report) -> None:
     content: dict[str, Any] = {
-        "data": str(data),
-        "markets": markets,
-        "ignored_files": list(ignored),
-        "timeframes": {timeframe: [asdict(pair) for pair in pairs] for timeframe, pairs in quality.items()},
+        "data": str(report.data),
+        "markets": report.markets,
+        "ignored_files": list(report.ignored),
+        "unreadable_files": list(report.unreadable),
+        "timeframes": {timeframe: [asdict(pair) for pair in pairs] for timeframe, pairs in report.quality.items()},
     }
     typer.echo(json.dumps(content, indent=1))
 
 
-def _print_tables(data: Path, quality: dict[str, list[PairQuality]], ignored: tuple[str, ...], markets: int) -> None:
+def _print_tables(report: _Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 200)
-    for timeframe, pairs in quality.items():
-        table = Table(title=f"{data} · {timeframe} · {len(pairs)} pairs", caption_justify="left")
+    for timeframe, pairs in report.quality.items():
+        table = Table(title=f"{report.data} · {timeframe} · {len(pairs)} pairs", caption_justify="left")
         for column in ("pair", "first", "last"):
             table.add_column(column, no_wrap=column == "pair")
         for column in _COUNTS:
@@ -152,6 +180,8 @@ def _print_tables(data: Path, quality: dict[str, list[PairQuality]], ignored: tu
         for pair in pairs:
             for found in pair.scale_breaks:
                 console.print(_break_line(pair.pair, timeframe, found), markup=False, soft_wrap=True)
+    for sentence in report.unreadable:
+        console.print(f"unreadable: {sentence}", markup=False, soft_wrap=True)
     console.print(
         f"gaps: runs/bars/longest. repaired: unsorted, duplicate, conflicting. dropped: impossible, off grid, in the future. "
         f"stale: runs of {STALE_BARS} or more equal closes. outliers: beyond {OUTLIER_DEVIATIONS:g} robust deviations. "
@@ -161,10 +191,11 @@ def _print_tables(data: Path, quality: dict[str, list[PairQuality]], ignored: tu
         markup=False,
         soft_wrap=True,
     )
-    naive = sum(pair.naive_dates for pairs in quality.values() for pair in pairs)
+    naive = sum(pair.naive_dates for pairs in report.quality.values() for pair in pairs)
     notes = [f"{naive} files have dates without a zone; read as UTC"] if naive else []
-    notes += [f"{len(ignored)} other files ignored"] if ignored else []
-    notes += [f"filters for {markets} pairs in markets.json" if markets else "no markets.json: no filters"]
+    notes += [f"{len(report.ignored)} other files ignored"] if report.ignored else []
+    without = "no markets.json: no filters" if report.markets == 0 else "no filters: markets.json cannot be read"
+    notes += [f"filters for {report.markets} pairs in markets.json" if report.markets else without]
     console.print("; ".join(notes) + ".", markup=False, soft_wrap=True)
 
 

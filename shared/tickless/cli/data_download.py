@@ -13,7 +13,7 @@ from tickless.adapters.bar_download import DownloadReport, PairDownload, downloa
 from tickless.bars import step_ms
 from tickless.cli.data_formats import FileFormat
 from tickless.cli.data_import import day, moment, span_json
-from tickless.cli.options import Json, parse_timerange, progress_bar
+from tickless.cli.options import Json, check_out, parse_timerange, progress_bar
 from tickless.cli.printing import note, print_json, print_table
 from tickless.errors import InputError
 
@@ -35,6 +35,7 @@ def download_data(
     step_ms(timeframe)
     start, end = _range(timerange)
     wanted = _pairs(pairs, pairs_file)
+    check_out(out, what="the bars")
     with progress_bar(f"downloading {timeframe} bars") as advance:
         report = download(exchange, wanted, timeframe, start, end, out, file_format=file_format, advance=advance)
     if as_json:

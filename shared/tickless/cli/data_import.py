@@ -14,7 +14,7 @@ from tickless.adapters.csv_import import parse_columns
 from tickless.adapters.import_sources import SourceChoice, SourceKind, checked_pair
 from tickless.bars import step_ms
 from tickless.cli.data_formats import FileFormat
-from tickless.cli.options import Json, progress_bar
+from tickless.cli.options import Json, check_out, progress_bar
 from tickless.cli.printing import note, print_json, print_table
 from tickless.types import from_ms, iso
 
@@ -38,6 +38,7 @@ def import_data(
     for given in (timeframe, resample):
         if given is not None:
             step_ms(given)
+    check_out(out, what="the bars")
     choice = SourceChoice(kind, checked_pair(pair), timeframe, quote, parse_columns(columns))
     with progress_bar("importing") as advance:
         report = import_bars(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -30,6 +32,34 @@ def parse_timerange(text: str) -> tuple[datetime, datetime]:
     if not dash or start >= end:
         raise InputError(f"--timerange {text}: must end after it starts")
     return start, end
+
+
+def check_out(out: Path, option: str = "--out", what: str = "the results") -> None:
+    """Make sure, before anything runs, that ``out`` is a folder one can write into, or can be made one; leaves nothing behind.
+
+    Raises InputError naming the option. It tries, because permissions do not tell: root has all of them, and cannot write everywhere.
+    """
+    if os.path.lexists(out) and not os.path.isdir(out):  # noqa: PTH112 (pathlib raises where a name is too long)
+        raise InputError(f"{option} {out}: is a file, {what} need a folder")
+    _try_folder(out, f"{option} {out}: {what} need a folder, and none can be written there")
+
+
+def check_out_file(out: Path, option: str = "--out") -> None:
+    """Make sure, before anything runs, that the file ``out`` can be written; leaves nothing behind. Raises InputError naming the option."""
+    if os.path.isdir(out):  # noqa: PTH112 (as above)
+        raise InputError(f"{option} {out}: is a folder, expected a file")
+    _try_folder(out.parent, f"{option} {out}: no file can be written there")
+
+
+def _try_folder(folder: Path, complaint: str) -> None:
+    """Make the missing folders inside a scratch folder of the nearest one that exists: other runs may make the real ones meanwhile."""
+    try:
+        wanted = folder.resolve()
+        there = next(step for step in (wanted, *wanted.parents) if step.exists())
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=there) as scratch:
+            (Path(scratch) / wanted.relative_to(there)).mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{complaint} ({getattr(error, 'strerror', None) or error})") from error
 
 
 class Advance(Protocol):

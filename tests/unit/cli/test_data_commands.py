@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 from tickless.adapters.bar_files import data_sha256, read_folder
 from tickless.adapters.markets_file import read_folder_markets
 from tickless.cli.data import data_app
-from tickless.errors import DataError
+from tickless.errors import DataError, InputError
 
+DOWNLOAD = ["download", "--pairs", "BTC/USDT", "--timeframe", "15m", "--timerange", "20240101-20240102"]
 MAKE = ["make", "--pairs", "9", "--days", "3", "--seed", "5"]
 
 
@@ -19,9 +20,9 @@ def run(*arguments, code=0):
     return result
 
 
-def refused(*arguments):
+def refused(*arguments, kind=DataError):
     result = CliRunner().invoke(data_app, [str(argument) for argument in arguments])
-    assert isinstance(result.exception, DataError), result.output
+    assert isinstance(result.exception, kind), result.output
     return str(result.exception)
 
 
@@ -46,10 +47,24 @@ def test_make_again_is_the_same_and_a_mixture_is_refused(tmp_path):
 
 def test_make_refuses_what_is_out_of_range(tmp_path):
     assert "--start 'soon': not a date" in refused("make", "--out", tmp_path / "x", "--start", "soon")
+    for start in ("9999-12-31", "0001-01-01T00:00:00+02:00", "1969-01-01"):
+        assert f"--start {start!r}: not in the years 2009 to 2200" in refused("make", "--out", tmp_path / "x", "--start", start)
+    for quote in ("../x", "usdt", "", "U", "USDT\n"):
+        assert f"--quote {quote!r}: must be" in refused("make", "--out", tmp_path / "x", "--quote", quote, kind=InputError)
     assert "signal_ic 0.9" in refused("make", "--out", tmp_path / "x", "--signal-ic", "0.9")
     assert "timeframe '7m'" in refused("make", "--out", tmp_path / "x", "--timeframe", "7m")
     run("make", "--out", tmp_path / "x", "--pairs", "0", code=2)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("command", [["make"], ["import", "nothing"], DOWNLOAD])
+def test_an_out_that_can_be_no_folder_is_refused(tmp_path, command):
+    (tmp_path / "afile").write_text("precious")
+    file = refused(*command, "--out", tmp_path / "afile", kind=InputError)
+    assert file == f"--out {tmp_path / 'afile'}: is a file, the bars need a folder"
+    below = refused(*command, "--out", tmp_path / "afile" / "x", kind=InputError)
+    assert below == f"--out {tmp_path / 'afile' / 'x'}: the bars need a folder, and none can be written there (Not a directory)"
+    assert (tmp_path / "afile").read_text() == "precious"
 
 
 def test_check_reports_every_pair(tmp_path):
@@ -79,8 +94,24 @@ def test_check_refuses_folders_that_cannot_be_used(tmp_path):
     assert "no bar file; timeframes there: none" in refused("check", "--data", tmp_path)
     run(*MAKE, "--out", tmp_path)
     assert "no 1h bar file; timeframes there: 15m" in refused("check", "--data", tmp_path, "--timeframe", "1h")
+    for path in tmp_path.glob("*.parquet"):
+        path.write_bytes(b"damaged")
+    assert "no pair has a usable bar; " in (said := refused("check", "--data", tmp_path))
+    assert ".parquet: not a readable parquet file" in said
+
+
+def test_check_tells_what_it_cannot_read_and_goes_on(tmp_path):
+    run(*MAKE, "--out", tmp_path)
     (tmp_path / "BTC_USDT-15m.parquet").write_bytes(b"damaged")
-    assert "BTC_USDT-15m.parquet: not a readable parquet file" in refused("check", "--data", tmp_path)
+    (tmp_path / "markets.json").write_text("[" * 100_000)
+    report = json.loads(run("check", "--data", tmp_path, "--json").stdout)
+    markets, btc = report["unreadable_files"]
+    assert markets.startswith(f"{tmp_path / 'markets.json'}: not readable as JSON")
+    assert btc.startswith(f"{tmp_path / 'BTC_USDT-15m.parquet'}: not a readable parquet file")
+    assert (len(report["timeframes"]["15m"]), report["markets"]) == (8, None)
+    table = run("check", "--data", tmp_path).stdout
+    assert f"unreadable: {btc}" in table
+    assert "no filters: markets.json cannot be read." in table
 
 
 def test_help_shows_an_example():
