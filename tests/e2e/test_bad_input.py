@@ -24,7 +24,7 @@ from tickless.ports import Promotion
 
 FIRST, LAST = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 6, 5, tzinfo=UTC)
 INSIDE = "20240602-20240603"
-NOTICES = ("universe: ", "repaired on reading", "no usable bar for")
+NOTICES = ("universe: ", "history: ", "repaired on reading", "no usable bar for")
 """Beginnings and parts of lines on stderr that tell and refuse nothing."""
 
 
@@ -239,6 +239,24 @@ def test_a_model_folder_that_is_not_there(command: Command, data: Path, tmp_path
     assert command.replay(data, "--models", tmp_path / "none") == f"--models {tmp_path / 'none'}: no such folder"
 
 
+@pytest.mark.parametrize("name", ["replay", "backtest"])
+def test_a_model_folder_that_is_a_file(command: Command, data: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "models").write_text("precious", "utf8")
+    sentence = command.refused(name, "--data", data, "--timerange", INSIDE, "--models", tmp_path / "models")
+    assert sentence == f"--models {tmp_path / 'models'}: is a file, the models need a folder"
+    with pytest.raises(InputError, match="models: is a file, the models need a folder"):
+        FolderModelStore(tmp_path / "models")
+
+
+def test_a_model_folder_without_a_model_is_told(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    given = ["--data", data, "--timerange", INSIDE, "--models", tmp_path / "models", "--out", tmp_path / "out", "--retrain", "never"]
+    result = CliRunner().invoke(app, ["backtest", *map(str, given)])
+    assert result.exit_code == 0, result.stderr
+    assert f"--models {tmp_path / 'models'}: holds no model; the run starts without one" in result.stderr.splitlines()
+    assert (tmp_path / "out" / "summary.json").is_file()
+
+
 def test_a_model_whose_sha256_does_not_match(command: Command, data: Path, tmp_path: Path) -> None:
     models = FolderModelStore(tmp_path / "models")
     manifest, artifact = tiny_model("rotation_6h", "v1", FIRST)
@@ -260,10 +278,52 @@ def test_train_leaves_no_models_behind(command: Command, data: Path, tmp_path: P
     assert not models.exists()
 
 
+def test_train_refuses_a_model_folder_that_cannot_be_one(command: Command, data: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.write_text("precious", "utf8")
+    sentence = command.refused("train", "--data", data, "--timerange", INSIDE, "--models", models, writes=False)
+    assert sentence == f"--models {models}: is a file, the models need a folder"
+    assert models.read_text("utf8") == "precious"
+
+
+def test_a_training_that_trains_nothing_fails_with_the_reasons(command: Command, data: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    sentence = command.refused("train", "--data", data, "--timerange", INSIDE, "--models", models, writes=False, code=1)
+    assert "rotation_6h: nothing trained, because " in sentence
+    assert "; rotation_24h: nothing trained, because " in sentence
+    assert not models.exists()
+
+
 def test_features_leave_no_table_behind(command: Command, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "table.parquet"
     command.refused("features", "--data", data, "--timerange", "20230101-20230201", "--out", out, writes=False)
     assert not out.exists()
+
+
+def test_features_refuse_a_file_that_cannot_be_written(command: Command, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("precious", "utf8")
+    (tmp_path / "table.csv").mkdir()
+    given = ("features", "--data", data, "--timerange", INSIDE, "--out")
+    below = tmp_path / "afile" / "x.csv"
+    assert command.refused(*given, below, writes=False) == f"--out {below}: no file can be written there (Not a directory)"
+    folder = tmp_path / "table.csv"
+    assert command.refused(*given, folder, writes=False) == f"--out {folder}: is a folder, expected a file"
+
+
+@pytest.mark.parametrize("given", [("replay",), ("backtest",), ("demo",)])
+def test_an_out_that_can_be_no_folder_is_refused_before_anything_runs(
+    data: Path, tmp_path: Path, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("precious", "utf8")
+    if given[0] != "demo":
+        given += ("--data", str(data), "--timerange", INSIDE)
+    for out in ("/proc/x", "afile/x", "afile", "a/" + "n" * 300, "n" * 300):
+        result = CliRunner().invoke(app, [*given, "--out", out])
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].startswith(f"tickless: --out {out}: ")
+        assert result.stdout == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["afile", "data"]
 
 
 def test_an_out_that_is_a_file_is_left_alone(data: Path, tmp_path: Path) -> None:

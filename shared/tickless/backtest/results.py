@@ -135,16 +135,21 @@ def write_results(record: RunRecord, out: Path) -> dict[str, Any]:
 
 
 def write_files(out: Path, texts: Mapping[str, str]) -> None:
-    """Write files into a folder, each whole or not at all; raises InputError where the folder cannot be made."""
+    """Write files into a folder, each whole or not at all; raises InputError where the folder cannot be made or written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{out}: is a file, expected a folder for the results") from error
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as scratch:
-        for name, text in texts.items():
-            (Path(scratch) / name).write_bytes(text.encode())
-        for name in texts:
-            (Path(scratch) / name).replace(out / name)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be made a folder for the results ({error.strerror or error})") from error
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as scratch:
+            for name, text in texts.items():
+                (Path(scratch) / name).write_bytes(text.encode())
+            for name in texts:
+                (Path(scratch) / name).replace(out / name)
+    except OSError as error:
+        raise InputError(f"{out}: the results cannot be written there ({error.strerror or error})") from error
 
 
 def summarize(record: RunRecord, orders_sha256: str) -> dict[str, Any]:

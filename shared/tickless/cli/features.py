@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tickless.cli.options import Data, Desk, Overrides, Timerange, parse_timerange
+from tickless.cli.options import Data, Desk, Overrides, Timerange, check_out_file, parse_timerange
 from tickless.errors import InputError
 
 FORMATS = (".parquet", ".feather", ".csv")
@@ -37,6 +37,7 @@ def features(
         raise InputError(f"--features {features_}: unknown; known: rotation")
     if out.suffix not in FORMATS:
         raise InputError(f"--out {out}: must end in one of {', '.join(FORMATS)}")
+    check_out_file(out)
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, set_ or ())
     market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
@@ -45,7 +46,10 @@ def features(
     first = max(history_start(settings, start + timedelta(milliseconds=market.panel.step_ms)), market.panel.start)
     panel = market.bars(pairs, settings.desk.timeframe, first, end)
     table = build_features(panel, settings.universe.max_gap_bars, max(0, panel.row_at(start)))
-    rows = _write(out, table, panel, settings)
+    try:
+        rows = _write(out, table, panel, settings)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from error
     typer.echo(f"{rows} rows of {len(table.names)} features for {len(pairs)} pairs in {out}")
 
 

@@ -21,6 +21,7 @@ from tickless.backtest.record import FinishedRun, collect, stored_lines
 from tickless.backtest.report import write_report
 from tickless.backtest.results import write_results
 from tickless.bootstrap import Environment, Wiring
+from tickless.cli.options import check_out
 from tickless.errors import InputError, TicklessError
 from tickless.localcloud.assembly import ensure_assembly, load_assembly
 from tickless.localcloud.cloud import LocalCloud
@@ -68,8 +69,7 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
     pairs = universe_pairs(request.market.pairs(), settings.universe, settings.desk.stake_currency)
     if not pairs:
         raise InputError(f"universe: no pair quoted in {settings.desk.stake_currency} is left to trade")
-    if request.out.is_file():
-        raise InputError(f"{request.out}: is a file, the results need a folder")
+    check_out(request.out)
     root = project_root()
     assembly = load_assembly(ensure_assembly(root, request.desk, STAGE, request.overrides))
     clock = ManualClock(request.start - timedelta(minutes=1))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, parse_timerange, progress_bar
+from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, check_out, parse_timerange, progress_bar
 
 Models = Annotated[Path | None, typer.Option("--models", help="Model folder to start from; it is not changed.")]
 Retrain = Annotated[Literal["schedule", "never"], typer.Option(help="Retrain on the desk's schedule, or never.")]
@@ -36,6 +36,7 @@ def demo(
     from tickless.cli.replaying import ReplayRequest
     from tickless.cli.replaying import replay as run
 
+    check_out(out)
     end = DEMO_START + timedelta(days=days)
     start = DEMO_START - timedelta(days=DEMO_HISTORY_DAYS)
     made = make_market(pairs=DEMO_PAIRS, start=start, end=end + timedelta(hours=1), seed=DEMO_SEED, signal_ic=DEMO_SIGNAL_IC)
@@ -121,19 +122,21 @@ class _Prepared:
 def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | None, overrides: list[str] | None) -> _Prepared:
     """Parse and load what replay and backtest have in common; bad input is refused before anything runs."""
     from tickless.adapters.folder_market import load_market
+    from tickless.adapters.folder_models import FolderModelStore
     from tickless.errors import InputError
     from tickless.settings import load_desk
 
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, overrides or ())
     if models is not None and not models.is_dir():
-        raise InputError(f"--models {models}: no such folder")
-    if out.is_file():
-        raise InputError(f"--out {out}: is a file, the results need a folder")
+        raise InputError(f"--models {models}: {'is a file, the models need a folder' if models.exists() else 'no such folder'}")
+    check_out(out)
     market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     _print_repairs(report)
     _print_missing_bases(market, settings)
     _print_short_history(market, settings, start)
+    if models is not None and not FolderModelStore(models).names():
+        typer.echo(f"--models {models}: holds no model; the run starts without one", err=True)
     return _Prepared(settings, market, start, end)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, parse_timerange
+from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, check_out, parse_timerange
 
 
 def train(
@@ -22,7 +22,7 @@ def train(
 ) -> None:
     """Train, validate and register models on the bars of a timerange; promote those that pass their gates.
 
-    A promoted model may be used from the end of the timerange on.
+    A promoted model may be used from the end of the timerange on. Exit code 1 where nothing could be trained.
 
     Example: tickless train --desk rotation --data data/ --timerange 20240101-20240601 --models out/models
     """
@@ -30,13 +30,14 @@ def train(
 
     from tickless.adapters.folder_market import load_market
     from tickless.adapters.folder_models import FolderModelStore
-    from tickless.errors import InputError
+    from tickless.errors import InputError, TicklessError
     from tickless.learn.spec import load_specs
     from tickless.runs.gather import check_timerange, universe_pairs
     from tickless.runs.retrain import store, train_specs, training_start
     from tickless.settings import load_desk
 
     start, end = parse_timerange(timerange)
+    check_out(models, "--models", "the models")
     days = min(730, max(7, (end - start).days))
     settings = load_desk(desk, [*(set_ or ()), f"training.window_days={days}"])
     specs = load_specs("rotation")
@@ -53,6 +54,8 @@ def train(
     result = train_specs(panel, settings, registry, specs, end, end)
     promoted = store(result, registry, end, end)
     _print_result(result, promoted, models, json_=json_)
+    if not result.trained:
+        raise TicklessError("; ".join(f"{name}: {why}" for name, why in result.skipped.items()))
 
 
 def _print_result(result: Any, promoted: list[str], models: Path, *, json_: bool) -> None:
@@ -68,6 +71,8 @@ def _print_result(result: Any, promoted: list[str], models: Path, *, json_: bool
     ]
     if json_:
         typer.echo(json.dumps({"trained": facts, "skipped": dict(result.skipped)}))
+        return
+    if not facts:
         return
     for fact in facts:
         typer.echo(f"{fact['model']}@{fact['version']}: {'promoted' if fact['promoted'] else 'registered, not promoted'}: {fact['gate']}")

@@ -135,6 +135,14 @@ def test_a_file_in_the_way_is_refused(run: RunRecord, tmp_path: Path, below: str
     assert (tmp_path / "out").read_text() == "a file"
 
 
+def test_a_folder_that_cannot_be_made_or_written_is_refused(run: RunRecord, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"/proc/x: cannot be made a folder for the results \("):
+        write_results(run, Path("/proc/x"))
+    (tmp_path / "orders.csv").mkdir()
+    with pytest.raises(InputError, match=r"the results cannot be written there \(Is a directory\)"):
+        write_results(run, tmp_path)
+
+
 def test_a_run_without_trades_has_defined_figures(tmp_path: Path) -> None:
     summary = write_results(made_run(busy=False), tmp_path)
     assert summary["total_return_frac"] == 0.0
