@@ -253,7 +253,6 @@ class TrainingSection(Section):
     """Of this and the gate in the model's ``spec.toml`` the stricter applies."""
     max_model_age_days: float = Field(default=14.0, gt=0.0, le=365.0)
     """An older champion is not used; the strategy falls back."""
-    keep_versions: int = Field(default=10, ge=2, le=1000)
     num_threads: int = Field(default=2, ge=1, le=64)
     seed: int = Field(default=42, ge=0)
 
