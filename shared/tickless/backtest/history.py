@@ -7,7 +7,7 @@ parity hold it to that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from math import isnan
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tickless.alpha.champion import champion_at, check_manifest, load_champion
 from tickless.alpha.ensemble import forecast_return
 from tickless.alpha.onnx_model import OnnxModel
-from tickless.bars import Floats, Panel
+from tickless.bars import Floats, Panel, join
 from tickless.errors import ArtifactError
 from tickless.features import rotation as rotation_features
 from tickless.features.table import FeatureTable
@@ -40,12 +40,16 @@ class History:
     """
 
     def __init__(self, panel: Panel, pairs: Sequence[str], settings: Settings, start: datetime, models: ModelStore) -> None:
+        if panel.start >= start:
+            # The first tick decides on a bar that was never recorded: without a row of its own it would read the last one.
+            before = start - timedelta(milliseconds=panel.step_ms)
+            panel = join([Panel.empty(panel.timeframe, panel.pairs, before, start), panel])
         self.panel = panel
         self.pairs = tuple(pairs)
         self.settings = settings
         self.models = models
         self.mine = panel.select(self.pairs)
-        self.first_row = max(0, self.mine.row_at(start) - 1)
+        self.first_row = self.mine.row_at(start) - 1
         self.refused: list[str] = []
         """Sentences about models that were refused, once each."""
         self._days: dict[datetime, tuple[NDArray[np.int64], Floats]] = {}
