@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from tickless.backtest.history import History
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
 from tickless.backtest.record import FinishedRun, collect
 from tickless.backtest.results import RunRecord
+from tickless.bars import Panel
 from tickless.errors import InputError
 from tickless.pipeline import Decision, decide_rebalance, decide_risk
 from tickless.ports import ModelStore, Ports, Venue
@@ -25,6 +26,8 @@ from tickless.settings import ScheduleSection, Settings
 from tickless.types import Tick
 
 Progress = Callable[[int, int], None]
+HistoryFactory = Callable[[Panel, Sequence[str], Settings, datetime, ModelStore], History]
+"""(panel, pairs, settings, start, models) → the history whose views the ticks decide on."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class BacktestRequest:
     """Models to start from; none are changed."""
     retrain: bool = True
     note: str = ""
+    history_factory: HistoryFactory = History
 
 
 def backtest(request: BacktestRequest, progress: Progress = lambda _done, _of: None) -> RunRecord:
@@ -93,7 +97,7 @@ class _Desk:
         self._ledger, self._trace = RunLedger(), LineTrace()
         self._bars = PanelBars(market.panel)
         self._accounts = PlainAccounts()
-        self._history = History(market.panel, pairs, settings, request.start, models)
+        self._history = request.history_factory(market.panel, pairs, settings, request.start, models)
         silence = Silence()
         venue = Venue(market, SimExchange(self._accounts, self._bars, market, settings))
         self._ports = Ports(

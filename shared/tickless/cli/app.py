@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import tickless
-from tickless.cli import desks, features, invoking, operating, running, training
+from tickless.cli import desks, features, invoking, lookahead, operating, running, training
 from tickless.cli.data import data_app
 from tickless.cli.models import models_app
 from tickless.cli.params import params_app
@@ -63,6 +63,7 @@ app.command()(running.backtest)
 app.command()(running.compare)
 app.command()(training.train)
 app.command("features")(features.features)
+app.command()(lookahead.lookahead)
 app.command()(invoking.invoke)
 for _command in (operating.status, operating.positions, operating.orders, operating.trades, operating.halt, operating.resume):
     app.command()(_command)

@@ -63,13 +63,15 @@ def startup_bars(timeframe: str) -> int:
     return -(-needed // half_hour) * half_hour
 
 
-def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0) -> FeatureTable:
+def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0, extra_startup_bars: int = 0) -> FeatureTable:
     """The feature table of a panel's rows from ``since_row`` on, values (T, N, 14) in the order of ``NAMES``.
 
     Gaps of up to ``max_gap_bars`` base bars are bridged with the last close (looking back only); after a longer one a pair starts anew. NaN
     until a pair has 24 hours of bars. Rows of the first weeks of the panel are settled only where ``startup_bars`` precede their Monday.
+    ``extra_startup_bars`` begins every window that much earlier, which must change nothing that counts: a proof asks for it, no tick does.
     """
-    values = by_week(panel, startup_bars(panel.timeframe), lambda window: _window_features(window, max_gap_bars), since_row)
+    startup = startup_bars(panel.timeframe) + extra_startup_bars
+    values = by_week(panel, startup, lambda window: _window_features(window, max_gap_bars), since_row)
     return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms + since_row * panel.step_ms, values)
 
 

@@ -68,14 +68,14 @@ def startup_bars(settings: RotationSection, timeframe: str) -> int:
     return slow * max(1, step_ms(TIMEFRAME) // step_ms(timeframe))
 
 
-def detect(market: Panel, r_24h: Floats, settings: RotationSection, max_gap_bars: int) -> RegimeTable:
+def detect(market: Panel, r_24h: Floats, settings: RotationSection, max_gap_bars: int, extra_startup_bars: int = 0) -> RegimeTable:
     """The regime of every base row.
 
     ``market`` holds the market pair alone, (T, 1), and may begin before the rows asked for; ``r_24h`` is (R, N) for the LAST R rows of
-    ``market``. Returns R rows.
+    ``market``. Returns R rows. ``extra_startup_bars`` begins every window that much earlier, as ``features.rotation.build_features`` does.
     """
     rows = len(r_24h)
-    startup = startup_bars(settings, market.timeframe)
+    startup = startup_bars(settings, market.timeframe) + extra_startup_bars
     values = by_week(market, startup, lambda w: _window_regime(w, settings, max_gap_bars), market.rows - rows)
     known = ~np.isnan(r_24h)
     count = known.sum(axis=1)
