@@ -117,6 +117,17 @@ class Panel:
         columns = {name: getattr(self, name)[first:last] for name in COLUMNS}
         return replace(self, start_ms=self.start_ms + first * self.step_ms, **columns)
 
+    def spanning(self, start: datetime, end: datetime) -> Panel:
+        """Exactly the rows whose bars open in [start, end); a row that is not here is NaN."""
+        known = self.between(start, end)
+        grid = Panel.empty(self.timeframe, self.pairs, start, end)
+        if (known.start_ms, known.rows) == (grid.start_ms, grid.rows):
+            return known
+        first = (known.start_ms - grid.start_ms) // grid.step_ms if known.rows else 0
+        for name in COLUMNS:
+            getattr(grid, name)[first : first + known.rows] = getattr(known, name)
+        return grid
+
     def closed_at(self, at: datetime) -> Panel:
         """Only the bars that have closed at or before ``at``."""
         return self.take(0, min(self.rows, max(0, (to_ms(at) - self.start_ms) // self.step_ms)))

@@ -169,3 +169,14 @@ def test_join_refuses_overlap_another_timeframe_and_nothing():
         join([make_panel(), make_panel(start=START + timedelta(days=1), timeframe="1h")])
     with pytest.raises(ValueError, match="nothing to join"):
         join([])
+
+
+def test_spanning_has_every_row_asked_for_and_nothing_made_up():
+    panel = Panel.empty("15m", ("A/USDT",), datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 6, 1, 1, tzinfo=UTC))
+    panel.close[:] = 5.0
+    wide = panel.spanning(datetime(2024, 5, 31, 23, 45, tzinfo=UTC), datetime(2024, 6, 1, 1, 15, tzinfo=UTC))
+    assert (wide.start_ms, wide.rows) == (panel.start_ms - panel.step_ms, 6)
+    assert np.isnan(wide.close[[0, 5], 0]).all()
+    assert (wide.close[1:5, 0] == 5.0).all()
+    assert panel.spanning(panel.start, panel.end).close.base is not None
+    assert np.isnan(panel.spanning(datetime(2024, 7, 1, tzinfo=UTC), datetime(2024, 7, 1, 1, tzinfo=UTC)).close).all()

@@ -12,7 +12,7 @@ import numpy as np
 
 from tickless.adapters.bar_files import FolderReport, read_folder
 from tickless.adapters.markets_file import read_folder_markets
-from tickless.bars import COLUMNS, Panel, floor_ms, step_ms
+from tickless.bars import Panel, floor_ms, step_ms
 from tickless.errors import DataError
 from tickless.types import PairRules, from_ms, to_ms
 
@@ -68,10 +68,7 @@ def _lay(known: Panel, grid: Panel) -> Panel:
     if known.timeframe == grid.timeframe and (known.start_ms, known.rows) == (grid.start_ms, grid.rows):
         return known
     # Rows of NaN on both sides make whole periods, so that a recording that starts or ends inside one keeps what it has of it.
-    whole = Panel.empty(known.timeframe, known.pairs, grid.start, grid.end)
-    first = (known.start_ms - whole.start_ms) // whole.step_ms if known.rows else 0
-    for name in COLUMNS:
-        getattr(whole, name)[first : first + known.rows] = getattr(known, name)
+    whole = known.spanning(grid.start, grid.end)
     return replace(whole.resample(grid.timeframe), start_ms=grid.start_ms)
 
 

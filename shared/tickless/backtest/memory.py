@@ -117,16 +117,9 @@ class PanelBars:
         """Everything there ever was is stored."""
         return datetime.min.replace(tzinfo=self.panel.start.tzinfo)
 
-    def read(self, timeframe: str, start: datetime, end: datetime) -> Panel:
+    def read(self, timeframe: str, start: datetime, end: datetime) -> Panel:  # noqa: ARG002 - one timeframe
         """See ``BarStore.read``; rows outside the recording are NaN."""
-        if start >= self.panel.start and end <= self.panel.end:
-            return self.panel.between(start, end)
-        grid = Panel.empty(timeframe, self.panel.pairs, start, end)
-        known = self.panel.between(start, end)
-        first = (known.start_ms - grid.start_ms) // grid.step_ms if known.rows else 0
-        for name in ("open", "high", "low", "close", "volume"):
-            getattr(grid, name)[first : first + known.rows] = getattr(known, name)
-        return grid
+        return self.panel.spanning(start, end)
 
     def write(self, panel: Panel) -> None:
         """Nothing is fetched in a backtest."""
