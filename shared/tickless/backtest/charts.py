@@ -64,7 +64,11 @@ class TimeAxis:
         while len(times) > most:
             times = times[::2]
         wanted = "%b %Y" if end - start > timedelta(days=100) else "%H:%M" if end - start <= timedelta(days=1) else "%-d %b"
-        return [(float(self.x([to_ms(at)])[0]) / WIDTH, at.strftime(wanted)) for at in times]
+        labels = [at.strftime(wanted) for at in times]
+        if wanted == "%-d %b" and len(set(labels)) < len(labels):
+            # Several ticks a day: what is no midnight says its hour.
+            labels = [at.strftime("%-d %b" if (at.hour, at.minute) == (0, 0) else "%H:%M") for at in times]
+        return [(float(self.x([to_ms(at)])[0]) / WIDTH, label) for at, label in zip(times, labels, strict=True)]
 
 
 def value_axis(values: Iterable[float], most: int = 5, include: float | None = None) -> Axis:
