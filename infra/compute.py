@@ -79,13 +79,7 @@ class DeskFunction(Construct):
         super().__init__(scope, construct_id)
         self.settings = function
         self._storage = storage
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            log_group_name=f"/tickless/{stage.stage}/{function.name}",
-            retention=_retention(stage.log_retention_days),
-            removal_policy=storage.removal,
-        )
+        log_group = self._logs(stage)
         self.role = iam.Role(
             self,
             "Role",
@@ -126,6 +120,15 @@ class DeskFunction(Construct):
         self._allow_table()
         self._allow("Parameters", ["ssm:GetParametersByPath"], self._parameter_arns())
         self._allow("Alerts", ["sns:Publish"], [storage.topic.topic_arn])
+
+    def _logs(self, stage: StageSettings) -> logs.LogGroup:
+        return logs.LogGroup(
+            self,
+            "Logs",
+            log_group_name=f"/tickless/{stage.stage}/{self.settings.name}",
+            retention=_retention(stage.log_retention_days),
+            removal_policy=self._storage.removal,
+        )
 
     def _environment(self, stage: StageSettings) -> dict[str, str]:
         return {

@@ -69,8 +69,9 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
     state = replace(state, peak_equity=peak)
     alerts: list[str] = []
     if state.halt is None and kill_switch_trips(drawdown, settings.risk):
-        state = replace(state, halt=Halt(reason=f"drawdown {drawdown:.2%} reached the kill switch", since=tick.scheduled_at))
-        alerts.append(f"desk halted: {state.halt.reason if state.halt else ''}; exits go on, a person has to resume")
+        halt = Halt(reason=f"drawdown {drawdown:.2%} reached the kill switch", since=tick.scheduled_at)
+        state = replace(state, halt=halt)
+        alerts.append(f"desk halted: {halt.reason}; exits go on, a person has to resume")
     state, moved, exits = _check_stops(state, closes, settings.risk)
     wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True) for pair, reason in exits.items()]
     plan = _plan(tick, wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0))
@@ -109,8 +110,8 @@ def decide_rebalance(
     drawdown = drawdown_frac(equity, float(state.peak_equity))
     # A desk without full rebalances does at every rebalance what a full one would do: nothing else could lift a block.
     thorough = full or not settings.schedule.full_rebalance_hours
-    kept = {p for p, at in state.blocked.items() if not thorough or at >= iso(tick.scheduled_at) or p in state.positions}
-    blocked = {p: at for p, at in state.blocked.items() if p in kept}
+    now = iso(tick.scheduled_at)
+    blocked = {p: at for p, at in state.blocked.items() if not thorough or at >= now or p in state.positions}
     state = replace(state, blocked=blocked, regime=view.regime.name, regime_at=tick.scheduled_at)
     proposed = rotation.propose(view, settings.rotation, round_trip_cost_frac(settings.execution))
     overdue = _overdue(tick, state, proposed, settings.risk) if thorough else frozenset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,13 +16,12 @@ from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunL
 from tickless.backtest.record import FinishedRun, collect
 from tickless.backtest.results import RunRecord
 from tickless.bars import Panel
-from tickless.errors import InputError
 from tickless.pipeline import Decision, decide_rebalance, decide_risk
 from tickless.ports import ModelStore, Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check
 from tickless.runs.desk_tick import Step, TickContext, run_tick
-from tickless.runs.gather import check_timerange, universe_pairs
-from tickless.settings import ScheduleSection, Settings
+from tickless.runs.gather import pairs_to_run
+from tickless.settings import ScheduleSection, Settings, effect_rank
 from tickless.types import Tick
 
 Progress = Callable[[int, int], None]
@@ -51,31 +50,29 @@ def backtest(request: BacktestRequest, progress: Progress = lambda _done, _of: N
     Raises InputError for a timerange outside the data or an empty universe.
     """
     settings, market = request.settings, request.market
-    check_timerange(market.panel, request.start, request.end)
-    pairs = universe_pairs(market.pairs(), settings.universe, settings.desk.stake_currency)
-    if not pairs:
-        raise InputError(f"universe: no pair quoted in {settings.desk.stake_currency} is left to trade")
+    pairs = pairs_to_run(market.panel, market.pairs(), settings, request.start, request.end)
     models = MemoryModelStore()
     if request.models is not None:
         copy_models(request.models, models)
     desk = _Desk(request, pairs, models)
-    ticks = list(calendar(settings.schedule, request.start, request.end, with_retrain=request.retrain))
+    ticks = calendar(settings.schedule, request.start, request.end, with_retrain=request.retrain)
     for done, tick in enumerate(ticks, start=1):
         desk.run(tick)
         progress(done, len(ticks))
     return collect(desk.finished())
 
 
-def calendar(schedule: ScheduleSection, start: datetime, end: datetime, *, with_retrain: bool) -> Iterator[Tick]:
-    """Every tick of a schedule in [start, end), in the order of effect."""
-    hour, minute = (int(part) for part in schedule.retrain_at.split(":"))
-    at = start
-    while at < end:
-        for function in schedule.due_at(at):
-            yield Tick(at, function)
-        if with_retrain and (at.hour, at.minute) == (hour, minute):
-            yield Tick(at, retrain.NAME)
-        at += timedelta(minutes=1) if at.minute % 5 or (with_retrain and minute % 5) else timedelta(minutes=5)
+def calendar(schedule: ScheduleSection, start: datetime, end: datetime, *, with_retrain: bool) -> list[Tick]:
+    """Every tick of a schedule in [start, end), in the order of effect. ``start`` is the time of a risk check."""
+    checks = -(-(end - start) // timedelta(minutes=schedule.risk_check_every_min))
+    times = [start + n * timedelta(minutes=schedule.risk_check_every_min) for n in range(checks)]
+    ticks = [Tick(at, function) for at in times for function in schedule.due_at(at)]
+    if with_retrain:
+        hour, minute = (int(part) for part in schedule.retrain_at.split(":"))
+        first = start.replace(hour=hour, minute=minute)
+        nights = [first + timedelta(days=n) for n in range((end - start).days + 2)]
+        ticks += [Tick(at, retrain.NAME) for at in nights if start <= at < end]
+    return sorted(ticks, key=lambda tick: (tick.scheduled_at, effect_rank(tick.function)))
 
 
 def copy_models(source: ModelStore, target: ModelStore) -> None:

@@ -18,7 +18,7 @@ from tickless.execution.accounting import book
 from tickless.execution.planning import client_order_id
 from tickless.pipeline import portfolio_value
 from tickless.ports import Fence, Ledger, Trace
-from tickless.settings import TRADING_ORDER, Settings
+from tickless.settings import Settings, effect_rank
 from tickless.types import DeskState, Order, OrderReport, OrderType, Side, Tick, TickRecord, iso
 
 END_OF_DATA = "end_of_data"
@@ -48,7 +48,7 @@ def collect(run: FinishedRun) -> RunRecord:
     closes = last_closes(run.panel, run.end)
     if settings.execution.close_at_end:
         state = _close_positions(run, state, closes)
-    records = sorted(ledger.ticks(), key=lambda record: (record.tick.scheduled_at, _rank(record.tick.function)))
+    records = sorted(ledger.ticks(), key=lambda record: (record.tick.scheduled_at, effect_rank(record.tick.function)))
     return RunRecord(
         settings=settings,
         start=run.start,
@@ -74,10 +74,6 @@ def last_closes(panel: Panel, at: datetime) -> dict[str, float]:
     known = ~np.isnan(close)
     last = len(close) - 1 - known[::-1].argmax(axis=0) if len(close) else np.zeros(len(panel.pairs), dtype=np.intp)
     return {pair: float(close[last[n], n]) for n, pair in enumerate(panel.pairs) if known[:, n].any()}
-
-
-def _rank(function: str) -> int:
-    return TRADING_ORDER.index(function) if function in TRADING_ORDER else len(TRADING_ORDER)
 
 
 def stored_lines(trace: Trace, records: Sequence[TickRecord]) -> Iterable[Mapping[str, Any]]:

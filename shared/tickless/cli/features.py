@@ -30,7 +30,7 @@ def features(
     """
     from tickless.adapters.folder_market import load_market
     from tickless.features.rotation import build_features
-    from tickless.runs.gather import check_timerange, history_start, universe_pairs
+    from tickless.runs.gather import history_start, pairs_to_run
     from tickless.settings import load_desk
 
     if features_ != "rotation":
@@ -41,8 +41,7 @@ def features(
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, set_ or ())
     market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
-    check_timerange(market.panel, start, end)
-    pairs = universe_pairs(market.pairs(), settings.universe, settings.desk.stake_currency)
+    pairs = pairs_to_run(market.panel, market.pairs(), settings, start, end)
     first = max(history_start(settings, start + timedelta(milliseconds=market.panel.step_ms)), market.panel.start)
     panel = market.bars(pairs, settings.desk.timeframe, first, end)
     table = build_features(panel, settings.universe.max_gap_bars, max(0, panel.row_at(start)))

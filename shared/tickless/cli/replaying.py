@@ -26,7 +26,7 @@ from tickless.errors import InputError, TicklessError
 from tickless.localcloud.assembly import ensure_assembly, load_assembly
 from tickless.localcloud.cloud import LocalCloud
 from tickless.localcloud.scheduler import Firing, LocalScheduler
-from tickless.runs.gather import check_timerange, universe_pairs
+from tickless.runs.gather import pairs_to_run
 from tickless.settings import load_desk
 from tickless.types import iso
 
@@ -65,10 +65,7 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
     """
     began = time.monotonic()
     settings = load_desk(request.desk, request.overrides)
-    check_timerange(request.market.panel, request.start, request.end)
-    pairs = universe_pairs(request.market.pairs(), settings.universe, settings.desk.stake_currency)
-    if not pairs:
-        raise InputError(f"universe: no pair quoted in {settings.desk.stake_currency} is left to trade")
+    pairs = pairs_to_run(request.market.panel, request.market.pairs(), settings, request.start, request.end)
     check_out(request.out)
     root = project_root()
     assembly = load_assembly(ensure_assembly(root, request.desk, STAGE, request.overrides))

@@ -32,7 +32,7 @@ def train(
     from tickless.adapters.folder_models import FolderModelStore
     from tickless.errors import InputError, TicklessError
     from tickless.learn.spec import load_specs
-    from tickless.runs.gather import check_timerange, universe_pairs
+    from tickless.runs.gather import pairs_to_run
     from tickless.runs.retrain import store, train_specs, training_start
     from tickless.settings import load_desk
 
@@ -46,8 +46,7 @@ def train(
         if not specs:
             raise InputError(f"--model {model}: unknown; known: {', '.join(spec.name for spec in load_specs('rotation'))}")
     market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
-    check_timerange(market.panel, start, end)
-    pairs = universe_pairs(market.pairs(), settings.universe, settings.desk.stake_currency)
+    pairs = pairs_to_run(market.panel, market.pairs(), settings, start, end)
     first = max(training_start(settings, end), market.panel.start)
     panel = market.bars(pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
     registry = FolderModelStore(models)

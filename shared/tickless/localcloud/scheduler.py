@@ -20,7 +20,7 @@ from tickless.errors import InputError
 from tickless.localcloud.cloud import LocalCloud
 from tickless.localcloud.cron import fire_times
 from tickless.localcloud.runtime import InvocationResult
-from tickless.settings import TRADING_ORDER
+from tickless.settings import effect_rank
 from tickless.types import iso, utc
 
 DELIVERY_DELAY_S = 1.0
@@ -170,8 +170,7 @@ class LocalScheduler:
 
     def _rank(self, schedule: Schedule) -> tuple[int, int]:
         self._created += 1
-        known = schedule.function in TRADING_ORDER
-        return (TRADING_ORDER.index(schedule.function) if known else len(TRADING_ORDER), self._created)
+        return (effect_rank(schedule.function), self._created)
 
     def _deliver(self, delivery: _Delivery, now: datetime) -> Firing:
         event = delivery.event if delivery.event is not None else self._event(delivery)

@@ -41,6 +41,15 @@ def check_timerange(panel: Panel, start: datetime, end: datetime) -> None:
         raise InputError(f"timerange {iso(start)} to {iso(end)}: outside the data, which reach from {iso(panel.start)} to {iso(panel.end)}")
 
 
+def pairs_to_run(panel: Panel, known: Sequence[str], settings: Settings, start: datetime, end: datetime) -> tuple[str, ...]:
+    """The universe of a run over recorded bars; raises InputError for a timerange outside them, a missing pair, or no pair at all."""
+    check_timerange(panel, start, end)
+    pairs = universe_pairs(known, settings.universe, settings.desk.stake_currency)
+    if not pairs:
+        raise InputError(f"universe: no pair quoted in {settings.desk.stake_currency} is left to trade")
+    return pairs
+
+
 def market_pair(settings: Settings) -> str:
     """The pair whose bars decide the regime."""
     return f"{settings.rotation.market_base}/{settings.desk.stake_currency}"

@@ -13,7 +13,7 @@ from tickless.settings.files import (
     section_text,
     section_type,
 )
-from tickless.settings.schedule import TRADING_ORDER, ScheduleSection
+from tickless.settings.schedule import TRADING_ORDER, ScheduleSection, effect_rank
 from tickless.settings.sections import (
     AlertsSection,
     DeskSection,
@@ -51,6 +51,7 @@ __all__ = [
     "UniverseSection",
     "build_settings",
     "builtin_desks",
+    "effect_rank",
     "explain",
     "load_desk",
     "parse_section",

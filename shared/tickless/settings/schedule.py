@@ -5,7 +5,7 @@ The CDK app takes its cron expressions from here, so that the cloud's schedules 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +15,11 @@ from tickless.types import Tick, utc
 
 TRADING_ORDER: tuple[str, ...] = ("risk_check", "feature_rebalance", "full_rebalance")
 """Trading functions in the order in which ticks of one minute take effect. ``retrain`` takes no lease and has no place here."""
+
+
+def effect_rank(function: str) -> int:
+    """The place of a function among the ticks of one minute; what does not trade comes last."""
+    return TRADING_ORDER.index(function) if function in TRADING_ORDER else len(TRADING_ORDER)
 
 
 class ScheduleSection(Section):
@@ -58,13 +63,6 @@ class ScheduleSection(Section):
         names = self.due_at(tick.scheduled_at)
         before = names[: names.index(tick.function)] if tick.function in names else ()
         return tuple(Tick(tick.scheduled_at, name) for name in before)
-
-    def previous_full_rebalance(self, at: datetime) -> datetime | None:
-        """The last full rebalance strictly before ``at``; None where the schedule has none."""
-        at = utc(at)
-        day = at.replace(hour=0, minute=0, second=0, microsecond=0)
-        times = [day + timedelta(days=shift, hours=hour) for shift in (-1, 0) for hour in self.full_rebalance_hours]
-        return max((time for time in times if time < at), default=None)
 
     def crons(self) -> dict[str, tuple[str, ...]]:
         """EventBridge Scheduler cron expressions (UTC) by function: together they fire exactly when ``due_at`` says, and ``retrain_at``."""

@@ -137,7 +137,7 @@ def test_the_training_window_begins_with_the_startup_of_its_first_week(trained):
 # Models that cannot be trusted
 
 
-def refused(world: World, function: str, when) -> None:
+def assert_refused(world: World, function: str, when) -> None:
     models = world.run(function, when).facts["models"]
     assert "rotation_6h" not in models
     assert world.metrics.counts["ModelRefused"] >= 1
@@ -157,7 +157,7 @@ def test_a_damaged_artifact_is_refused_and_the_desk_falls_back(trained):
     (key,) = [key for key in world.models.objects.contents if key.endswith("artifact.onnx")]
     body = world.models.objects.contents[key]
     world.models.objects.contents[key] = bytes([body[0] ^ 1]) + body[1:]
-    refused(world, "feature_rebalance", at(2))
+    assert_refused(world, "feature_rebalance", at(2))
     assert world.metrics.counts["ModelFallback"] == 1
     assert world.ledger.load().positions, "the fallback still trades"
 
@@ -166,7 +166,7 @@ def test_a_model_that_is_too_old_is_refused(planted, trained):
     old = only_6h(trained)
     old.parameters.write("training", old.settings.sections()["training"].replace('"max_model_age_days":14.0', '"max_model_age_days":0.5'))
     assert "rotation_6h" in used(old, "feature_rebalance", 2)
-    refused(old, "feature_rebalance", at(100))
+    assert_refused(old, "feature_rebalance", at(100))
     assert old.metrics.counts["ModelFallback"] == 1
 
 
@@ -176,7 +176,7 @@ def test_a_model_that_knows_the_future_is_refused_whoever_promoted_it(trained):
     early = World(world.market, world.settings, models=type(world.models)())
     early.models.register("rotation_6h", version.version, version.manifest, world.models.artifact(version))
     early.models.promote("rotation_6h", Promotion(version.version, at(-8), at(-8), "by hand"))
-    refused(early, "feature_rebalance", at(-6))
+    assert_refused(early, "feature_rebalance", at(-6))
 
 
 def test_a_damaged_champion_counts_as_none_so_that_it_can_be_replaced(trained):

@@ -117,12 +117,3 @@ def test_any_time_zone_means_the_same_minute() -> None:
     assert ScheduleSection().due_at(elsewhere) == ScheduleSection().due_at(MONDAY)
     with pytest.raises(ValueError, match="no time zone"):
         ScheduleSection().due_at(elsewhere.replace(tzinfo=None))
-
-
-@given(schedule=schedules, minute=st.integers(0, len(WEEK) - 1))
-def test_the_previous_full_rebalance_is_the_last_one_strictly_before(schedule: ScheduleSection, minute: int) -> None:
-    at = WEEK[minute]
-    back = (at - timedelta(minutes=1 + step) for step in range(24 * 60))
-    expected = next((time for time in back if "full_rebalance" in schedule.due_at(time)), None)
-
-    assert schedule.previous_full_rebalance(at) == expected
