@@ -25,11 +25,16 @@ REFETCH_BARS = 4
 
 def universe_pairs(known: Sequence[str], universe: UniverseSection, stake: str) -> tuple[str, ...]:
     """The pairs a desk may trade, sorted. Raises SettingsError naming a whitelisted pair that the market does not have."""
-    quoted = {pair for pair in known if pair.partition("/")[2].partition(":")[0] == stake}
-    wanted = quoted if universe.pair_whitelist == ("*",) else set(universe.pair_whitelist)
+    wanted = _wanted(known, universe, stake)
     for pair in sorted(wanted - set(known)):
         raise SettingsError(f"universe.pair_whitelist: {pair!r} has no bars on this market")
     return tuple(sorted(wanted - set(universe.pair_blacklist)))
+
+
+def _wanted(known: Sequence[str], universe: UniverseSection, stake: str) -> set[str]:
+    if universe.pair_whitelist != ("*",):
+        return set(universe.pair_whitelist)
+    return {pair for pair in known if pair.partition("/")[2].partition(":")[0] == stake}
 
 
 def check_timerange(panel: Panel, start: datetime, end: datetime) -> None:
@@ -130,6 +135,10 @@ def build_view(panel: Panel, pairs: tuple[str, ...], settings: Settings, at: dat
 
 
 def needed_pairs(known: Sequence[str], settings: Settings, held: Mapping[str, object]) -> tuple[str, ...]:
-    """Pairs whose bars a tick needs: the universe, what is held, and the market pair where there is one."""
-    pairs = set(universe_pairs(known, settings.universe, settings.desk.stake_currency)) | set(held)
-    return tuple(sorted(pairs | ({market_pair(settings)} & set(known))))
+    """Pairs whose bars a tick needs: the universe, what is held, and the market pair where there is one.
+
+    A whitelisted pair that the market has lost is left out here and refused by the rebalance: risk checks and their exits must go on.
+    """
+    universe = settings.universe
+    wanted = _wanted(known, universe, settings.desk.stake_currency) - set(universe.pair_blacklist)
+    return tuple(sorted(((wanted | {market_pair(settings)}) & set(known)) | set(held)))

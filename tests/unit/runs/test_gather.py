@@ -131,6 +131,12 @@ def test_bars_are_needed_of_the_universe_of_what_is_held_and_of_the_market_pair(
     assert needed_pairs(("AAA/USDT",), settings, {}) == ("AAA/USDT",)
 
 
+def test_a_whitelisted_pair_that_the_market_has_lost_stops_no_risk_check():
+    settings = load_desk("rotation", ['universe.pair_whitelist=["AAA/USDT", "GONE/USDT"]'])
+    assert needed_pairs(("AAA/USDT", "BTC/USDT"), settings, {"GONE/USDT": 1}) == ("AAA/USDT", "BTC/USDT", "GONE/USDT")
+    assert needed_pairs(("AAA/USDT", "BTC/USDT"), settings, {}) == ("AAA/USDT", "BTC/USDT")
+
+
 # In ticks
 
 
