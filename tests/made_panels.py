@@ -63,3 +63,14 @@ def scrambled_after(panel: Panel, row: int, seed: int) -> Panel:
     for values in columns.values():
         values[row + 1 :] = np.where(gone, np.nan, rng.uniform(1e-6, 1e6, shape))
     return replace(panel, **columns)
+
+
+def rescaled(panel: Panel, pair: str, row: int, ratio: float) -> Panel:
+    """The panel with one pair's prices times ``ratio`` from ``row`` on, the open of that bar at exactly ``ratio`` times the last close."""
+    columns = {name: getattr(panel, name).copy() for name in COLUMNS}
+    n = panel.column[pair]
+    for name in ("open", "high", "low", "close"):
+        columns[name][row:, n] *= ratio
+    before = np.flatnonzero(~np.isnan(columns["close"][:row, n]))
+    columns["open"][row, n] = columns["close"][before[-1], n] * ratio if len(before) else columns["open"][row, n]
+    return replace(panel, **columns)

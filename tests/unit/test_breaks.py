@@ -2,27 +2,15 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.made_panels import flat, scrambled_after, walk, without
-from tickless.bars import COLUMNS, Panel
+from tests.made_panels import flat, rescaled, scrambled_after, walk, without
+from tickless.bars import Panel
 from tickless.breaks import ScaleBreak, find_scale_breaks
 
 PAIRS = ("AAA/USDT", "BBB/USDT")
-
-
-def rescaled(panel: Panel, pair: str, row: int, ratio: float) -> Panel:
-    """The panel with one pair's prices times ``ratio`` from ``row`` on, the open of that bar at exactly ``ratio`` times the last close."""
-    columns = {name: getattr(panel, name).copy() for name in COLUMNS}
-    n = panel.column[pair]
-    for name in ("open", "high", "low", "close"):
-        columns[name][row:, n] *= ratio
-    before = np.flatnonzero(~np.isnan(columns["close"][:row, n]))
-    columns["open"][row, n] = columns["close"][before[-1], n] * ratio if len(before) else columns["open"][row, n]
-    return replace(panel, **columns)
 
 
 def silent(panel: Panel, pair: str, first: int, last: int) -> Panel:

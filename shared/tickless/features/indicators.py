@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tickless.bars import Floats
+from tickless.features.series import Ages
 
 
 def _talib() -> Any:
@@ -54,6 +55,46 @@ def ema(x: Floats, bars: int) -> Floats:
 def sma(x: Floats, bars: int) -> Floats:
     """Simple moving average of the last ``bars`` rows."""
     return _by_segment(lambda column: _talib().SMA(column, bars), x, bars)
+
+
+def simple_average(close: Floats, bars: int, age: Ages) -> Floats:
+    """The mean of the last ``bars`` closes of each series, shape (T, N); NaN until the series has as many.
+
+    ``close`` and ``age`` are those of ``features.series.pair_series``. Each value is summed from its own window alone, by doubling
+    (W_2n[t] = W_n[t] + W_n[t-n]): no running sum carries rounding noise along, so that the same window gives the same bits wherever the
+    panel begins. Raises ValueError for ``bars`` below 1.
+    """
+    if bars < 1:
+        raise ValueError(f"an average of {bars} bars")
+    average = window_sum(close, bars)
+    average /= bars
+    average[age < bars - 1] = np.nan
+    return average
+
+
+def window_sum(x: Floats, bars: int) -> Floats:
+    """The sum of the last ``bars`` rows, each from its own window alone; a new array. The first ``bars - 1`` rows sum fewer.
+
+    By doubling: the windows of 1, 2, 4, ... rows, and those that make up ``bars`` in binary put behind one another.
+    Raises ValueError for ``bars`` below 1.
+    """
+    if bars < 1:
+        raise ValueError(f"a sum of {bars} bars")
+    power, width, reach = x, 1, 0
+    total: Floats | None = None
+    while True:
+        if bars & width:
+            total = power.copy() if total is None else _add_earlier(total, power, reach)
+            reach += width
+        if total is not None and 2 * width > bars:
+            return total
+        power, width = _add_earlier(power.copy(), power, width), 2 * width
+
+
+def _add_earlier(x: Floats, y: Floats, rows: int) -> Floats:
+    """``x`` plus ``y`` of ``rows`` rows before, in place."""
+    x[rows:] += y[: max(0, len(y) - rows)]
+    return x
 
 
 def std(x: Floats, bars: int) -> Floats:
