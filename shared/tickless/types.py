@@ -188,6 +188,8 @@ class AccountSnapshot:
     at: datetime
     balances: Mapping[str, Decimal]
     reports: Mapping[str, OrderReport]
+    settlements: tuple[Fill, ...] = ()
+    """What the exchange sold of its own accord because a price scale broke: the latest of each pair, told again at every snapshot."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ It is an exchange with a memory of its own: an account that it loads, works off 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -15,14 +15,18 @@ from math import isnan
 from typing import Protocol, TypeVar
 
 from tickless.adapters.codec import decode, encode
+from tickless.adapters.price_scales import Break, Scales, StoredScales, is_jump
 from tickless.bars import Panel, floor_ms, step_ms
 from tickless.errors import OrderRejectedError
 from tickless.execution.matching import Bar, Matching, SimAccount, SimOrder
+from tickless.execution.settlement import PRICE_SCALE_BREAK
 from tickless.ports import BarStore, Market
 from tickless.settings import Settings
 from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, from_ms, to_ms
 
 T = TypeVar("T", SimAccount, SimOrder)
+
+SUSPENDED = f"{PRICE_SCALE_BREAK}: the pair is suspended until its first bar on the new scale has closed"
 
 
 class SimStore(Protocol):
@@ -101,26 +105,32 @@ class PlainAccounts:
 
 
 class SimExchange:
-    """A simulated account on the bars of a market. Settings are those of the tick."""
+    """A simulated account on the bars of a market. Settings are those of the tick.
 
-    def __init__(self, accounts: Accounts, bars: BarStore, market: Market, settings: Settings) -> None:
+    ``scales`` says where price scales break; without it, the stored bars are asked.
+    """
+
+    def __init__(self, accounts: Accounts, bars: BarStore, market: Market, settings: Settings, scales: Scales | None = None) -> None:
         self._accounts = accounts
         self._bars = bars
         self._market = market
         self._settings = settings
         self._timeframe = settings.desk.timeframe
         self._step = step_ms(self._timeframe)
+        self._scales = scales or StoredScales(bars, market, self._timeframe)
 
     def snapshot(self, at: datetime, orders: Sequence[Order]) -> AccountSnapshot:
         """Settle everything up to ``at``, then report. ``at`` must not lie before the last settlement."""
         version, account = self._load(at)
         matching = self._matching(account)
         self._settle(matching, to_ms(at))
-        if matching.changed or matching.account.orders:
+        # Kept for a holding too, once a bar: else the bars since its last order would be looked through again at every tick.
+        moved = matching.account.settled_ms // self._step > account.settled_ms // self._step
+        if matching.changed or matching.account.orders or (moved and len(matching.account.balances) > 1):
             self._save(version, matching)
         reports = {order.client_order_id: self._report(order.client_order_id, matching) for order in orders}
         known = {client_order_id: report for client_order_id, report in reports.items() if report is not None}
-        return AccountSnapshot(at, dict(matching.account.balances), known)
+        return AccountSnapshot(at, dict(matching.account.balances), known, matching.account.settlements)
 
     def submit(self, order: Order, at: datetime) -> OrderReport:
         """Take an order in; a market order of zero latency fills at once, at the open of the bar that opens now."""
@@ -132,13 +142,12 @@ class SimExchange:
         now_ms = to_ms(at)
         self._settle(matching, now_ms)
         arrival = now_ms + round(self._settings.execution.latency_s * 1000)
-        sim = matching.arrive(SimOrder(order, arrival))
-        if sim.status is OrderStatus.REJECTED:
-            self._save(version, matching)
-            raise OrderRejectedError(f"{order.pair} {order.side} {order.qty}: {sim.message}")
-        if arrival == now_ms and now_ms % self._step == 0:
+        sim = SimOrder(order, arrival)
+        sim = matching.refuse(sim, SUSPENDED) if self._suspended(order.pair, now_ms) else matching.arrive(sim)
+        if sim.status is OrderStatus.OPEN and arrival == now_ms and now_ms % self._step == 0:
             opens = self._market.opens([order.pair], self._timeframe, at)
-            matching.at_open(now_ms, opens, self._volumes([order.pair], now_ms), only=order.client_order_id)
+            window = self._bars.read(self._timeframe, from_ms(now_ms - self._step), at).select([order.pair])
+            matching.at_open(now_ms, _prices(opens, window), _volumes_at(window, -1), only=order.client_order_id)
             sim = matching.changed[order.client_order_id]
         self._save(version, matching)
         if sim.status is OrderStatus.REJECTED:
@@ -171,24 +180,37 @@ class SimExchange:
 
     def _settle(self, matching: Matching, now_ms: int) -> None:
         """Work off every bar since the last settlement, in the order in which things happened."""
-        if matching.account.orders:
-            for close_ms in self._grid(matching.account.settled_ms, now_ms):
-                pairs = sorted({sim.order.pair for sim in matching.account.orders})
-                if not pairs:
-                    break
-                window = self._bars.read(self._timeframe, from_ms(close_ms - 2 * self._step), from_ms(close_ms)).select(pairs)
-                matching.inside(close_ms - self._step, close_ms, _bars_at(window, -1), _volumes_at(window, -2))
-                opens = self._market.opens(pairs, self._timeframe, from_ms(close_ms))
-                matching.at_open(close_ms, opens, _volumes_at(window, -1))
+        done_ms = matching.account.settled_ms
+        breaks = self._scales.breaks(done_ms, now_ms, matching.pairs)
+        while matching.account.orders:
+            close_ms = floor_ms(done_ms, self._step) + self._step
+            if close_ms > now_ms:
+                break
+            self._settle_bar(matching, close_ms, [found for found in breaks if found.known_ms == close_ms])
+            done_ms = close_ms
+        for found in breaks:
+            if found.known_ms > done_ms:
+                matching.end_scale(found.pair, found.known_ms, found.last_close)
         matching.account = replace(matching.account, settled_ms=max(matching.account.settled_ms, now_ms))
 
-    def _grid(self, after_ms: int, until_ms: int) -> Iterator[int]:
-        """Bar boundaries in (after, until]."""
-        yield from range(floor_ms(after_ms, self._step) + self._step, until_ms + 1, self._step)
+    def _settle_bar(self, matching: Matching, close_ms: int, breaks: Sequence[Break]) -> None:
+        """Work off the bars that close at ``close_ms``, and the opens of that moment."""
+        pairs = sorted({sim.order.pair for sim in matching.account.orders})
+        window = self._bars.read(self._timeframe, from_ms(close_ms - 2 * self._step), from_ms(close_ms)).select(pairs)
+        for found in breaks:
+            if found.first_ms < close_ms:
+                matching.end_scale(found.pair, close_ms, found.last_close)
+        matching.inside(close_ms - self._step, close_ms, _bars_at(window, -1), _volumes_at(window, -2))
+        for found in breaks:
+            if found.first_ms == close_ms:
+                matching.end_scale(found.pair, close_ms, found.last_close)
+        opens = self._market.opens(pairs, self._timeframe, from_ms(close_ms))
+        matching.at_open(close_ms, _prices(opens, window), _volumes_at(window, -1))
 
-    def _volumes(self, pairs: Sequence[str], open_ms: int) -> dict[str, float]:
-        window = self._bars.read(self._timeframe, from_ms(open_ms - self._step), from_ms(open_ms)).select(pairs)
-        return _volumes_at(window, -1)
+    def _suspended(self, pair: str, now_ms: int) -> bool:
+        """Whether the running bar of a pair is known to be the first on a new scale: what was decided before it cannot mean its prices."""
+        open_ms = floor_ms(now_ms, self._step)
+        return any(found.first_ms == open_ms for found in self._scales.breaks(open_ms - 1, open_ms, lambda: (pair,)))
 
     def _matching(self, account: SimAccount) -> Matching:
         rules: Mapping[str, PairRules] = self._market.rules() if self._settings.execution.filters else {}
@@ -216,6 +238,13 @@ def _bars_at(window: Panel, row: int) -> dict[str, Bar]:
     columns = (window.open, window.high, window.low, window.close, window.volume)
     bars = {pair: Bar(*(float(column[row, n]) for column in columns)) for n, pair in enumerate(window.pairs)}
     return {pair: bar for pair, bar in bars.items() if not isnan(bar.close)}
+
+
+def _prices(opens: Mapping[str, float], window: Panel) -> dict[str, float]:
+    """The opens that fill orders: not those too far from the close just before them, which the bar's volume must explain first."""
+    closes = {pair: float(window.close[-1, n]) for pair, n in window.column.items()}
+    # A missing close compares false: what follows a silence has been looked at already.
+    return {pair: price for pair, price in opens.items() if isnan(closes[pair]) or not is_jump(price, closes[pair])}
 
 
 def _volumes_at(window: Panel, row: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tickless.backtest.audit_prices import END_OF_DATA, PRICE_SCALE_BREAK, PriceAudit
 from tickless.backtest.results import Results, count_ticks, read_results
 from tickless.bars import Panel
 from tickless.settings import TRADING_ORDER, Settings
@@ -27,10 +28,13 @@ def verify(folder: Path, panel: Panel, settings: Settings | None = None, rules: 
     """Audit a result folder against the bars it traded on: one sentence for each finding, none where all is well.
 
     Always: cash plus positions is equity on every row; fees, quantities and average prices of orders and fills agree; pairs that left the
-    target were sold; no stop fell; ticks are in order. With ``settings`` (those of the whole run): caps, sleeve, top-k, buffer, slippage,
+    target were sold; no stop fell; ticks are in order; each fill lies within its bar, nothing is held across a break of the price scale,
+    and the desk never gains more than the bars allow. With ``settings`` (those of the whole run): caps, sleeve, top-k, buffer, slippage,
     the calendar. With ``rules``: minimum notional. Raises DataError where a file cannot be read.
     """
-    audit = _Audit(read_results(folder), panel, settings, rules or {})
+    results = read_results(folder)
+    audit = _Audit(results, panel, settings, rules or {})
+    prices = PriceAudit(results, panel, settings, rules or {})
     checks = (
         audit.equity_rows,
         audit.order_totals,
@@ -40,6 +44,9 @@ def verify(folder: Path, panel: Panel, settings: Settings | None = None, rules: 
         audit.dropped_pairs,
         audit.stops,
         audit.tick_order,
+        prices.fill_ranges,
+        prices.scale_breaks,
+        prices.gains,
     )
     return [finding for check in checks for finding in check()]
 
@@ -136,7 +143,7 @@ class _Audit:
         """Market fills lie at the open of their bar, worse by the slippage; makers fill at their limit. No bar, no fill."""
         for fill in self.results.fills:
             order = self.orders.get(fill.client_order_id)
-            if order is None or order.reason == "end_of_data":
+            if order is None or order.reason in (END_OF_DATA, PRICE_SCALE_BREAK):
                 continue
             where = f"fills.csv {fill.client_order_id} at {iso(fill.filled_at)}"
             if order.type is OrderType.LIMIT and fill.liquidity is Liquidity.MAKER:
@@ -168,7 +175,7 @@ class _Audit:
         """No accepted order is worth less than the exchange's minimum, at the last close or at its average price."""
         for order in self.results.orders:
             rule = self.rules.get(order.pair)
-            if rule is None or rule.min_notional is None or order.status is OrderStatus.REJECTED:
+            if rule is None or rule.min_notional is None or order.status is OrderStatus.REJECTED or order.reason == PRICE_SCALE_BREAK:
                 continue
             price = max(self._close(order.pair, order.tick_at) or ZERO, order.avg_price or ZERO)
             if order.qty * price < rule.min_notional:
@@ -264,7 +271,7 @@ class _Audit:
         start, end = (parse_time(self.results.summary[key]) for key in ("start", "end"))
         minutes = (end - start) // timedelta(minutes=1)
         times = (start + timedelta(minutes=n) for n in range(minutes))
-        return {Tick(at, name) for at in times if at.minute % 5 == 0 for name in settings.schedule.due_at(at)}
+        return {tick for at in times for tick in settings.calendar.due_at(at)}
 
 
 class _Holdings:

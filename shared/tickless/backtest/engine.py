@@ -10,6 +10,7 @@ from functools import partial
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
+from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
 from tickless.backtest.history import History
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
@@ -96,7 +97,7 @@ class _Desk:
         self._accounts = PlainAccounts()
         self._history = request.history_factory(market.panel, pairs, settings, request.start, models)
         silence = Silence()
-        venue = Venue(market, SimExchange(self._accounts, self._bars, market, settings))
+        venue = Venue(market, SimExchange(self._accounts, self._bars, market, settings, PanelScales(market.panel)))
         self._ports = Ports(
             connect=lambda _settings: venue,
             bars=self._bars,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tickless.adapters.bar_files import data_sha256
+from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import SimExchange
 from tickless.backtest.results import RunRecord, tick_lines
 from tickless.bars import Panel
@@ -19,7 +20,7 @@ from tickless.execution.planning import client_order_id
 from tickless.pipeline import portfolio_value
 from tickless.ports import Fence, Ledger, Trace
 from tickless.settings import Settings, effect_rank
-from tickless.types import DeskState, Order, OrderReport, OrderType, Side, Tick, TickRecord, iso
+from tickless.types import DeskState, Order, OrderReport, OrderType, Side, Tick, TickRecord, iso, to_ms
 
 END_OF_DATA = "end_of_data"
 
@@ -45,10 +46,10 @@ def collect(run: FinishedRun) -> RunRecord:
     """Close what is open where ``execution.close_at_end`` says so, then read everything back."""
     settings, ledger = run.settings, run.ledger
     state = ledger.load() or DeskState(settings.desk.dry_run_wallet, settings.desk.dry_run_wallet)
-    closes = last_closes(run.panel, run.end)
+    closes = last_closes(run.panel, run.end) | _unsettled(run, state)
     if settings.execution.close_at_end:
         state = _close_positions(run, state, closes)
-    records = sorted(ledger.ticks(), key=lambda record: (record.tick.scheduled_at, effect_rank(record.tick.function)))
+    records = sorted(ledger.ticks(), key=lambda record: (record.tick.scheduled_at, effect_rank(record.tick.function), record.tick.strategy))
     return RunRecord(
         settings=settings,
         start=run.start,
@@ -85,6 +86,15 @@ def bare_trace(record: TickRecord) -> dict[str, Any]:
     """What a record alone tells of its tick: all there is of one that trades nothing."""
     tick = record.tick
     return {**record.summary, "id": tick.id, "function": tick.function, "at": iso(tick.scheduled_at)}
+
+
+def _unsettled(run: FinishedRun, state: DeskState) -> dict[str, float]:
+    """The last old closes of positions whose price scale broke after the last tick, when no tick came to settle them."""
+    if state.last_tick_at is None:
+        return {}
+    breaks = PanelScales(run.panel).breaks(to_ms(state.last_tick_at), to_ms(run.end), lambda: state.positions)
+    # The earliest break of a pair counts; a bar that opens at the end is none of the run's.
+    return {found.pair: found.last_close for found in reversed(breaks) if found.first_ms < to_ms(run.end)}
 
 
 def _close_positions(run: FinishedRun, state: DeskState, closes: dict[str, float]) -> DeskState:

@@ -7,7 +7,9 @@ The rules are those of ``docs/fills.md``:
   it has closed, turns out to have traded strictly through it;
 * a stop fills inside a bar at the worse of stop and open, with slippage; where a stop and a limit lie inside one bar, the stop is first;
 * a fill takes at most a share of the volume of the bar before; the rest tries again at the following opens until the order expires;
-* fills inside a bar are stamped one millisecond before its close. A pair without a bar fills nothing.
+* fills inside a bar are stamped one millisecond before its close. A pair without a bar fills nothing, and so does, inside it, a bar in
+  which nothing traded;
+* where the price scale of a pair breaks, its orders end and what is held is settled at the last close before.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from tickless.execution.rounding import exact, money, qty_down, simulated_price
+from tickless.execution.settlement import PRICE_SCALE_BREAK, settled_at, settlement_order
 from tickless.settings import ExecutionSection
 from tickless.types import ZERO, Fill, Liquidity, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, from_ms, to_ms
 
@@ -65,6 +68,8 @@ class SimAccount:
     balances: Mapping[str, Decimal]
     settled_ms: int
     orders: tuple[SimOrder, ...] = ()
+    settlements: tuple[Fill, ...] = ()
+    """What the exchange sold of its own accord where a price scale broke: the latest of each pair."""
 
     def balance(self, asset: str) -> Decimal:
         """What is held of an asset."""
@@ -85,10 +90,14 @@ class Matching:
         """Take an order in. It is filled by ``at_open`` or ``inside``, later; here it is only checked. A refusal is its status."""
         refusal = self._refusal(sim.order)
         if refusal:
-            sim = replace(sim, status=OrderStatus.REJECTED, message=refusal)
-            self.changed[sim.order.client_order_id] = sim
-            return sim
+            return self.refuse(sim, refusal)
         self._put(sim)
+        return sim
+
+    def refuse(self, sim: SimOrder, message: str) -> SimOrder:
+        """Do not take an order in."""
+        sim = replace(sim, status=OrderStatus.REJECTED, message=message)
+        self.changed[sim.order.client_order_id] = sim
         return sim
 
     def at_open(self, open_ms: int, opens: Mapping[str, float], volumes: Mapping[str, float], only: str | None = None) -> None:
@@ -116,7 +125,7 @@ class Matching:
         for sim in sorted(self.account.orders, key=lambda s: s.order.type is not OrderType.STOP):
             bar = bars.get(sim.order.pair)
             # What expires inside the bar may have expired before the price came: no fill is stamped after its order's end.
-            if self._expires(sim, stamp) or bar is None or sim.arrival_ms > open_ms:
+            if self._expires(sim, stamp) or bar is None or bar.volume == 0 or sim.arrival_ms > open_ms:
                 continue
             leg = (sim.order.pair, sim.order.side)
             if sim.order.type is OrderType.STOP and not sim.triggered:
@@ -138,6 +147,31 @@ class Matching:
         """Fill an order whole at a given price, as taker and without slippage: the end of a recording."""
         self._fill(sim, at_ms, exact(price), Liquidity.TAKER, None)
         return self.changed[sim.order.client_order_id]
+
+    def end_scale(self, pair: str, at_ms: int, last_close: float) -> None:
+        """End what there is of a pair whose price scale is known at ``at_ms`` to have broken: its orders, then what is held.
+
+        The holding goes whole at the last close before, as taker and without slippage: what comes after is another thing, and nobody could
+        have sold this one at its price.
+        """
+        for sim in self.account.orders:
+            if sim.order.pair == pair:
+                self._put(
+                    replace(sim, status=OrderStatus.CANCELED, message=f"{PRICE_SCALE_BREAK}: the prices of {pair} are on a new scale")
+                )
+        qty = self.account.balance(pair.partition("/")[0])
+        if qty <= 0:
+            return
+        order = settlement_order(pair, from_ms(at_ms), qty)
+        fee_rate = exact(self.settings.taker_fee_bps) / _BPS
+        self._book(SimOrder(order, at_ms), to_ms(settled_at(order.tick_at)), qty, exact(last_close), fee_rate, Liquidity.TAKER)
+        others = tuple(fill for fill in self.account.settlements if fill.pair != pair)
+        self.account = replace(self.account, settlements=(*others, *self.changed[order.client_order_id].fills))
+
+    def pairs(self) -> set[str]:
+        """Every pair of which something is held or ordered."""
+        held = {f"{asset}/{self.stake}" for asset, qty in self.account.balances.items() if asset != self.stake and qty > 0}
+        return held | {sim.order.pair for sim in self.account.orders}
 
     def _limit_at_open(self, sim: SimOrder, open_ms: int, price: Decimal, volumes: Mapping[str, float]) -> None:
         limit = sim.order.limit_price

@@ -22,6 +22,7 @@ from tickless.errors import (
     UnknownOutcomeError,
 )
 from tickless.execution.accounting import book
+from tickless.execution.settlement import settlement_due
 from tickless.pipeline import Decision
 from tickless.ports import Fence, Ledger, Ports, Venue
 from tickless.risk.stops import protect
@@ -205,6 +206,17 @@ class _Run:
             report = snapshot.reports.get(order.client_order_id)
             if report is not None:
                 state = self._book(state, order, report)
+        return self._book_settlements(state, snapshot)
+
+    def _book_settlements(self, state: DeskState, snapshot: AccountSnapshot) -> DeskState:
+        """Book what the exchange sold of its own accord; after the orders, as a buy may have filled just before."""
+        for fill in snapshot.settlements:
+            order = settlement_due(state, fill)
+            if order is None:
+                continue
+            self.ports.log.warning("position settled: its price scale broke", pair=fill.pair, qty=str(fill.qty), price=str(fill.price))
+            self.ports.notifier.alert(f"{fill.pair} settled", f"its price scale broke; {fill.qty} were settled at {fill.price}")
+            state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.FILLED, (fill,)))
         return state
 
     def _book(self, state: DeskState, order: Order, report: OrderReport) -> DeskState:
