@@ -271,7 +271,7 @@ class _Audit:
         start, end = (parse_time(self.results.summary[key]) for key in ("start", "end"))
         minutes = (end - start) // timedelta(minutes=1)
         times = (start + timedelta(minutes=n) for n in range(minutes))
-        return {tick for at in times for tick in settings.calendar.due_at(at)}
+        return {Tick(at, name) for at in times if at.minute % 5 == 0 for name in settings.schedule.due_at(at)}
 
 
 class _Holdings:
