@@ -5,20 +5,18 @@ No clock, no I/O, no randomness. The cloud, the replay and the backtest call the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.execution.planning import Account, Plan, Thresholds, Wish, plan_orders
 from tickless.execution.rounding import exact, money
-from tickless.portfolio.construction import Allocation, Candidate, construct
 from tickless.risk.drawdown import drawdown_frac, kill_switch_trips
 from tickless.risk.limits import Limited, limit
 from tickless.risk.stops import STOP_REASONS, TIME_STOP, exit_reason, trail
 from tickless.settings import RiskSection, Settings
-from tickless.strategies import rotation
+from tickless.strategies.contract import Own, Strategy, Targets
 from tickless.strategies.view import MarketView, Proposal, Proposals
 from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, iso
 
@@ -73,10 +71,11 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
         state = replace(state, halt=halt)
         alerts.append(f"desk halted: {halt.reason}; exits go on, a person has to resume")
     state, moved, exits = _check_stops(state, closes, settings.risk)
-    wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True) for pair, reason in exits.items()]
-    plan = _plan(tick, wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0))
+    positions = state.positions
+    wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True, strategy=positions[pair].strategy) for pair, reason in exits.items()]
+    plan = _plan(tick, "", wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0))
     if state.halt is not None:
-        plan = _cancel_buys(plan, state, keep=frozenset())
+        plan = _cancel_buys(plan, state, {order.pair for order in state.orders.values()})
     state = _block_stopped(state, exits, tick, settings.risk)
     trace = {
         "regime": state.regime,
@@ -88,19 +87,21 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
     return Decision(state, moved, plan, row, tuple(alerts), trace)
 
 
-def decide_rebalance(
+def decide(
     tick: Tick,
+    strategy: Strategy,
     view: MarketView,
     state: DeskState,
     settings: Settings,
     rules: Mapping[str, PairRules],
     *,
-    full: bool,
+    full: bool = False,
     reduce_only: str = "",
     held_closes: Mapping[str, float] | None = None,
 ) -> Decision:
-    """A rebalance: proposals, target weights, limits, orders. A full one has its own hysteresis, time stops, and lifts blocks.
+    """What one strategy does at a tick: proposals, targets, limits, orders. A full rebalance has its own hysteresis and time stops.
 
+    A pair that is neither in the strategy's targets nor to be left stays as it is, and so does what another strategy holds.
     ``reduce_only`` is a reason why nothing may be bought at this tick (a ledger that does not match the exchange), or empty.
     ``held_closes`` are the closes of held pairs whose last bar has just closed: a pair that the universe has dropped is in no view, and
     could not be sold without one.
@@ -108,26 +109,31 @@ def decide_rebalance(
     closes = {**(held_closes or {}), **view.closes()}
     equity = portfolio_value(state, closes)
     drawdown = drawdown_frac(equity, float(state.peak_equity))
-    # A desk without full rebalances does at every rebalance what a full one would do: nothing else could lift a block.
-    thorough = full or not settings.schedule.full_rebalance_hours
+    # A desk without full rebalances does at every tick what a full one would do: nothing else could lift a block.
+    thorough = full or not (settings.calendar.rebalanced and settings.schedule.full_rebalance_hours)
     now = iso(tick.scheduled_at)
     blocked = {p: at for p, at in state.blocked.items() if not thorough or at >= now or p in state.positions}
-    state = replace(state, blocked=blocked, regime=view.regime.name, regime_at=tick.scheduled_at)
-    proposed = rotation.propose(view, settings.rotation, round_trip_cost_frac(settings.execution))
-    overdue = _overdue(tick, state, proposed, settings.risk) if thorough else frozenset()
-    candidates = [_candidate(p) for p in proposed.proposals if p.pair not in overdue]
-    allocation = construct(candidates, view.regime.name, settings.portfolio)
-    held = _held_weights(state, closes, equity)
+    state = replace(state, blocked=blocked)
+    if view.regime.name:
+        state = replace(state, regime=view.regime.name, regime_at=tick.scheduled_at)
+    own, taken = _own(strategy, state)
+    proposed = strategy.propose(view, own, settings)
+    overdue = _overdue(tick, own, proposed, settings.risk) if thorough else {}
+    wanted = [p for p in proposed.proposals if p.pair not in taken]
+    targets = strategy.target(wanted, {**proposed.leaving, **overdue}, view, own, equity, settings)
+    held = _held_values(state, closes)
     halted = state.halt is not None or bool(reduce_only)
-    limited = limit(allocation.weights, held, drawdown, halted=halted, blocked=blocked, settings=settings.risk)
-    state, refreshed = _refresh_atr(state, view)
-    wishes = _wishes(state, limited, proposed, closes, equity, overdue)
-    thresholds = Thresholds(
-        settings.portfolio.full_hysteresis_frac if full else settings.portfolio.hysteresis_frac, settings.portfolio.min_order_value
-    )
-    plan = _plan(tick, wishes, state, closes, equity, settings, rules, thresholds)
-    plan = _cancel_buys(plan, state, keep=frozenset() if halted else limited.weights.keys() - limited.held_back.keys())
-    trace = _rebalance_trace(view, proposed, allocation, limited, held, plan, settings)
+    limited = limit(targets.values, held, drawdown, halted=halted, blocked=blocked, settings=settings.risk)
+    state, refreshed = _refresh_atr(own, state, view)
+    cut_off = {p: LEFT_TARGET for p in own.pairs if p in targets.values and p not in limited.values}
+    leaving = {**targets.leaving, **cut_off}
+    wishes = _wishes(wanted, limited, leaving, closes)
+    thresholds = Thresholds(strategy.hysteresis_frac(settings, full=full), settings.portfolio.min_order_value)
+    plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds)
+    unwanted = own.buying if halted else own.buying & {*leaving, *limited.held_back}
+    plan = _cancel_buys(plan, state, unwanted)
+    trace: dict[str, Any] = {"regime": state.regime}
+    trace |= _trace(view, proposed, targets, limited, held, taken, plan, equity)
     trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
     return Decision(state, refreshed, plan, trace=trace)
 
@@ -169,9 +175,9 @@ def _block_stopped(state: DeskState, exits: Mapping[str, str], tick: Tick, setti
     return replace(state, blocked={**state.blocked, **stopped}) if stopped else state
 
 
-def _cancel_buys(plan: Plan, state: DeskState, keep: Set[str]) -> Plan:
-    """Also cancel the open buys of all pairs but those in ``keep``: one that fills later would be an entry nobody wants any more."""
-    unwanted = [i for i, order in sorted(state.orders.items()) if order.side is Side.BUY and order.pair not in keep]
+def _cancel_buys(plan: Plan, state: DeskState, pairs: Set[str]) -> Plan:
+    """Also cancel the open buys of ``pairs``: one that fills later would be an entry nobody wants any more."""
+    unwanted = [i for i, order in sorted(state.orders.items()) if order.side is Side.BUY and order.pair in pairs]
     return replace(plan, cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
 
 
@@ -185,6 +191,7 @@ def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> dict[str, 
 
 def _plan(
     tick: Tick,
+    strategy: str,
     wishes: list[Wish],
     state: DeskState,
     closes: Mapping[str, float],
@@ -206,30 +213,33 @@ def _plan(
         account,
         tick,
         desk=settings.desk.name,
-        strategy=rotation.NAME,
+        strategy=strategy,
         thresholds=thresholds,
         settings=settings.execution,
     )
 
 
-def _candidate(proposal: Proposal) -> Candidate:
-    return Candidate(proposal.pair, proposal.score, proposal.volatility_frac, proposal.tier)
+def _own(strategy: Strategy, state: DeskState) -> tuple[Own, dict[str, str]]:
+    """What the strategy has in the market; and the pairs that another one has, with whose they are: a pair has one position."""
+    name = strategy.name
+    positions = {pair: position for pair, position in state.positions.items() if position.strategy == name}
+    buying = {order.pair: order.strategy for order in state.orders.values() if order.side is Side.BUY}
+    owners = {**buying, **{pair: position.strategy for pair, position in state.positions.items()}}
+    taken = {pair: owner for pair, owner in owners.items() if owner != name}
+    return Own(positions, frozenset(pair for pair, owner in buying.items() if owner == name)), taken
 
 
-def _held_weights(state: DeskState, closes: Mapping[str, float], equity: float) -> dict[str, float]:
-    if equity <= 0.0:
-        return {}
+def _held_values(state: DeskState, closes: Mapping[str, float]) -> dict[str, float]:
+    """What is held of each pair, in the stake currency."""
     marks = _marks(state)
-    return {p: float(state.positions[p].qty) * closes.get(p, marks[p]) / equity for p in sorted(state.positions)}
+    return {p: float(state.positions[p].qty) * closes.get(p, marks[p]) for p in sorted(state.positions)}
 
 
-def _refresh_atr(state: DeskState, view: MarketView) -> tuple[DeskState, tuple[Position, ...]]:
+def _refresh_atr(own: Own, state: DeskState, view: MarketView) -> tuple[DeskState, tuple[Position, ...]]:
     """Give held positions the latest ATR: the trailing distance follows volatility, the stop itself never falls."""
-    atr = dict(zip(view.pairs, view.feature("atr_14_30m"), strict=True))
     refreshed = []
-    for pair in sorted(state.positions):
-        position = state.positions[pair]
-        latest = float(atr.get(pair, float("nan")))
+    for pair, latest in view.atr(sorted(own.positions)).items():
+        position = own.positions[pair]
         if latest > 0.0 and latest != position.stop.atr:
             refreshed.append(replace(position, stop=replace(position.stop, atr=latest)))
     for position in refreshed:
@@ -237,83 +247,86 @@ def _refresh_atr(state: DeskState, view: MarketView) -> tuple[DeskState, tuple[P
     return state, tuple(refreshed)
 
 
-def _wishes(
-    state: DeskState,
-    limited: Limited,
-    proposed: Proposals,
-    closes: Mapping[str, float],
-    equity: float,
-    overdue: Set[str],
-) -> list[Wish]:
-    """What to hold of every target pair and of every pair held outside the target. A pair that is held back stays as it is."""
-    proposals = {p.pair: p for p in proposed.proposals}
+def _wishes(proposals: Sequence[Proposal], limited: Limited, leaving: Mapping[str, str], closes: Mapping[str, float]) -> list[Wish]:
+    """What to hold of every target, and nothing of every pair to be left. A pair that is held back stays as it is."""
+    proposed = {p.pair: p for p in proposals}
     wishes = []
-    for pair, weight in limited.weights.items():
-        proposal = proposals[pair]
+    for pair, value in limited.values.items():
+        proposal = proposed[pair]
         if pair in closes and pair not in limited.held_back:
-            wishes.append(Wish(pair, weight * equity / closes[pair], proposal.reason, REBALANCE, proposal.exits))
-    leaving = sorted(set(state.positions) - set(limited.weights))
-    return wishes + [Wish(pair, 0.0, exit_reason=TIME_STOP if pair in overdue else LEFT_TARGET) for pair in leaving]
+            wishes.append(Wish(pair, value / closes[pair], proposal.reason, REBALANCE, proposal.exits))
+    return wishes + [Wish(pair, 0.0, exit_reason=leaving[pair]) for pair in sorted(leaving)]
 
 
-def _overdue(tick: Tick, state: DeskState, proposed: Proposals, settings: RiskSection) -> frozenset[str]:
+def _overdue(tick: Tick, own: Own, proposed: Proposals, settings: RiskSection) -> dict[str, str]:
     """Pairs held for longer than the time stop allows whose net score does not speak for them (one without a score is not judged)."""
     if settings.time_stop_h is None:
-        return frozenset()
+        return {}
     opened_before = tick.scheduled_at - timedelta(hours=settings.time_stop_h)
-    old = [pair for pair, position in state.positions.items() if position.opened_at < opened_before]
-    return frozenset(pair for pair in old if pair in proposed.verdicts and proposed.verdicts[pair].net <= 0.0)
+    old = [pair for pair, position in own.positions.items() if position.opened_at < opened_before]
+    return {pair: TIME_STOP for pair in old if pair in proposed.verdicts and proposed.verdicts[pair].net <= 0.0}
 
 
-def _rebalance_trace(
+def _trace(
     view: MarketView,
     proposed: Proposals,
-    allocation: Allocation,
+    targets: Targets,
     limited: Limited,
     held: Mapping[str, float],
+    taken: Mapping[str, str],
     plan: Plan,
-    settings: Settings,
+    equity: float,
 ) -> dict[str, Any]:
+    """What was decided of every pair, and why."""
+    share = 1.0 / equity if equity > 0.0 else 0.0
     sent = {order.pair: order for order in plan.orders}
     proposals = {p.pair: p for p in proposed.proposals}
-    tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True))
     pairs: dict[str, Any] = {}
     for pair in sorted({*view.pairs, *held}):
         verdict = proposed.verdicts.get(pair)
-        weight = limited.weights.get(pair, 0.0)
         entry: dict[str, Any] = {"action": "pass", "reason": verdict.reason if verdict else "not_in_universe"}
         if pair in sent:
             entry = {"action": sent[pair].side.value, "reason": sent[pair].reason}
+        elif pair in taken:
+            entry = {"action": "pass", "reason": f"belongs_to_{taken[pair]}"}
         elif held.get(pair, 0.0) > 0.0:
             entry = {"action": "keep", "reason": plan.skipped.get(pair, "on_target")}
         elif pair in limited.held_back:
             entry["reason"] = limited.held_back[pair]
-        elif pair in allocation.beyond_top_k:
-            entry["reason"] = "beyond_top_k"
+        elif pair in targets.passed_over:
+            entry["reason"] = targets.passed_over[pair]
         elif pair in plan.skipped:
             entry["reason"] = plan.skipped[pair]
-        elif pair in proposals and weight <= 0.0:
+        elif pair in proposals and limited.values.get(pair, 0.0) <= 0.0:
             entry["reason"] = "no_weight_left"
         if verdict is not None and verdict.score == verdict.score:
             entry |= {"score": verdict.score, "net": verdict.net}
-        if pair in proposals:
-            proposal = proposals[pair]
+        proposal = proposals.get(pair)
+        if proposal is not None and proposal.confidence == proposal.confidence:
             entry |= {"confidence": proposal.confidence, "volatility_frac": proposal.volatility_frac}
-        if weight or held.get(pair):
-            entry |= {"target": weight, "held": held.get(pair, 0.0)}
+        if pair in limited.values or held.get(pair):
+            entry |= {"target": limited.values.get(pair, 0.0) * share, "held": held.get(pair, 0.0) * share}
         pairs[pair] = entry
+    tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True))
+    return {
+        **_regime_trace(view),
+        "models": dict(view.models),
+        "source": proposed.source,
+        **targets.facts,
+        "targets": {pair: value * share for pair, value in limited.values.items()},
+        "tiers": {pair: tiers[pair] for pair in limited.values},
+        "limits": [*targets.limits, *limited.limits],
+        "pairs": pairs,
+    }
+
+
+def _regime_trace(view: MarketView) -> dict[str, Any]:
     regime = view.regime
+    if not regime.name:
+        return {}
     return {
         "regime": regime.name,
         "volatility_regime": regime.volatility,
         "volatility_ann_frac": None if regime.volatility_ann_frac != regime.volatility_ann_frac else regime.volatility_ann_frac,
         "breadth_frac": regime.breadth_frac,
-        "models": dict(view.models),
-        "source": proposed.source,
-        "top_k": settings.portfolio.top_k.of(regime.name),
-        "cash_buffer_frac": settings.portfolio.cash_buffer_frac.of(regime.name),
-        "targets": dict(limited.weights),
-        "tiers": {pair: tiers[pair] for pair in limited.weights},
-        "limits": [*allocation.limits, *limited.limits],
-        "pairs": pairs,
     }

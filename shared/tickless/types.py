@@ -90,15 +90,22 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, order=True)
 class Tick:
-    """One scheduled invocation. Its identity is the function's name and the scheduled time."""
+    """One scheduled invocation. Its identity is the scheduled time, the function, and the strategy where the function runs one."""
 
     scheduled_at: datetime
     function: str
+    strategy: str = ""
+    """The strategy that a ``scan`` runs; empty for every other function."""
+
+    @property
+    def name(self) -> str:
+        """``<function>``, or ``<function>-<strategy>``."""
+        return f"{self.function}-{self.strategy}" if self.strategy else self.function
 
     @property
     def id(self) -> str:
-        """``<scheduled time>#<function>``: sorts by time, unique for ever."""
-        return f"{iso(self.scheduled_at)}#{self.function}"
+        """``<scheduled time>#<name>``: sorts by time, unique for ever."""
+        return f"{iso(self.scheduled_at)}#{self.name}"
 
 
 @dataclass(frozen=True)

@@ -253,8 +253,8 @@ class _Audit:
     def tick_order(self) -> Iterator[str]:
         """Ticks are in order of effect, each once, as many as the summary says; with settings, exactly those that were due."""
         rank = {name: n for n, name in enumerate(TRADING_ORDER)}
-        ticks = [Tick(parse_time(line["at"]), line["function"]) for line in self.results.ticks]
-        keys = [(tick.scheduled_at, rank.get(tick.function, len(rank)), tick.function) for tick in ticks]
+        ticks = [Tick(parse_time(line["at"]), line["function"], line.get("strategy", "")) for line in self.results.ticks]
+        keys = [(tick.scheduled_at, rank.get(tick.function, len(rank)), tick.name) for tick in ticks]
         for n in range(1, len(keys)):
             if keys[n] <= keys[n - 1]:
                 yield f"ticks.jsonl line {n + 1}: {ticks[n].id} comes after {ticks[n - 1].id}"
@@ -271,7 +271,7 @@ class _Audit:
         start, end = (parse_time(self.results.summary[key]) for key in ("start", "end"))
         minutes = (end - start) // timedelta(minutes=1)
         times = (start + timedelta(minutes=n) for n in range(minutes))
-        return {Tick(at, name) for at in times if at.minute % 5 == 0 for name in settings.schedule.due_at(at)}
+        return {tick for at in times for tick in settings.calendar.due_at(at)}
 
 
 class _Holdings:

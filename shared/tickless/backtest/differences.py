@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tickless.backtest.history import History
 from tickless.backtest.results import RunRecord
 from tickless.backtest.tables import EQUITY_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS, TRADE_COLUMNS
-from tickless.regimes.ema_trend import REGIMES, VOLATILITY_REGIMES
+from tickless.runs.market_history import History
 from tickless.strategies.view import MarketView
 from tickless.types import from_ms, parse_time
 
@@ -36,24 +35,18 @@ class Found(NamedTuple):
 
 
 def compare_tables(first: History, second: History) -> Iterator[Found]:
-    """For each feature and each column of the regime, the first row in which the tables differ, as far as ``second`` reaches.
+    """For each column that the histories computed, the first row in which they differ, as far as ``second`` reaches.
 
     Both begin at the same bar. NaN equals NaN, and nothing else is rounded away.
     """
-    table, regimes = second.features, second.regimes
-    other, others = first.features, first.regimes
-    rows, pairs = table.rows, table.pairs
-    closes_ms = table.start_ms + table.step_ms
-    for k, name in enumerate(table.names):
-        yield from _first_cell(other.values[:rows, :, k], table.values[:, :, k], name, pairs, closes_ms, table.step_ms)
-    columns = {
-        "regime": (np.array(REGIMES)[others.names], np.array(REGIMES)[regimes.names]),
-        "volatility_regime": (np.array(VOLATILITY_REGIMES)[others.volatility], np.array(VOLATILITY_REGIMES)[regimes.volatility]),
-        "volatility_ann_frac": (others.volatility_ann_frac, regimes.volatility_ann_frac),
-        "breadth_frac": (others.breadth_frac, regimes.breadth_frac),
-    }
-    for name, (a, b) in columns.items():
-        yield from _first_cell(a[:rows, None], b[:, None], name, ("",), closes_ms, table.step_ms)
+    columns, others = second.columns(), first.columns()
+    closes_ms = second.table_start_ms + second.step_ms
+    for name, column in columns.items():
+        a, b = others[name][: len(column)], column
+        if b.ndim == 1:
+            yield from _first_cell(a[:, None], b[:, None], name, ("",), closes_ms, second.step_ms)
+        else:
+            yield from _first_cell(a, b, name, second.pairs, closes_ms, second.step_ms)
 
 
 def compare_views(first: MarketView, second: MarketView) -> Iterator[Found]:

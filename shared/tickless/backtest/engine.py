@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -12,22 +12,30 @@ from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
-from tickless.backtest.history import History
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
 from tickless.backtest.record import FinishedRun, collect
 from tickless.backtest.results import RunRecord
-from tickless.bars import Panel
-from tickless.pipeline import Decision, decide_rebalance, decide_risk
+from tickless.pipeline import Decision, decide, decide_risk
 from tickless.ports import ModelStore, Ports, Venue
-from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check
+from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
+from tickless.runs.desk_strategies import HISTORIES, strategy_of
 from tickless.runs.desk_tick import Step, TickContext, run_tick
-from tickless.runs.gather import pairs_to_run
-from tickless.settings import ScheduleSection, Settings, effect_rank
+from tickless.runs.gather import pairs_to_run, universe_pairs
+from tickless.runs.market_history import History, HistoryFactory
+from tickless.settings import Settings, effect_rank
 from tickless.types import Tick
 
 Progress = Callable[[int, int], None]
-HistoryFactory = Callable[[Panel, Sequence[str], Settings, datetime, ModelStore], History]
-"""(panel, pairs, settings, start, models) → the history whose views the ticks decide on."""
+
+
+@dataclass(frozen=True)
+class ParameterChange:
+    """A parameter that somebody writes while the desk runs: it takes effect at the first tick from ``at`` on."""
+
+    at: datetime
+    section: str
+    text: str
+    """The section's whole JSON, good or not."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,10 @@ class BacktestRequest:
     """Models to start from; none are changed."""
     retrain: bool = True
     note: str = ""
-    history_factory: HistoryFactory = History
+    histories: Mapping[str, HistoryFactory] = field(default_factory=lambda: HISTORIES)
+    """What builds each strategy's view of the market, by strategy."""
+    changes: Sequence[ParameterChange] = ()
+    """In order of time."""
 
 
 def backtest(request: BacktestRequest, progress: Progress = lambda _done, _of: None) -> RunRecord:
@@ -56,24 +67,31 @@ def backtest(request: BacktestRequest, progress: Progress = lambda _done, _of: N
     if request.models is not None:
         copy_models(request.models, models)
     desk = _Desk(request, pairs, models)
-    ticks = calendar(settings.schedule, request.start, request.end, with_retrain=request.retrain)
+    ticks = calendar(settings, request.start, request.end, with_retrain=request.retrain)
     for done, tick in enumerate(ticks, start=1):
         desk.run(tick)
         progress(done, len(ticks))
     return collect(desk.finished())
 
 
-def calendar(schedule: ScheduleSection, start: datetime, end: datetime, *, with_retrain: bool) -> list[Tick]:
-    """Every tick of a schedule in [start, end), in the order of effect. ``start`` is the time of a risk check."""
-    checks = -(-(end - start) // timedelta(minutes=schedule.risk_check_every_min))
-    times = [start + n * timedelta(minutes=schedule.risk_check_every_min) for n in range(checks)]
-    ticks = [Tick(at, function) for at in times for function in schedule.due_at(at)]
-    if with_retrain:
-        hour, minute = (int(part) for part in schedule.retrain_at.split(":"))
+def calendar(settings: Settings, start: datetime, end: datetime, *, with_retrain: bool) -> list[Tick]:
+    """Every tick of a desk's schedule in [start, end), in the order of effect; ``start`` is a whole minute."""
+    due = settings.calendar
+    # A tick can lie on any multiple of the shortest interval only.
+    every = min([settings.schedule.risk_check_every_min, *(minutes for _, minutes in due.scans)])
+    times = [start + n * timedelta(minutes=every) for n in range(-(-(end - start) // timedelta(minutes=every)))]
+    ticks = [tick for at in times for tick in due.due_at(at)]
+    if with_retrain and due.rebalanced:
+        hour, minute = (int(part) for part in settings.schedule.retrain_at.split(":"))
         first = start.replace(hour=hour, minute=minute)
         nights = [first + timedelta(days=n) for n in range((end - start).days + 2)]
         ticks += [Tick(at, retrain.NAME) for at in nights if start <= at < end]
-    return sorted(ticks, key=lambda tick: (tick.scheduled_at, effect_rank(tick.function)))
+    return sorted(ticks, key=order_of_effect)
+
+
+def order_of_effect(tick: Tick) -> tuple[datetime, int, str]:
+    """The key by which ticks sort in the order in which they take effect."""
+    return tick.scheduled_at, effect_rank(tick.function), tick.name
 
 
 def copy_models(source: ModelStore, target: ModelStore) -> None:
@@ -86,7 +104,7 @@ def copy_models(source: ModelStore, target: ModelStore) -> None:
 
 
 class _Desk:
-    """One desk in memory, and its history."""
+    """One desk in memory, and what its strategies see."""
 
     def __init__(self, request: BacktestRequest, pairs: tuple[str, ...], models: ModelStore) -> None:
         settings, market = request.settings, request.market
@@ -95,15 +113,18 @@ class _Desk:
         self._ledger, self._trace = RunLedger(), LineTrace()
         self._bars = PanelBars(market.panel)
         self._accounts = PlainAccounts()
-        self._history = request.history_factory(market.panel, pairs, settings, request.start, models)
+        self._scales = PanelScales(market.panel)
+        self._venues: dict[str, Venue] = {}
+        self._histories: dict[tuple[str, str], History] = {}
+        self._changes = list(request.changes)
+        self._parameters = FixedParameters(settings.sections())
         silence = Silence()
-        venue = Venue(market, SimExchange(self._accounts, self._bars, market, settings, PanelScales(market.panel)))
         self._ports = Ports(
-            connect=lambda _settings: venue,
+            connect=self._connect,
             bars=self._bars,
             ledger=self._ledger,
             models=models,
-            parameters=FixedParameters(settings.sections()),
+            parameters=self._parameters,
             clock=self._clock,
             metrics=silence,
             trace=self._trace,
@@ -112,12 +133,16 @@ class _Desk:
         )
         self._steps: dict[str, Step] = {
             risk_check.NAME: self._risk,
-            feature_rebalance.NAME: partial(self._rebalance, full=False),
-            full_rebalance.NAME: partial(self._rebalance, full=True),
+            feature_rebalance.NAME: self._run_strategy,
+            full_rebalance.NAME: partial(self._run_strategy, full=True),
+            scan.NAME: self._run_strategy,
         }
 
     def run(self, tick: Tick) -> None:
         self._clock.set(tick.scheduled_at)
+        while self._changes and self._changes[0].at <= tick.scheduled_at:
+            change = self._changes.pop(0)
+            self._parameters.write(change.section, change.text)
         if tick.function == retrain.NAME:
             retrain.run(tick, self._ports)
         else:
@@ -125,7 +150,6 @@ class _Desk:
 
     def finished(self) -> FinishedRun:
         request = self._request
-        exchange = SimExchange(self._accounts, self._bars, request.market, request.settings)
         return FinishedRun(
             request.settings,
             request.market.panel,
@@ -134,19 +158,35 @@ class _Desk:
             request.end,
             self._ledger,
             self._trace.lines,
-            exchange,
+            SimExchange(self._accounts, self._bars, request.market, request.settings),
             request.note,
         )
 
+    def _connect(self, settings: Settings) -> Venue:
+        key = settings.sha256()
+        if key not in self._venues:
+            market = self._request.market
+            self._venues[key] = Venue(market, SimExchange(self._accounts, self._bars, market, settings, self._scales))
+        return self._venues[key]
+
+    def _history(self, strategy: str, settings: Settings, at: datetime) -> History:
+        """What a strategy sees from ``at`` on; made anew when a parameter has changed."""
+        key = (strategy, settings.sha256())
+        if key not in self._histories:
+            market = self._request.market
+            pairs = universe_pairs(market.pairs(), settings.universe, settings.desk.stake_currency)
+            self._histories[key] = self._request.histories[strategy](market.panel, pairs, settings, at, self._ports.models)
+        return self._histories[key]
+
     def _risk(self, context: TickContext) -> Decision:
-        closes = self._history.closes(sorted(context.state.positions), context.tick.scheduled_at)
+        closes = self._bars.closes(sorted(context.state.positions), context.tick.scheduled_at)
         return decide_risk(context.tick, closes, context.state, context.settings, context.venue.market.rules())
 
-    def _rebalance(self, context: TickContext, *, full: bool) -> Decision:
-        at = context.tick.scheduled_at
-        held = self._history.closes(sorted(context.state.positions), at)
+    def _run_strategy(self, context: TickContext, *, full: bool = False) -> Decision:
+        """``runs.strategy_step.step``, on what was computed for the whole range."""
+        tick, settings, at = context.tick, context.settings, context.tick.scheduled_at
+        strategy = strategy_of(tick, settings)
+        view = self._history(strategy.name, settings, at).view(at)
+        held = self._bars.closes(sorted(context.state.positions), at)
         rules = context.venue.market.rules()
-        view = self._history.view(at)
-        return decide_rebalance(
-            context.tick, view, context.state, context.settings, rules, full=full, reduce_only=context.mismatch, held_closes=held
-        )
+        return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)

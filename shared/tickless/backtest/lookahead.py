@@ -16,8 +16,8 @@ Nothing is retrained: models come from the store as they are, and that a model k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -28,16 +28,18 @@ from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
 from tickless.backtest.differences import Found, compare_runs, compare_tables, compare_views, count_rows, first_of_each
-from tickless.backtest.engine import BacktestRequest, HistoryFactory, Progress, backtest, calendar, copy_models
-from tickless.backtest.history import History
+from tickless.backtest.engine import BacktestRequest, Progress, backtest, calendar, copy_models
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
 from tickless.backtest.results import RunRecord
 from tickless.backtest.startup import StartupProof, prove_startup
 from tickless.bars import COLUMNS, Panel
 from tickless.ports import ModelStore, Ports, Venue
+from tickless.runs.desk_strategies import HISTORIES, STRATEGIES
 from tickless.runs.gather import view_market
-from tickless.settings import ScheduleSection, Settings
+from tickless.runs.market_history import History, HistoryFactory
+from tickless.settings import Settings
 from tickless.strategies.view import MarketView
+from tickless.types import to_ms
 
 EXTRA_WEEKS = 4
 """How much earlier the windows begin to show that the startup bars suffice."""
@@ -57,8 +59,8 @@ class LookaheadRequest:
     cuts: int = 20
     """How many, at least 2; every tick where the timerange has fewer."""
     seed: int = 0
-    history_factory: HistoryFactory = History
-    """How a run computes its features, regimes and forecasts: what is put to the proof."""
+    histories: Mapping[str, HistoryFactory] = field(default_factory=lambda: HISTORIES)
+    """How a run computes what each strategy sees: what is put to the proof."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,13 @@ class Proof:
     compared: dict[str, int]
     differences: tuple[Difference, ...]
     """The first of each field, of each proof."""
-    startup: StartupProof
+    startup: Mapping[str, StartupProof]
+    """By strategy."""
 
     @property
     def passed(self) -> bool:
         """Nothing looks ahead, and every feature whose startup could be looked at is settled."""
-        return not self.differences and all(column.settled for column in self.startup.columns)
+        return not self.differences and all(column.settled for proof in self.startup.values() for column in proof.columns)
 
 
 def check(request: LookaheadRequest, progress: Progress = lambda _done, _of: None) -> Proof:
@@ -98,7 +101,7 @@ def check(request: LookaheadRequest, progress: Progress = lambda _done, _of: Non
     return _Check(replace(request, settings=request.settings.model_copy(update={"execution": execution})), progress).run()
 
 
-def choose_cuts(schedule: ScheduleSection, start: datetime, end: datetime, count: int, seed: int) -> tuple[datetime, ...]:
+def choose_cuts(settings: Settings, start: datetime, end: datetime, count: int, seed: int) -> tuple[datetime, ...]:
     """``count`` ticks spread over [start, end), the same for one seed; all where there are fewer.
 
     Among them a Monday 00:00 and another full rebalance, where the timerange has them, and every minute of the hour at which a tick may
@@ -106,7 +109,7 @@ def choose_cuts(schedule: ScheduleSection, start: datetime, end: datetime, count
     """
     rng = np.random.default_rng(seed)
     due: dict[datetime, list[str]] = {}
-    for tick in calendar(schedule, start, end, with_retrain=False):
+    for tick in calendar(settings, start, end, with_retrain=False):
         due.setdefault(tick.scheduled_at, []).append(tick.function)
     ticks = list(due)
     if len(ticks) <= count:
@@ -149,29 +152,40 @@ class _Check:
 
     def run(self) -> Proof:
         request = self._request
+        settings = request.settings
         run = self._run(request.market, request.end)
-        schedule = request.settings.schedule
-        cuts = choose_cuts(schedule, request.start, request.end, request.cuts, request.seed)
-        whole_runs = _whole_runs(cuts, schedule)
+        cuts = choose_cuts(settings, request.start, request.end, request.cuts, request.seed)
+        whole_runs = _whole_runs(cuts, settings)
         steps = 2 + len(cuts) + len(whole_runs)
         self._progress(1, steps)
-        whole = self._history(self._panel, run.pairs)
+        wholes = {name: self._history(name, self._panel, run.pairs) for name in sorted(settings.strategy)}
         for done, cut in enumerate(cuts, start=2):
-            self._cut(whole, cut)
-            self._window(whole, cut)
+            for name, whole in wholes.items():
+                self._cut(name, whole, cut)
+                self._window(name, whole, cut)
             self._progress(done, steps)
         for done, cut in enumerate(whole_runs, start=2 + len(cuts)):
             self._decisions(run, cut)
             self._progress(done, steps)
-        startup = prove_startup(self._panel, run.pairs, request.settings, request.start, request.end, EXTRA_WEEKS)
+        startup = {name: self._startup(name, run.pairs) for name in wholes}
         self._progress(steps, steps)
         differences = sorted(self._differences.values(), key=lambda one: (one.proof, one.found.at))
         return Proof(cuts, whole_runs, self._compared, tuple(differences), startup)
 
-    def _cut(self, whole: History, cut: datetime) -> None:
-        part = self._history(self._panel.closed_at(cut), whole.pairs)
+    def _startup(self, name: str, pairs: Sequence[str]) -> StartupProof:
+        """Features of every bar that closes in the timerange, with their own startup bars and with more."""
+        settings, start = self._request.settings, self._request.start
+        known = self._panel.between(self._panel.start, self._request.end)
+        first = STRATEGIES[name].first_feature_bar(settings, max(start, known.start))
+        spare = (to_ms(first) - known.start_ms) // known.step_ms
+        return prove_startup(
+            lambda extra: self._request.histories[name](known, pairs, settings, start, self._models, extra), spare, EXTRA_WEEKS
+        )
+
+    def _cut(self, name: str, whole: History, cut: datetime) -> None:
+        part = self._history(name, self._panel.closed_at(cut), whole.pairs)
         self._note(CUT, cut, compare_tables(whole, part))
-        self._compared["table_values"] += part.features.values.size + 4 * part.features.rows
+        self._compared["table_values"] += sum(column.size for column in part.columns().values())
         self._note(CUT, cut, self._views(whole, part, cut))
 
     def _views(self, whole: History, part: History, cut: datetime) -> Iterator[Found]:
@@ -181,15 +195,13 @@ class _Check:
         while at >= max(self._request.start, cut - _VIEW_SPAN):
             self._compared["views"] += 1
             yield from compare_views(whole.view(at), part.view(at))
-            if whole.closes(whole.pairs, at) != part.closes(whole.pairs, at):
-                yield Found(at, "", "closes of held pairs", "on all data", "on the data up to the cut")
             at -= step
 
-    def _window(self, whole: History, cut: datetime) -> None:
+    def _window(self, name: str, whole: History, cut: datetime) -> None:
         self._compared["windows"] += 1
-        self._note(WINDOW, cut, compare_views(whole.view(cut), self._tick_view(cut)))
+        self._note(WINDOW, cut, compare_views(whole.view(cut), self._tick_view(name, cut)))
 
-    def _tick_view(self, at: datetime) -> MarketView:
+    def _tick_view(self, name: str, at: datetime) -> MarketView:
         """What a tick of the cloud gathers at ``at``: its own window, read from bars that have closed."""
         settings, market, silence = self._request.settings, self._request.market, Silence()
         bars = PanelBars(self._panel.closed_at(at))
@@ -206,7 +218,7 @@ class _Check:
             notifier=silence,
             log=silence,
         )
-        return view_market(ports, venue, settings, at)
+        return view_market(ports, venue, settings, STRATEGIES[name], at)
 
     def _decisions(self, run: RunRecord, cut: datetime) -> None:
         market = self._request.market
@@ -218,11 +230,11 @@ class _Check:
 
     def _run(self, market: FolderMarket, end: datetime) -> RunRecord:
         request = self._request
-        factory = request.history_factory
-        return backtest(BacktestRequest(request.settings, market, request.start, end, self._models, False, history_factory=factory))
+        histories = request.histories
+        return backtest(BacktestRequest(request.settings, market, request.start, end, self._models, False, histories=histories))
 
-    def _history(self, panel: Panel, pairs: Sequence[str]) -> History:
-        return self._request.history_factory(panel, pairs, self._request.settings, self._request.start, self._models)
+    def _history(self, name: str, panel: Panel, pairs: Sequence[str]) -> History:
+        return self._request.histories[name](panel, pairs, self._request.settings, self._request.start, self._models)
 
     def _note(self, proof: str, cut: datetime, found: Iterable[Found]) -> None:
         """Keep the earliest finding of each field."""
@@ -232,10 +244,10 @@ class _Check:
                 self._differences[proof, one.field] = Difference(proof, cut, one)
 
 
-def _whole_runs(cuts: Sequence[datetime], schedule: ScheduleSection) -> tuple[datetime, ...]:
+def _whole_runs(cuts: Sequence[datetime], settings: Settings) -> tuple[datetime, ...]:
     """The cuts whose run is done again: the last of all, of the Mondays 00:00, and of the other full rebalances."""
     mondays = [at for at in cuts if (at.weekday(), at.hour, at.minute) == (0, 0, 0)]
-    full = [at for at in cuts if "full_rebalance" in schedule.due_at(at) and at not in mondays]
+    full = [at for at in cuts if any(tick.function == "full_rebalance" for tick in settings.calendar.due_at(at)) and at not in mondays]
     return tuple(sorted({pool[-1] for pool in (cuts, mondays, full) if pool}))
 
 

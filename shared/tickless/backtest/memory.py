@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import isnan
 from typing import Any
 
 from tickless.backtest.record import bare_trace
@@ -123,6 +124,15 @@ class PanelBars:
 
     def write(self, panel: Panel) -> None:
         """Nothing is fetched in a backtest."""
+
+    def closes(self, pairs: Sequence[str], at: datetime) -> dict[str, float]:
+        """``runs.gather.held_closes``: the closes of pairs whose bar has just closed at ``at``."""
+        row = self.panel.row_at(at) - 1
+        if not 0 <= row < self.panel.rows:
+            return {}
+        close, column = self.panel.close[row], self.panel.column
+        found = {pair: float(close[column[pair]]) for pair in pairs if pair in column}
+        return {pair: value for pair, value in found.items() if not isnan(value)}
 
 
 @dataclass

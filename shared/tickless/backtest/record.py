@@ -49,7 +49,7 @@ def collect(run: FinishedRun) -> RunRecord:
     closes = last_closes(run.panel, run.end) | _unsettled(run, state)
     if settings.execution.close_at_end:
         state = _close_positions(run, state, closes)
-    records = sorted(ledger.ticks(), key=lambda record: (record.tick.scheduled_at, effect_rank(record.tick.function)))
+    records = sorted(ledger.ticks(), key=lambda record: (record.tick.scheduled_at, effect_rank(record.tick.function), record.tick.strategy))
     return RunRecord(
         settings=settings,
         start=run.start,

@@ -28,6 +28,7 @@ RESULT_FILES = ("summary.json", *TABLE_FILES, "ticks.jsonl")
 TICK_KEYS = (
     "id",
     "function",
+    "strategy",
     "at",
     "models",
     "regime",
@@ -93,22 +94,23 @@ class Results:
 class TickLines:
     """Makes the lines of ``ticks.jsonl`` from traces in order of effect.
 
-    A trace tells of every pair the tick looked at; a line keeps only the pairs whose action or reason is another than when a tick last
-    spoke of them. Maps by pair are sorted by pair.
+    A trace tells of every pair the tick looked at; a line keeps only the pairs whose action or reason is another than when a tick of the
+    same function and strategy last spoke of them: each has its own reasons to keep what it holds. Maps by pair are sorted by pair.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Any, Any]] = {}
+        self._known: dict[tuple[Any, Any], dict[str, tuple[Any, Any]]] = {}
 
     def line(self, trace: Mapping[str, Any]) -> dict[str, Any]:
         """The line of one tick's trace."""
         line: dict[str, Any] = {key: _sorted(trace[key]) for key in TICK_KEYS if key in trace}
         changed: dict[str, Any] = {}
         pairs = trace.get("pairs") or {}
+        known = self._known.setdefault((trace.get("function"), trace.get("strategy")), {})
         for pair in sorted(pairs):
             now = (pairs[pair].get("action"), pairs[pair].get("reason"))
-            if self._known.get(pair) != now:
-                self._known[pair] = now
+            if known.get(pair) != now:
+                known[pair] = now
                 changed[pair] = _sorted(pairs[pair])
         line["pairs"] = changed
         return line

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tickless.bars import Floats, Panel
-from tickless.features import rotation as rotation_features
-from tickless.features.windows import TAIL, window_start
-from tickless.regimes import ema_trend
-from tickless.runs.gather import market_pair
-from tickless.settings import Settings
-from tickless.types import from_ms, to_ms
+from tickless.bars import Floats
+from tickless.features.windows import TAIL
+from tickless.runs.market_history import History
 
 _WEEK_MS = 7 * 86_400_000
 
@@ -43,36 +40,25 @@ class StartupProof:
     columns: tuple[Settled, ...]
 
 
-def prove_startup(panel: Panel, pairs: Sequence[str], settings: Settings, start: datetime, end: datetime, weeks: int) -> StartupProof:
-    """Features and regime of every bar that closes in [start, end), with their own startup bars and with up to ``weeks`` weeks more."""
-    known = panel.between(panel.start, end)
-    mine, market = known.select(pairs), known.select([market_pair(settings)])
-    since, gap = max(0, mine.row_at(start) - 1), settings.universe.max_gap_bars
-    extra = _extra_bars(mine, since, settings, weeks)
+def prove_startup(whole: Callable[[int], History], spare_bars: int, weeks: int) -> StartupProof:
+    """All that a history computes, with its own startup bars and with up to ``weeks`` weeks more.
+
+    ``whole`` builds the history of the range with so many extra startup bars; ``spare_bars`` is how many the data have before its first
+    window.
+    """
+    bars_a_week = _WEEK_MS // whole(0).step_ms
+    extra = min(spare_bars, weeks * bars_a_week) if spare_bars >= bars_a_week else 0
     if extra == 0:
         return StartupProof(0, ())
-    few = rotation_features.build_features(mine, gap, since)
-    many = rotation_features.build_features(mine, gap, since, extra)
-    largest = _largest_difference(few.values, many.values).max(axis=0)
-    columns = [Settled(name, float(value)) for name, value in zip(few.names, largest, strict=True)]
-    r_24h = few.feature("r_24h")
-    short = ema_trend.detect(market, r_24h, settings.rotation, gap)
-    long = ema_trend.detect(market, r_24h, settings.rotation, gap, extra)
-    columns += [
-        Settled("regime", float(np.mean(short.names != long.names))),
-        Settled("volatility_regime", float(np.mean(short.volatility != long.volatility))),
-        Settled("volatility_ann_frac", float(_largest_difference(short.volatility_ann_frac, long.volatility_ann_frac))),
-    ]
-    return StartupProof(extra, tuple(columns))
+    few, many = whole(0).columns(), whole(extra).columns()
+    return StartupProof(extra, tuple(Settled(name, _difference(few[name], many[name])) for name in few))
 
 
-def _extra_bars(panel: Panel, since: int, settings: Settings, weeks: int) -> int:
-    """How many bars the data have before the first window, at most ``weeks`` weeks; 0 where that is less than one."""
-    step, timeframe = panel.step_ms, panel.timeframe
-    first_open = from_ms(panel.start_ms + since * step)
-    startups = (rotation_features.startup_bars(timeframe), ema_trend.startup_bars(settings.rotation, timeframe))
-    spare = min((to_ms(window_start(first_open, startup, step)) - panel.start_ms) // step for startup in startups)
-    return min(spare, weeks * _WEEK_MS // step) if spare >= _WEEK_MS // step else 0
+def _difference(few: NDArray[Any], many: NDArray[Any]) -> float:
+    """The largest relative difference of a column; of names the share of rows that differ."""
+    if few.dtype.kind != "f":
+        return float(np.mean(few != many))
+    return float(np.max(_largest_difference(few, many), initial=0.0))
 
 
 def _largest_difference(few: Floats, many: Floats) -> Floats:

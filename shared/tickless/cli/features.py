@@ -30,7 +30,8 @@ def features(
     """
     from tickless.adapters.folder_market import load_market
     from tickless.features.rotation import build_features
-    from tickless.runs.gather import history_start, pairs_to_run
+    from tickless.runs.desk_strategies import history_start
+    from tickless.runs.gather import pairs_to_run
     from tickless.settings import load_desk
 
     if features_ != "rotation":

@@ -52,8 +52,9 @@ def lookahead(
         print_json(facts)
     else:
         _print(facts)
-    if not facts["startup"]["extra_bars"]:
-        note("startup: not shown, because the data do not reach a week further back than the first tick's window")
+    for name, startup in facts["startup"].items():
+        if not startup["extra_bars"]:
+            note(f"startup of {name}: not shown, because the data do not reach a week further back than the first tick's window")
     if not proof.passed:
         raise typer.Exit(1)
 
@@ -79,28 +80,33 @@ def _facts(proof: Any) -> dict[str, Any]:
             }
             for one in proof.differences
         ],
-        "startup": {
-            "extra_bars": proof.startup.extra_bars,
-            "columns": [
-                {
-                    "name": column.name,
-                    "largest_difference": column.largest_difference if math.isfinite(column.largest_difference) else None,
-                    "settled": column.settled,
-                }
-                for column in proof.startup.columns
-            ],
-        },
+        "startup": {name: _startup_facts(startup) for name, startup in proof.startup.items()},
+    }
+
+
+def _startup_facts(startup: Any) -> dict[str, Any]:
+    return {
+        "extra_bars": startup.extra_bars,
+        "columns": [
+            {
+                "name": column.name,
+                "largest_difference": column.largest_difference if math.isfinite(column.largest_difference) else None,
+                "settled": column.settled,
+            }
+            for column in startup.columns
+        ],
     }
 
 
 def _print(facts: dict[str, Any]) -> None:
-    startup = facts["startup"]
-    if startup["columns"]:
+    for name, startup in facts["startup"].items():
+        if not startup["columns"]:
+            continue
         rows = [
             (column["name"], _difference(column["largest_difference"]), "yes" if column["settled"] else "NO")
             for column in startup["columns"]
         ]
-        title = f"Startup: every window begins {startup['extra_bars']} bars earlier"
+        title = f"Startup of {name}: every window begins {startup['extra_bars']} bars earlier"
         print_table(title, ("feature", "largest relative difference", "settled"), rows, right=("largest relative difference",))
     leaks = facts["differences"]
     if leaks:
@@ -124,7 +130,7 @@ def _verdict(facts: dict[str, Any]) -> str:
         first = min(facts["differences"], key=lambda leak: leak["tick_at"])
         whose = f" of {first['pair']}" if first["pair"] else ""
         return f"failed: {first['field']}{whose} at {first['tick_at']} changes with the data after {first['cut']}"
-    unsettled = [column["name"] for column in facts["startup"]["columns"] if not column["settled"]]
+    unsettled = [column["name"] for startup in facts["startup"].values() for column in startup["columns"] if not column["settled"]]
     if unsettled:
         return f"failed: the startup bars do not settle {', '.join(unsettled)}"
     return "passed: no decision changes with the data that follow it"

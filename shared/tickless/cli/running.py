@@ -175,18 +175,21 @@ def _print_repairs(report: Any) -> None:
 def _print_missing_bases(market: Any, settings: Any) -> None:
     """One line on stderr where tier lists name base assets that the data lack."""
     from tickless.portfolio.universe import missing_bases
-    from tickless.runs.gather import market_pair
+    from tickless.runs.desk_strategies import desk_strategies
 
     missing = missing_bases(tuple(market.pairs()), settings.universe)
     if missing:
         typer.echo(f"universe: {len(missing)} base assets of the tier lists have no bars here: {', '.join(missing)}", err=True)
-    if market_pair(settings) not in market.pairs():
-        typer.echo(f"strategy.rotation.market_base: {market_pair(settings)} has no bars here; the regime will be chop throughout", err=True)
+    for strategy in desk_strategies(settings):
+        for pair in sorted(set(strategy.extra_pairs(settings)) - set(market.pairs())):
+            typer.echo(
+                f"{strategy.name}: {pair}, which it looks at, has no bars here; without them the regime is chop throughout", err=True
+            )
 
 
 def _print_short_history(market: Any, settings: Any, start: datetime) -> None:
     """One line on stderr where the bars before the timerange do not settle what the first ticks decide on."""
-    from tickless.runs.gather import history_start
+    from tickless.runs.desk_strategies import history_start
     from tickless.types import iso
 
     needed = history_start(settings, start)

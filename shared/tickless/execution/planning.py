@@ -29,6 +29,8 @@ class Wish:
     exits: ExitPlan = field(default_factory=ExitPlan)
     urgent: bool = False
     """A stop: at market, whatever the desk's order type."""
+    strategy: str = ""
+    """Whose position it is; empty = of the strategy that plans."""
 
 
 @dataclass(frozen=True)
@@ -202,10 +204,11 @@ class _Planner:
         if rules.min_notional is not None and notional < rules.min_notional:
             self.skipped[wish.pair] = "below_min_notional"
             return None
+        strategy = wish.strategy or self.strategy
         return Order(
-            client_order_id=client_order_id(self.desk, self.strategy, self.tick, wish.pair, side.value),
+            client_order_id=client_order_id(self.desk, strategy, self.tick, wish.pair, side.value),
             tick_at=self.tick.scheduled_at,
-            strategy=self.strategy,
+            strategy=strategy,
             pair=wish.pair,
             side=side,
             type=OrderType.MARKET if limit is None else OrderType.LIMIT,

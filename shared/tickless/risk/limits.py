@@ -11,38 +11,39 @@ from tickless.settings import RiskSection
 
 @dataclass(frozen=True)
 class Limited:
-    """Target weights after limits, the limits that bound, and why a pair was held back."""
+    """Targets after limits, the limits that bound, and why a pair was held back."""
 
-    weights: dict[str, float]
+    values: dict[str, float]
     limits: tuple[str, ...]
     held_back: dict[str, str]
-    """Pair → reason, for pairs whose weight was cut to what is held."""
+    """Pair → reason, for pairs whose target was cut to what is held."""
 
 
 def limit(
-    weights: Mapping[str, float],
-    held_weights: Mapping[str, float],
+    targets: Mapping[str, float],
+    held: Mapping[str, float],
     drawdown: float,
     *,
     halted: bool,
     blocked: Mapping[str, str],
     settings: RiskSection,
 ) -> Limited:
-    """Scale all weights by the drawdown's factor; let nothing grow while the desk is halted; let no blocked pair be bought.
+    """Scale all targets by the drawdown's factor; let nothing grow while the desk is halted; let no blocked pair be bought.
 
-    ``held_weights`` are the shares of equity held now; a pair that may not be bought keeps the smaller of target and holding.
+    ``targets`` and ``held`` are what to hold and what is held of each pair, both in the stake currency or both as shares of equity; a pair
+    that may not be bought keeps the smaller of the two.
     """
     scale = target_scale(drawdown, settings)
-    scaled = {pair: weight * scale for pair, weight in weights.items() if weight * scale > 0.0}
+    scaled = {pair: target * scale for pair, target in targets.items() if target * scale > 0.0}
     limited = Limited(scaled, (f"drawdown_scale:{scale:g}",) if scale < 1.0 else (), {})
-    reasons = dict.fromkeys(limited.weights, "halted") if halted else {p: "blocked_after_stop" for p in limited.weights if p in blocked}
-    held_back = {p: reason for p, reason in reasons.items() if limited.weights[p] > held_weights.get(p, 0.0)}
+    reasons = dict.fromkeys(limited.values, "halted") if halted else {p: "blocked_after_stop" for p in limited.values if p in blocked}
+    held_back = {p: reason for p, reason in reasons.items() if limited.values[p] > held.get(p, 0.0)}
     if not held_back:
         return limited
-    reduced = {p: held_weights.get(p, 0.0) if p in held_back else weight for p, weight in limited.weights.items()}
+    reduced = {p: held.get(p, 0.0) if p in held_back else value for p, value in limited.values.items()}
     return replace(
         limited,
-        weights={p: weight for p, weight in reduced.items() if weight > 0.0},
+        values={p: value for p, value in reduced.items() if value > 0.0},
         limits=(*limited.limits, *(["halted"] if halted else [f"blocked:{p}" for p in held_back])),
         held_back=held_back,
     )

@@ -26,7 +26,8 @@ from tickless.execution.settlement import settlement_due
 from tickless.pipeline import Decision
 from tickless.ports import Fence, Ledger, Ports, Venue
 from tickless.risk.stops import protect
-from tickless.runs.gather import history_start, needed_pairs, refresh_bars
+from tickless.runs.desk_strategies import history_start
+from tickless.runs.gather import needed_pairs, refresh_bars
 from tickless.runs.parameters import LoadedSettings, resolve_settings, schedule_section
 from tickless.runs.report import RunReport
 from tickless.settings import ScheduleSection, Settings
@@ -81,7 +82,6 @@ def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
     if record is None or record.status != DONE:
         texts = ports.parameters.read()
         schedule = _schedule_of(texts, ports.ledger)
-        _refuse_off_grid(tick, schedule)
         refuse_stale(tick, ports, schedule)
         fence = _take_lease(tick, ports, schedule)
         try:
@@ -100,12 +100,13 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
         ports.metrics.count("SettingsRefused")
         ports.log.warning("parameter refused", error=sentence)
     settings = loaded.settings
+    _refuse_off_grid(tick, settings)
     venue = ports.connect(settings)
     state = stored if stored is not None else _new_desk(venue, settings, tick.scheduled_at)
     ran: list[str] = []
     status = DONE
     facts: dict[str, Any] = {}
-    for due in (*settings.schedule.earlier_ticks(tick), tick):
+    for due in (*settings.calendar.earlier_ticks(tick), tick):
         record = ports.ledger.tick(due)
         if record is not None and record.status == DONE:
             continue
@@ -279,6 +280,7 @@ class _Run:
             **trace,
             "id": self.tick.id,
             "function": self.tick.function,
+            **({"strategy": self.tick.strategy} if self.tick.strategy else {}),
             "at": iso(self.at),
             "orders": list(intents),
             "stops": {p: pos.stop.stop_price for p, pos in sorted(state.positions.items()) if pos.stop.stop_price is not None},
@@ -322,9 +324,11 @@ def _schedule_of(texts: Mapping[str, str], ledger: Ledger) -> ScheduleSection:
         return schedule_section(stored.settings["schedule"], "last good")
 
 
-def _refuse_off_grid(tick: Tick, schedule: ScheduleSection) -> None:
-    """Raise EventError for a tick between two risk checks: no bar of the desk closes then."""
-    every = schedule.risk_check_every_min
+def _refuse_off_grid(tick: Tick, settings: Settings) -> None:
+    """Raise EventError for a tick of a strategy that the desk does not run, or between two bars that it decides on."""
+    if tick.strategy and tick.strategy not in settings.strategy:
+        raise EventError(f"event of {tick.function}: strategy {tick.strategy!r} is not one of this desk's: {', '.join(settings.strategy)}")
+    every = settings.calendar.interval_min(tick)
     if (tick.scheduled_at.hour * 60 + tick.scheduled_at.minute) % every:
         raise EventError(f"event of {tick.function}: scheduled_time {iso(tick.scheduled_at)} is not a multiple of {every} minutes")
 

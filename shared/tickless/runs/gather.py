@@ -9,13 +9,10 @@ import numpy as np
 
 from tickless.bars import Panel, step_ms
 from tickless.errors import InputError, SettingsError
-from tickless.features import rotation as rotation_features
-from tickless.features.windows import window_start
-from tickless.portfolio.universe import assign_tiers, eligibility, median_daily_volume, volume_window_start
 from tickless.ports import BarStore, Market, Ports, Venue
-from tickless.regimes import ema_trend
-from tickless.runs.forecasts import Forecasts, forecast
+from tickless.runs.desk_strategies import HISTORIES, extra_pairs
 from tickless.settings import Settings, UniverseSection
+from tickless.strategies.contract import Strategy
 from tickless.strategies.view import MarketView
 from tickless.types import iso
 
@@ -55,21 +52,6 @@ def pairs_to_run(panel: Panel, known: Sequence[str], settings: Settings, start: 
     return pairs
 
 
-def market_pair(settings: Settings) -> str:
-    """The pair whose bars decide the regime."""
-    return f"{settings.rotation.market_base}/{settings.desk.stake_currency}"
-
-
-def history_start(settings: Settings, at: datetime) -> datetime:
-    """The first bar that a trading tick at ``at`` needs: for features, regime, volume ranks and the minimum age."""
-    timeframe = settings.desk.timeframe
-    step = step_ms(timeframe)
-    last_open = at - timedelta(milliseconds=step)
-    startups = (rotation_features.startup_bars(timeframe), ema_trend.startup_bars(settings.rotation, timeframe))
-    starts = [window_start(last_open, startup, step) for startup in startups]
-    return min(*starts, volume_window_start(at, settings.universe), at - timedelta(days=settings.universe.min_age_days))
-
-
 def refresh_bars(bars: BarStore, market: Market, pairs: Sequence[str], timeframe: str, start: datetime, at: datetime) -> None:
     """Make sure the store holds the bars of ``pairs`` from ``start`` up to those closed at ``at``. Whoever needs them first fetches."""
     step = timedelta(milliseconds=step_ms(timeframe))
@@ -96,49 +78,29 @@ def held_closes(bars: BarStore, held: Sequence[str], timeframe: str, at: datetim
     return {pair: float(close) for pair, close in zip(held, closes, strict=True) if not np.isnan(close)}
 
 
-def view_market(ports: Ports, venue: Venue, settings: Settings, at: datetime) -> MarketView:
-    """What a rebalance sees at ``at``, from stored bars that have closed."""
+def view_market(ports: Ports, venue: Venue, settings: Settings, strategy: Strategy, at: datetime) -> MarketView:
+    """What a strategy sees at ``at``, from stored bars that have closed."""
     pairs = universe_pairs(venue.market.pairs(), settings.universe, settings.desk.stake_currency)
-    panel = ports.bars.read(settings.desk.timeframe, history_start(settings, at), at)
-    if market_pair(settings) not in panel.column:
-        ports.log.warning("no bars of the market pair: the regime is chop", pair=market_pair(settings))
-    return build_view(panel, pairs, settings, at, lambda row, rv: forecast(ports, settings, at, row, rv))
-
-
-def build_view(panel: Panel, pairs: tuple[str, ...], settings: Settings, at: datetime, forecaster: Forecasts) -> MarketView:
-    """A view from a panel that ends with the bar closed at ``at`` and begins at ``history_start`` or before."""
-    universe, step = settings.universe, panel.step_ms
-    last_open = at - timedelta(milliseconds=step)
-    mine = panel.select(pairs)
-    startup = rotation_features.startup_bars(panel.timeframe)
-    window = mine.between(window_start(last_open, startup, step), at)
-    table = rotation_features.build_features(window, universe.max_gap_bars, window.rows - 1)
-    startup = ema_trend.startup_bars(settings.rotation, panel.timeframe)
-    market = panel.select([market_pair(settings)]).between(window_start(last_open, startup, step), at)
-    regime = ema_trend.detect(market, table.feature("r_24h"), settings.rotation, universe.max_gap_bars).at(0)
-    volume = median_daily_volume(mine, at, universe)
-    row = table.values[0]
-    names = list(table.names)
-    forecasts, models = forecaster(row[:, [names.index(name) for name in rotation_features.MODEL_FEATURES]], row[:, names.index("rv_24h")])
-    return MarketView(
-        at=at,
-        pairs=pairs,
-        close=mine.close[-1],
-        feature_names=table.names,
-        features=row,
-        regime=regime,
-        forecasts=forecasts,
-        models=models,
-        tiers=assign_tiers(pairs, volume, universe),
-        ineligible=tuple(eligibility(mine, at, volume, universe)),
-    )
+    panel = ports.bars.read(settings.desk.timeframe, strategy.first_bar(settings, at), at)
+    for pair in strategy.extra_pairs(settings):
+        if pair not in panel.column:
+            ports.log.warning("no bars of a pair that the strategy looks at", pair=pair, strategy=strategy.name)
+    history = HISTORIES[strategy.name](panel, pairs, settings, at, ports.models)
+    view = history.view(at)
+    for sentence in history.refused:
+        ports.metrics.count("ModelRefused")
+        ports.log.warning("model refused", error=sentence)
+        ports.notifier.alert("model refused", sentence)
+    if history.forecasting and not view.models:
+        ports.metrics.count("ModelFallback")
+    return view
 
 
 def needed_pairs(known: Sequence[str], settings: Settings, held: Mapping[str, object]) -> tuple[str, ...]:
-    """Pairs whose bars a tick needs: the universe, what is held, and the market pair where there is one.
+    """Pairs whose bars a tick needs: the universe, what is held, and what else its strategies look at, where it exists.
 
     A whitelisted pair that the market has lost is left out here and refused by the rebalance: risk checks and their exits must go on.
     """
     universe = settings.universe
     wanted = _wanted(known, universe, settings.desk.stake_currency) - set(universe.pair_blacklist)
-    return tuple(sorted(((wanted | {market_pair(settings)}) & set(known)) | set(held)))
+    return tuple(sorted(((wanted | extra_pairs(settings)) & set(known)) | set(held)))

@@ -13,9 +13,10 @@ from tickless.settings.files import (
     section_text,
     section_type,
 )
-from tickless.settings.schedule import TRADING_ORDER, ScheduleSection, effect_rank
+from tickless.settings.schedule import SCAN, TRADING_ORDER, Calendar, ScheduleSection, Timer, effect_rank
 from tickless.settings.sections import (
     AlertsSection,
+    CrossoverSection,
     DeskSection,
     DrawdownStep,
     ExecutionSection,
@@ -25,6 +26,7 @@ from tickless.settings.sections import (
     RegimeFracs,
     RiskSection,
     RotationSection,
+    ScanSection,
     Section,
     TrainingSection,
     UniverseSection,
@@ -32,9 +34,12 @@ from tickless.settings.sections import (
 
 __all__ = [
     "MAX_SECTION_BYTES",
+    "SCAN",
     "STRATEGY_SECTIONS",
     "TRADING_ORDER",
     "AlertsSection",
+    "Calendar",
+    "CrossoverSection",
     "DeskSection",
     "DrawdownStep",
     "ExecutionSection",
@@ -44,9 +49,11 @@ __all__ = [
     "RegimeFracs",
     "RiskSection",
     "RotationSection",
+    "ScanSection",
     "ScheduleSection",
     "Section",
     "Settings",
+    "Timer",
     "TrainingSection",
     "UniverseSection",
     "build_settings",

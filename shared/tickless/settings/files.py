@@ -17,14 +17,16 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from tickless.errors import SettingsError
-from tickless.settings.schedule import ScheduleSection
+from tickless.settings.schedule import Calendar, ScheduleSection
 from tickless.settings.sections import (
     AlertsSection,
+    CrossoverSection,
     DeskSection,
     ExecutionSection,
     PortfolioSection,
     RiskSection,
     RotationSection,
+    ScanSection,
     Section,
     TrainingSection,
     UniverseSection,
@@ -37,7 +39,7 @@ MAX_SECTION_BYTES = 4096
 MAX_DEPTH = 8
 """Tables within tables of a desk file; none of ours lies deeper than four."""
 
-STRATEGY_SECTIONS: Mapping[str, type[Section]] = {"rotation": RotationSection}
+STRATEGY_SECTIONS: Mapping[str, type[Section]] = {"crossover": CrossoverSection, "rotation": RotationSection}
 """The settings of every strategy the desk knows; a new strategy adds itself here."""
 
 _PLAIN_SECTIONS: Mapping[str, type[Section]] = {
@@ -80,6 +82,9 @@ class Settings(Section):
         bar_min, check_min = TIMEFRAME_MINUTES[self.desk.timeframe], self.schedule.risk_check_every_min
         if check_min % bar_min:
             raise ValueError(f"schedule.risk_check_every_min: {check_min} is not a multiple of desk.timeframe {self.desk.timeframe!r}")
+        for name, every in self.calendar.scans:
+            if every % bar_min:
+                raise ValueError(f"strategy.{name}.scan_every_min: {every} is not a multiple of desk.timeframe {self.desk.timeframe!r}")
         bar_s, latency_s = 60 * bar_min, self.execution.latency_s
         first_chance_s = math.ceil(latency_s / bar_s) * bar_s
         if latency_s > 0.0 and self.execution.unfilled_timeout_s <= first_chance_s:
@@ -96,6 +101,21 @@ class Settings(Section):
         if not isinstance(section, RotationSection):
             raise SettingsError("strategy.rotation: this desk does not run the rotation strategy")
         return section
+
+    @property
+    def crossover(self) -> CrossoverSection:
+        """The section of the crossover strategy; raises SettingsError where the desk does not run it."""
+        section = self.strategy.get("crossover")
+        if not isinstance(section, CrossoverSection):
+            raise SettingsError("strategy.crossover: this desk does not run the crossover strategy")
+        return section
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """When the desk's ticks are due."""
+        scans = ((name, section.scan_every_min) for name, section in self.strategy.items() if isinstance(section, ScanSection))
+        rebalanced = next((name for name, section in sorted(self.strategy.items()) if not isinstance(section, ScanSection)), "")
+        return Calendar(self.schedule, rebalanced, tuple(sorted(scans)))
 
     def sections(self) -> dict[str, str]:
         """Each section as the canonical JSON text that its SSM parameter holds, by section name."""

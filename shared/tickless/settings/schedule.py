@@ -5,15 +5,20 @@ The CDK app takes its cron expressions from here, so that the cloud's schedules 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Self
+from functools import cached_property
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from tickless.settings.sections import Section
 from tickless.types import Tick, utc
 
-TRADING_ORDER: tuple[str, ...] = ("risk_check", "feature_rebalance", "full_rebalance")
+SCAN = "scan"
+"""The function that runs one strategy a tick."""
+
+TRADING_ORDER: tuple[str, ...] = ("risk_check", "feature_rebalance", "full_rebalance", SCAN)
 """Trading functions in the order in which ticks of one minute take effect. ``retrain`` takes no lease and has no place here."""
 
 
@@ -46,41 +51,89 @@ class ScheduleSection(Section):
             raise ValueError(f"rebalance_every_min: {self.rebalance_every_min} must be a multiple of risk_check_every_min ({every})")
         return self
 
-    def due_at(self, at: datetime) -> tuple[str, ...]:
-        """The trading functions scheduled for the minute ``at``, in the order they take effect."""
+
+class Timer(NamedTuple):
+    """What wakes one function, for one strategy where the function runs one."""
+
+    function: str
+    strategy: str
+    """Empty for a function that runs no single strategy."""
+    crons: tuple[str, ...]
+    """EventBridge Scheduler cron expressions (UTC)."""
+
+    @property
+    def name(self) -> str:
+        """As the names of its ticks: ``<function>``, or ``<function>-<strategy>``."""
+        return f"{self.function}-{self.strategy}" if self.strategy else self.function
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """When the ticks of one desk are due: its schedule, and the strategies that it runs."""
+
+    schedule: ScheduleSection
+    rebalanced: str = ""
+    """The strategy that is rebalanced and retrained; empty where the desk runs signals alone."""
+    scans: tuple[tuple[str, int], ...] = ()
+    """(strategy, minutes between two scans), sorted by name."""
+
+    def due_at(self, at: datetime) -> tuple[Tick, ...]:
+        """The trading ticks scheduled for the minute ``at``, in the order they take effect."""
         at = utc(at)
-        minute = at.hour * 60 + at.minute
-        full = at.minute == 0 and at.hour in self.full_rebalance_hours
-        due = {
-            "risk_check": minute % self.risk_check_every_min == 0,
-            "feature_rebalance": minute % self.rebalance_every_min == 0 and not full,
-            "full_rebalance": full,
-        }
-        return tuple(name for name in TRADING_ORDER if due[name])
+        return tuple(Tick(at, function, strategy) for function, strategy in self._by_minute.get(at.hour * 60 + at.minute, ()))
 
     def earlier_ticks(self, tick: Tick) -> tuple[Tick, ...]:
         """The trading ticks of the same minute that take effect before ``tick``."""
-        names = self.due_at(tick.scheduled_at)
-        before = names[: names.index(tick.function)] if tick.function in names else ()
-        return tuple(Tick(tick.scheduled_at, name) for name in before)
+        due = self.due_at(tick.scheduled_at)
+        return due[: due.index(tick)] if tick in due else ()
 
-    def crons(self) -> dict[str, tuple[str, ...]]:
-        """EventBridge Scheduler cron expressions (UTC) by function: together they fire exactly when ``due_at`` says, and ``retrain_at``."""
-        full = list(self.full_rebalance_hours)
-        ordinary_hours = [hour for hour in range(24) if hour not in full]
-        within_hour = [minute for minute in range(0, 60, self.rebalance_every_min) if minute]
-        rebalance = []
-        if ordinary_hours:
-            rebalance.append(f"cron(0 {_ranges(ordinary_hours)} * * ? *)")
-        if within_hour:
-            rebalance.append(f"cron({','.join(map(str, within_hour))} * * * ? *)")
-        hour, minute = self.retrain_at.split(":")
-        return {
-            "risk_check": (f"cron(0/{self.risk_check_every_min} * * * ? *)",),
-            "feature_rebalance": tuple(rebalance),
-            "full_rebalance": (f"cron(0 {','.join(map(str, full))} * * ? *)",) if full else (),
-            "retrain": (f"cron({int(minute)} {int(hour)} * * ? *)",),
+    def interval_min(self, tick: Tick) -> int:
+        """The grid, in minutes, on which a trading tick must lie: of its own scans, else of the risk checks."""
+        return dict(self.scans).get(tick.strategy, self.schedule.risk_check_every_min)
+
+    def timers(self) -> tuple[Timer, ...]:
+        """What wakes the desk's functions: together they fire exactly when ``due_at`` says, and at ``retrain_at``."""
+        schedule = self.schedule
+        timers = [Timer("risk_check", "", (f"cron(0/{schedule.risk_check_every_min} * * * ? *)",))]
+        if self.rebalanced:
+            full = list(schedule.full_rebalance_hours)
+            hour, minute = schedule.retrain_at.split(":")
+            timers += [
+                Timer("feature_rebalance", "", _rebalance_crons(full, schedule.rebalance_every_min)),
+                Timer("full_rebalance", "", (f"cron(0 {','.join(map(str, full))} * * ? *)",) if full else ()),
+                Timer("retrain", "", (f"cron({int(minute)} {int(hour)} * * ? *)",)),
+            ]
+        timers += [Timer(SCAN, name, (f"cron(0/{every} * * * ? *)",)) for name, every in self.scans]
+        return tuple(timer for timer in timers if timer.crons)
+
+    @cached_property
+    def _by_minute(self) -> dict[int, tuple[tuple[str, str], ...]]:
+        """(function, strategy) of what is due at each minute of a day."""
+        days = {minute: self._due_in(minute) for minute in range(24 * 60)}
+        return {minute: due for minute, due in days.items() if due}
+
+    def _due_in(self, minute: int) -> tuple[tuple[str, str], ...]:
+        schedule = self.schedule
+        full = minute % 60 == 0 and minute // 60 in schedule.full_rebalance_hours
+        due = {
+            "risk_check": minute % schedule.risk_check_every_min == 0,
+            "feature_rebalance": bool(self.rebalanced) and minute % schedule.rebalance_every_min == 0 and not full,
+            "full_rebalance": bool(self.rebalanced) and full,
         }
+        scans = [(SCAN, name) for name, every in self.scans if minute % every == 0]
+        return (*((name, "") for name in TRADING_ORDER if due.get(name)), *scans)
+
+
+def _rebalance_crons(full_hours: list[int], every_min: int) -> tuple[str, ...]:
+    """Ordinary rebalances: on the hour where no full one is, and within the hour."""
+    ordinary_hours = [hour for hour in range(24) if hour not in full_hours]
+    within_hour = [minute for minute in range(0, 60, every_min) if minute]
+    crons = []
+    if ordinary_hours:
+        crons.append(f"cron(0 {_ranges(ordinary_hours)} * * ? *)")
+    if within_hour:
+        crons.append(f"cron({','.join(map(str, within_hour))} * * * ? *)")
+    return tuple(crons)
 
 
 def _ranges(hours: list[int]) -> str:

@@ -170,7 +170,7 @@ class RiskSection(Section):
     trail_distance_atr: Positive = 1.0
     max_position_loss_frac: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.0175
     take_profit_atr: Positive | None = None
-    """Off by default. In TOML leave a key out, in JSON write null, to switch a stop off."""
+    """Off by default. Every stop is switched off by ``"off"``, in JSON also by null."""
     time_stop_h: Positive | None = 24.0
     drawdown_steps: tuple[DrawdownStep, ...] = (
         DrawdownStep(drawdown_frac=0.05, scale_frac=0.5),
@@ -179,6 +179,20 @@ class RiskSection(Section):
     kill_switch_drawdown_frac: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.20
     block_after_stop: bool = True
     """A pair that was stopped out is not bought again before the next full rebalance."""
+
+    @field_validator(
+        "initial_stop_atr",
+        "trail_arm_atr",
+        "max_position_loss_frac",
+        "take_profit_atr",
+        "time_stop_h",
+        "kill_switch_drawdown_frac",
+        mode="before",
+    )
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """TOML has no null."""
+        return None if value == "off" else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -234,6 +248,29 @@ class RotationSection(Section):
             raise ValueError(f"ema_fast_bars: {self.ema_fast_bars} must be smaller than ema_slow_bars ({self.ema_slow_bars})")
         if self.volatility_mid_ann_frac >= self.volatility_high_ann_frac:
             raise ValueError(f"volatility_mid_ann_frac: {self.volatility_mid_ann_frac:g} must be smaller than volatility_high_ann_frac")
+        return self
+
+
+class ScanSection(Section):
+    """What every strategy has that looks for setups by itself, on a schedule of its own."""
+
+    scan_every_min: Literal[1, 5, 15] = 15
+    """How often the strategy is scanned; a multiple of ``desk.timeframe``."""
+
+
+class CrossoverSection(ScanSection):
+    """The ``crossover`` strategy: two simple moving averages a pair."""
+
+    fast_bars: int = Field(default=20, ge=1, le=2000)
+    """Closes of ``desk.timeframe`` in the fast average."""
+    slow_bars: int = Field(default=100, ge=2, le=2000)
+    stake: Positive = 1000.0
+    """What one trade is worth at its decision, in the stake currency: quantity = stake / last close."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.fast_bars >= self.slow_bars:
+            raise ValueError(f"fast_bars: {self.fast_bars} must be smaller than slow_bars ({self.slow_bars})")
         return self
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from math import isnan
+from math import isnan, nan
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,11 @@ from numpy.typing import NDArray
 from tickless.bars import Floats
 from tickless.regimes.ema_trend import Regime
 from tickless.types import ExitPlan
+
+ATR = "atr_14_30m"
+"""The feature that stops are measured in; a feature set may lack it."""
+NO_REGIME = Regime("", "", nan, nan)
+"""Of a strategy that does not look for one."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +32,25 @@ class MarketView:
     feature_names: tuple[str, ...]
     features: Floats
     """(N, F); NaN = not settled."""
-    regime: Regime
-    forecasts: Mapping[str, Floats]
-    """Forecasts as plain returns over the model's horizon, (N,), by model name; a model that may not be used is absent."""
-    models: Mapping[str, str]
-    """``name@version`` of every model that made a forecast, by name."""
     tiers: NDArray[np.int64]
     ineligible: tuple[str, ...]
     """Why a pair may not be bought, by position; empty = it may."""
+    regime: Regime = NO_REGIME
+    forecasts: Mapping[str, Floats] = field(default_factory=dict)
+    """Forecasts as plain returns over the model's horizon, (N,), by model name; a model that may not be used is absent."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """``name@version`` of every model that made a forecast, by name."""
 
     def feature(self, name: str) -> Floats:
         """One feature, (N,)."""
         return self.features[:, self.feature_names.index(name)]
+
+    def atr(self, pairs: Sequence[str]) -> dict[str, float]:
+        """The ATR of ``pairs``, in price units, where the strategy's features have one and the view has the pair."""
+        if ATR not in self.feature_names:
+            return {}
+        known = dict(zip(self.pairs, self.feature(ATR).tolist(), strict=True))
+        return {pair: known[pair] for pair in pairs if pair in known}
 
     def closes(self) -> dict[str, float]:
         """The last closes by pair, pairs without one left out."""
@@ -46,40 +59,43 @@ class MarketView:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A strategy's wish to hold a pair."""
+    """A strategy's wish to hold a pair. NaN = the strategy has no opinion."""
 
     strategy: str
     pair: str
     side: str
-    score: float
-    """Ranks and sizes: a return as a fraction, before costs."""
-    volatility_frac: float
-    """24 h volatility: the denominator of the size."""
-    tier: int
-    confidence: float
-    """0 to 1: score over score plus its cost; 0.5 = a forecast that just pays its costs twice over."""
-    expected_value_frac: float
-    """Net of the round trip's costs."""
     exits: ExitPlan
     reason: str
     """The enter tag."""
+    stake: float = nan
+    """What to hold of it, in the stake currency, where the strategy sizes its trades itself."""
+    score: float = nan
+    """Ranks and sizes: a return as a fraction, before costs."""
+    volatility_frac: float = nan
+    """24 h volatility: the denominator of the size."""
+    tier: int = 3
+    confidence: float = nan
+    """0 to 1: score over score plus its cost; 0.5 = a forecast that just pays its costs twice over."""
+    expected_value_frac: float = nan
+    """Net of the round trip's costs."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a strategy said of one pair: for the trace."""
 
     reason: str
     """Why it is no proposal; empty for a proposal."""
-    score: float
-    net: float
+    score: float = nan
+    net: float = nan
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """All proposals of a strategy at a tick, and a verdict on every pair."""
+    """All that a strategy wants at a tick, and a verdict on every pair."""
 
     proposals: tuple[Proposal, ...]
     verdicts: Mapping[str, Verdict]
     source: str
-    """``models`` or ``fallback``."""
+    """Where the opinion comes from: ``models``, ``fallback``, ``signals``."""
+    leaving: Mapping[str, str] = field(default_factory=dict)
+    """Pairs of its own that the strategy wants to be out of, and why: the exit reason."""

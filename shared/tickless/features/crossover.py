@@ -1,0 +1,54 @@
+"""The feature set of ``crossover``: two simple moving averages of a pair's closes, and where they cross.
+
+=========== ===========================================================================================================
+sma_fast    mean of the last ``fast_bars`` closes
+sma_slow    mean of the last ``slow_bars`` closes
+trend       1 where fast > slow, -1 where fast < slow, 0 where they differ by less than 1e-12 of the slow average
+crossed     1 where trend is 1 after 0 or -1, -1 where it is -1 after 0 or 1, else 0; 0 on the first bar that has both averages
+=========== ===========================================================================================================
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tickless.bars import Panel
+from tickless.features.indicators import simple_average
+from tickless.features.series import pair_series
+from tickless.features.table import FeatureTable
+from tickless.settings import CrossoverSection
+
+TREND, CROSSED = "trend", "crossed"
+NAMES: tuple[str, ...] = ("sma_fast", "sma_slow", TREND, CROSSED)
+EQUAL_FRAC = 1e-12
+"""Prices have few digits, sums of floats do not: averages nearer than this are the same number, told apart by rounding alone."""
+
+
+def startup_bars(settings: CrossoverSection, max_gap_bars: int) -> int:
+    """Bars before a tick after which its features are those of the whole history: the slow average of two bars, and a bridged gap."""
+    return settings.slow_bars + 1 + max_gap_bars
+
+
+def build_features(
+    panel: Panel, settings: CrossoverSection, max_gap_bars: int, since_row: int = 0, extra_startup_bars: int = 0
+) -> FeatureTable:
+    """The feature table of a panel's rows from ``since_row`` on, values (T, N, 4) in the order of ``NAMES``.
+
+    Gaps of up to ``max_gap_bars`` bars are bridged with the last close; after a longer one, and on a new price scale, a pair starts anew.
+    NaN until a pair has ``slow_bars`` bars. ``extra_startup_bars`` begins every window that much earlier, which must change nothing.
+    """
+    first = max(0, since_row - startup_bars(settings, max_gap_bars) - extra_startup_bars)
+    series = pair_series(panel.take(first, panel.rows), max_gap_bars)
+    fast = simple_average(series.close, settings.fast_bars, series.age)
+    slow = simple_average(series.close, settings.slow_bars, series.age)
+    difference = fast - slow
+    with np.errstate(invalid="ignore"):
+        difference[np.abs(difference) < EQUAL_FRAC * slow] = 0.0
+    trend = np.sign(difference)
+    # NaN compares to nothing: the bar before the first with both averages makes no cross.
+    crossed = np.zeros_like(trend)
+    before, now = trend[:-1], trend[1:]
+    crossed[1:] = ((now > 0.0) & (before <= 0.0)).astype(float) - ((now < 0.0) & (before >= 0.0))
+    crossed[(series.age < settings.slow_bars)] = 0.0
+    values = np.stack([fast, slow, trend, crossed], axis=2)[since_row - first :]
+    return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms + since_row * panel.step_ms, values)

@@ -1,0 +1,131 @@
+"""What ``rotation`` sees: features, regime and forecasts, computed for a range and sliced at each tick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tickless.alpha.champion import champion_at, check_manifest, load_champion
+from tickless.alpha.ensemble import forecast_return
+from tickless.alpha.onnx_model import OnnxModel
+from tickless.bars import Floats, Panel
+from tickless.errors import ArtifactError
+from tickless.features import rotation as rotation_features
+from tickless.features.table import FeatureTable
+from tickless.ports import ModelStore
+from tickless.regimes import ema_trend
+from tickless.runs.market_history import MarketHistory
+from tickless.settings import Settings
+from tickless.strategies.rotation import Rotation, market_pair
+from tickless.strategies.view import MarketView
+
+_CHUNK_ROWS = 7 * 96
+"""Rows forecast at once: a week at 15m."""
+
+
+class RotationHistory(MarketHistory):
+    """Features, regimes and forecasts of ``rotation``."""
+
+    strategy = Rotation()
+    forecasting = True
+
+    def __init__(
+        self, panel: Panel, pairs: Sequence[str], settings: Settings, start: datetime, models: ModelStore, extra_startup_bars: int = 0
+    ) -> None:
+        super().__init__(panel, pairs, settings, start, models, extra_startup_bars)
+        self._models: dict[tuple[str, str], OnnxModel] = {}
+        self._forecasts: dict[tuple[str, str, int], Floats] = {}
+
+    @cached_property
+    def features(self) -> FeatureTable:
+        """Features from ``first_row`` on."""
+        return rotation_features.build_features(self.mine, self.settings.universe.max_gap_bars, self.first_row, self.extra_startup_bars)
+
+    @cached_property
+    def regimes(self) -> ema_trend.RegimeTable:
+        """Regimes from ``first_row`` on."""
+        market = self.panel.select([market_pair(self.settings)])
+        r_24h = self.features.feature("r_24h")
+        return ema_trend.detect(market, r_24h, self.settings.rotation, self.settings.universe.max_gap_bars, self.extra_startup_bars)
+
+    def view(self, at: datetime) -> MarketView:
+        """What a rebalance sees at ``at``."""
+        row = self.mine.row_at(at) - 1
+        tiers, ineligible = self._universe(at, row)
+        forecasts, labels = self._forecast(at, row)
+        return MarketView(
+            at=at,
+            pairs=self.pairs,
+            close=self.mine.close[row],
+            feature_names=self.features.names,
+            features=self.features.values[row - self.first_row],
+            regime=self.regimes.at(row - self.first_row),
+            forecasts=forecasts,
+            models=labels,
+            tiers=tiers,
+            ineligible=ineligible,
+        )
+
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """See ``History.columns``."""
+        regimes = self.regimes
+        return {
+            **{name: self.features.feature(name) for name in self.features.names},
+            "regime": np.array(ema_trend.REGIMES)[regimes.names],
+            "volatility_regime": np.array(ema_trend.VOLATILITY_REGIMES)[regimes.volatility],
+            "volatility_ann_frac": regimes.volatility_ann_frac,
+            "breadth_frac": regimes.breadth_frac,
+        }
+
+    def _forecast(self, at: datetime, row: int) -> tuple[Mapping[str, Floats], Mapping[str, str]]:
+        """Forecasts of every model that may be used at ``at``, made a week at a time, and the models' labels.
+
+        A model that is damaged, too old, or knows the future is refused; the strategy then falls back.
+        """
+        forecasts: dict[str, Floats] = {}
+        labels: dict[str, str] = {}
+        for name in (self.settings.rotation.model_6h, self.settings.rotation.model_24h):
+            try:
+                model = self._champion(name, at)
+            except ArtifactError as error:
+                if str(error) not in self.refused:
+                    self.refused.append(str(error))
+                continue
+            if model is not None:
+                forecasts[name] = self._rows(model, row)
+                labels[name] = model.label
+        return forecasts, labels
+
+    def _champion(self, name: str, at: datetime) -> OnnxModel | None:
+        promotion = champion_at(self.models.promotions(name), at)
+        if promotion is None:
+            return None
+        key = (name, promotion.version)
+        max_age_days = self.settings.training.max_model_age_days
+        if key not in self._models:
+            version = self.models.manifest(name, promotion.version)
+            artifact = self.models.artifact(version)
+            self._models[key] = load_champion(
+                name, version.manifest, artifact, at=at, max_age_days=max_age_days, features=rotation_features.MODEL_FEATURES
+            )
+        check_manifest(self._models[key].manifest, at, max_age_days)
+        return self._models[key]
+
+    def _rows(self, model: OnnxModel, row: int) -> Floats:
+        """The model's forecasts of one row, (N,)."""
+        chunk, offset = divmod(row - self.first_row, _CHUNK_ROWS)
+        key = (model.name, model.version, chunk)
+        if key not in self._forecasts:
+            values = self.features.values[chunk * _CHUNK_ROWS : (chunk + 1) * _CHUNK_ROWS]
+            columns = [self.features.names.index(name) for name in rotation_features.MODEL_FEATURES]
+            x = values[:, :, columns].reshape(-1, len(columns))
+            rv = values[:, :, self.features.names.index("rv_24h")].ravel()
+            self._forecasts = {k: v for k, v in self._forecasts.items() if k[2] >= chunk - 1}
+            self._forecasts[key] = forecast_return(model, x, rv).reshape(len(values), len(self.pairs))
+        row_forecasts: Floats = self._forecasts[key][offset]
+        return row_forecasts

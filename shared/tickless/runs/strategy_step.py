@@ -1,0 +1,18 @@
+"""The step of every tick that runs a strategy, rebalanced or scanned: gather what it sees, and decide."""
+
+from __future__ import annotations
+
+from tickless.pipeline import Decision, decide
+from tickless.runs.desk_strategies import strategy_of
+from tickless.runs.desk_tick import TickContext
+from tickless.runs.gather import held_closes, view_market
+
+
+def step(context: TickContext, *, full: bool = False) -> Decision:
+    """Gather the market's view, and decide."""
+    tick, settings, at = context.tick, context.settings, context.tick.scheduled_at
+    strategy = strategy_of(tick, settings)
+    view = view_market(context.ports, context.venue, settings, strategy, at)
+    held = held_closes(context.ports.bars, sorted(context.state.positions), settings.desk.timeframe, at)
+    rules = context.venue.market.rules()
+    return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)

@@ -1,0 +1,85 @@
+"""``crossover``: be long while the fast simple moving average is above the slow one. A strategy of signals.
+
+Enter on a cross up: fast > slow at the bar that has just closed, after fast <= slow at the one before. Leave when fast < slow: while a pair
+is held that is its cross down, and an exit that did not fill is asked for again at the next scan. Averages that differ by less than 1e-12
+of the slow one are equal (``features.crossover``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from math import isnan
+
+from tickless.bars import step_ms
+from tickless.features import crossover as crossover_features
+from tickless.portfolio.universe import volume_window_start
+from tickless.settings import Settings
+from tickless.strategies.contract import Own, Targets
+from tickless.strategies.view import MarketView, Proposal, Proposals, Verdict
+from tickless.types import ExitPlan
+
+NAME = "crossover"
+CROSS_UP, CROSS_DOWN = "cross_up", "cross_down"
+HELD, NO_CROSS, NOT_SETTLED = "above_slow", "no_cross_up", "features_not_settled"
+_NO_CROSS, _HELD, _NOT_SETTLED, _DOWN, _UP = (Verdict(reason) for reason in (NO_CROSS, HELD, NOT_SETTLED, CROSS_DOWN, ""))
+
+
+class Crossover:
+    """See ``contract.Strategy``."""
+
+    name = NAME
+
+    def first_feature_bar(self, settings: Settings, at: datetime) -> datetime:
+        """Two rows of the slow average, with room for the longest gap that is bridged."""
+        rows = crossover_features.startup_bars(settings.crossover, settings.universe.max_gap_bars)
+        return at - timedelta(milliseconds=rows * step_ms(settings.desk.timeframe))
+
+    def first_bar(self, settings: Settings, at: datetime) -> datetime:
+        """The averages, and what the universe's filters ask for."""
+        universe = settings.universe
+        first = min(self.first_feature_bar(settings, at), at - timedelta(days=universe.min_age_days))
+        return min(first, volume_window_start(at, universe)) if universe.min_daily_volume > 0.0 else first
+
+    def extra_pairs(self, settings: Settings) -> tuple[str, ...]:  # noqa: ARG002 - the contract's signature
+        """None."""
+        return ()
+
+    def propose(self, view: MarketView, own: Own, settings: Settings) -> Proposals:
+        """Enter what has just crossed up and is not held; leave what lies below."""
+        stake = settings.crossover.stake
+        proposals: list[Proposal] = []
+        leaving: dict[str, str] = {}
+        verdicts: dict[str, Verdict] = {}
+        trend, crossed = view.feature(crossover_features.TREND).tolist(), view.feature(crossover_features.CROSSED).tolist()
+        mine = {*own.positions, *own.buying}
+        for pair, ruled_out, above, cross in zip(view.pairs, view.ineligible, trend, crossed, strict=True):
+            if pair in mine:
+                # NaN: the averages start anew after a gap; what is held waits for them.
+                verdicts[pair] = _DOWN if above < 0.0 else _HELD
+                if above < 0.0:
+                    leaving[pair] = CROSS_DOWN
+            elif cross > 0.0 and not ruled_out:
+                verdicts[pair] = _UP
+                proposals.append(Proposal(NAME, pair, "long", ExitPlan(), CROSS_UP, stake=stake))
+            elif ruled_out:
+                verdicts[pair] = Verdict(ruled_out)
+            else:
+                verdicts[pair] = _NOT_SETTLED if isnan(above) else _NO_CROSS
+        return Proposals(tuple(proposals), verdicts, "signals", leaving)
+
+    def target(
+        self,
+        proposals: Sequence[Proposal],
+        leaving: Mapping[str, str],
+        view: MarketView,  # noqa: ARG002 - the contract's signature
+        own: Own,  # noqa: ARG002
+        equity: float,  # noqa: ARG002
+        settings: Settings,  # noqa: ARG002
+    ) -> Targets:
+        """A fixed stake for every entry; what is held and not left stays as it is."""
+        return Targets({p.pair: p.stake for p in proposals}, leaving)
+
+    def hysteresis_frac(self, settings: Settings, *, full: bool) -> float:  # noqa: ARG002 - the contract's signature
+        """A signal is traded whatever share of the equity its stake is."""
+        return 0.0
