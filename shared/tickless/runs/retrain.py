@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from tickless.alpha.champion import champion_at, load_model
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Panel, step_ms
-from tickless.errors import ArtifactError
+from tickless.errors import ArtifactError, EventError
 from tickless.features import rotation as rotation_features
 from tickless.features.windows import window_start
 from tickless.learn.spec import ModelSpec, load_specs
@@ -38,6 +38,8 @@ def run(tick: Tick, ports: Ports) -> RunReport:
         ports.metrics.count("SettingsRefused")
         ports.log.warning("parameter refused", error=sentence)
     settings = loaded.settings
+    if not settings.calendar.rebalanced:
+        raise EventError(f"event of {NAME}: no strategy of this desk has models; it runs {', '.join(settings.strategy)}")
     refuse_stale(tick, ports, settings.schedule)
     venue = ports.connect(settings)
     at = tick.scheduled_at
@@ -49,7 +51,7 @@ def run(tick: Tick, ports: Ports) -> RunReport:
     pairs = universe_pairs(known, settings.universe, settings.desk.stake_currency)
     panel = ports.bars.read(timeframe, start, as_of).select(pairs)
     effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
-    result = train_specs(panel, settings, ports.models, load_specs("rotation"), as_of, effective_at)
+    result = train_specs(panel, settings, ports.models, load_specs(settings.calendar.rebalanced), as_of, effective_at)
     promoted = store(result, ports.models, at, effective_at)
     facts = {
         "trained": [f"{model.name}@{model.version}" for model in result.trained],
