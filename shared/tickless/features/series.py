@@ -34,43 +34,56 @@ def pair_series(panel: Panel, max_gap_bars: int) -> PairSeries:
     a new price scale however short the silence before it, has age 0. A part of a panel gives the same series as the whole, but for what
     began before it: rows at least n + ``max_gap_bars`` after its first row agree on everything that reaches back n bars.
     """
+    if not panel.rows:
+        return PairSeries(panel.close, np.empty(panel.close.shape, dtype=np.int32))
     missing = np.isnan(panel.close)
-    rows = np.arange(panel.rows, dtype=np.int32)
-    first = np.asarray(missing.argmin(axis=0)) if panel.rows else np.zeros(len(panel.pairs), dtype=np.intp)
+    first = _first_bars(missing)
     # Rows before a pair's first bar have negative ages here, which all mean the same: no series.
-    age = np.maximum(rows[:, None] - first.astype(np.int32), np.int32(-1))
+    age = np.maximum(np.arange(panel.rows, dtype=np.int32)[:, None] - first, np.int32(-1))
     close = panel.close
-    odd = _broken_columns(panel, missing, first)
-    if len(odd):
+    odd, ended = _odd_columns(panel, missing)
+    if len(odd) or len(ended):
         close = close.copy()
-        for n in odd.tolist():
-            close[:, n], age[:, n] = _column_series(panel, n, max_gap_bars)
+    for n in odd.tolist():
+        close[:, n], age[:, n] = _column_series(panel, n, max_gap_bars)
+    for row, n in ended.tolist():
+        close[row : row + max_gap_bars, n] = close[row - 1, n]
+        age[row + max_gap_bars :, n] = -1
     return PairSeries(close, age)
 
 
-def _broken_columns(panel: Panel, missing: NDArray[np.bool_], first: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The few pairs with a bar missing after their first, or with a bar that traded nothing: only they can start anew."""
-    if not panel.rows:
-        return np.empty(0, dtype=np.intp)
-    gaps = missing.sum(axis=0) != first
-    return np.flatnonzero(gaps | missing.all(axis=0) | (panel.volume == 0).any(axis=0))
+def _first_bars(missing: NDArray[np.bool_]) -> Ages:
+    """The row of each pair's first bar, (N,); T where there is none."""
+    first = np.full(missing.shape[1], len(missing), dtype=np.int32)
+    row, column = np.nonzero(missing[:-1] & ~missing[1:])
+    np.minimum.at(first, column, row.astype(np.int32) + 1)
+    first[~missing[0]] = 0
+    return first
+
+
+def _odd_columns(panel: Panel, missing: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The few pairs that can start anew: with a bar missing between two, or a bar that traded nothing. And where others just end.
+
+    Returns columns, and an array of (first row without a bar, column).
+    """
+    row, column = np.nonzero(missing[1:] & ~missing[:-1])
+    gaps = np.bincount(column, minlength=len(panel.pairs))
+    odd = (gaps > missing[-1]) | (panel.volume == 0).any(axis=0)
+    ends = ~odd[column]
+    return np.flatnonzero(odd), np.stack([row[ends] + 1, column[ends]], axis=1)
 
 
 def _column_series(panel: Panel, n: int, max_gap_bars: int) -> tuple[Floats, Ages]:
     """Close and age of one pair, (T,) each."""
     bars = panel.close[:, n]
     here = np.flatnonzero(~np.isnan(bars))
-    if not len(here):
-        return np.full(panel.rows, np.nan), np.full(panel.rows, -1, dtype=np.int32)
     opened, close, volume = panel.open[here, n], bars[here], panel.volume[here, n]
     broken, _ = break_rows(here * panel.step_ms, opened, close, volume, panel.step_ms)
-    begins = np.zeros(panel.rows, dtype=np.intp)
-    begins[here[1:][np.diff(here) > max_gap_bars + 1]] = 1
-    begins[here[broken]] = 1
+    begins = np.concatenate((here[:1], here[1:][np.diff(here) > max_gap_bars + 1], here[broken]))
     rows = np.arange(panel.rows)
-    start = np.maximum.accumulate(np.where(begins > 0, rows, here[0]))
-    last = np.zeros(panel.rows, dtype=np.intp)
-    last[here] = here
-    last = np.maximum.accumulate(last)
+    start, last = np.zeros((2, panel.rows), dtype=np.intp)
+    start[begins], last[here] = begins, here
+    np.maximum.accumulate(start, out=start)
+    np.maximum.accumulate(last, out=last)
     alive = (rows >= here[0]) & (rows - last <= max_gap_bars)
     return np.where(alive, bars[last], np.nan), np.where(alive, rows - start, -1).astype(np.int32)

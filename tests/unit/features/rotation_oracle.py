@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tickless.bars import Panel
 
@@ -12,16 +12,19 @@ HOUR_MS, HALF_HOUR_MS = 3_600_000, 1_800_000
 Closes = list[float | None]
 
 
-def segment_to(closes: Sequence[float | None], t: int, max_gap: int) -> list[float]:
-    """The closes that end at row t, gaps of up to ``max_gap`` rows carried forward, back to the last longer gap. Empty: no close at t."""
+def segment_to(closes: Sequence[float | None], t: int, max_gap: int, breaks: Collection[int] = ()) -> list[float]:
+    """The closes of the series at row t, gaps of up to ``max_gap`` rows carried forward, back to the last longer gap or break of the scale.
+
+    Empty: no series at t.
+    """
     run: list[float] = []
     missing = 0
-    for close in closes[: t + 1]:
+    for row, close in enumerate(closes[: t + 1]):
         missing = missing + 1 if close is None else 0
+        if row in breaks or missing > max_gap:
+            run = []
         if close is not None:
             run.append(close)
-        elif missing > max_gap:
-            run = []
         elif run:
             run.append(run[-1])
     return run
@@ -83,51 +86,36 @@ def realised(run: Sequence[float], bars: int) -> float:
     return deviation(log_returns(run[-bars - 1 :])) * math.sqrt(bars) if len(run) > bars else math.nan
 
 
-def half_hours(panel: Panel, n: int) -> tuple[int, list[tuple[float, float, float] | None]]:
-    """(open time of the first, (high, low, close) or None of each) of one pair's complete 30m bars."""
+def half_hours(panel: Panel, n: int, t: int, run: Sequence[float]) -> list[tuple[float, float, float]]:
+    """(high, low, close) of the 30m bars that have closed when the bar of row t closes; ``run`` holds the closes of the series up to it."""
     per_bar = HALF_HOUR_MS // panel.step_ms
-    first = next(t for t in range(per_bar) if (panel.start_ms + t * panel.step_ms) % HALF_HOUR_MS == 0)
-    bars: list[tuple[float, float, float] | None] = []
-    for begin in range(first, panel.rows - per_bar + 1, per_bar):
-        rows = [t for t in range(begin, begin + per_bar) if not math.isnan(panel.close[t, n])]
+    first = next(row for row in range(per_bar) if (panel.start_ms + row * panel.step_ms) % HALF_HOUR_MS == 0)
+    began = t - len(run) + 1
+    bars = []
+    for begin in range(first, t + 2 - per_bar, per_bar):
+        rows = [row for row in range(begin, begin + per_bar) if row >= began]
         if rows:
-            high, low = max(panel.high[t, n] for t in rows), min(panel.low[t, n] for t in rows)
-            bars.append((float(high), float(low), float(panel.close[rows[-1], n])))
-        else:
-            bars.append(None)
-    return panel.start_ms + first * panel.step_ms, bars
+            closes = [run[row - began] for row in rows]
+            high = max(c if math.isnan(panel.high[row, n]) else float(panel.high[row, n]) for row, c in zip(rows, closes, strict=True))
+            low = min(c if math.isnan(panel.low[row, n]) else float(panel.low[row, n]) for row, c in zip(rows, closes, strict=True))
+            bars.append((high, low, closes[-1]))
+    return bars
 
 
-def atr_30m(panel: Panel, n: int, t: int, max_gap_bars: int) -> tuple[float, float]:
+def atr_30m(panel: Panel, n: int, t: int, run: Sequence[float]) -> tuple[float, float]:
     """(ATR, close) of the last 30m bar that has closed when the bar of row t closes."""
-    nothing = (math.nan, math.nan)
-    start_ms, bars = half_hours(panel, n)
-    closed = (panel.start_ms + (t + 1) * panel.step_ms - start_ms) // HALF_HOUR_MS
-    allowed = max(1, max_gap_bars * panel.step_ms // HALF_HOUR_MS) if max_gap_bars else 0
-    run: list[tuple[float, float, float]] = []
-    missing = 0
-    for bar in bars[: max(0, closed)]:
-        missing = missing + 1 if bar is None else 0
-        if bar is not None:
-            run.append(bar)
-        elif missing > allowed:
-            run = []
-        elif run:
-            run.append((run[-1][2],) * 3)
-    if not run:
-        return nothing
-    close = run[-1][2]
-    if len(run) < 15:
-        return math.nan, close
-    ranges = [max(h - low, abs(h - p), abs(low - p)) for (h, low, _), (_, _, p) in zip(run[-14:], run[-15:-1], strict=True)]
-    return mean(ranges), close
+    bars = half_hours(panel, n, t, run)
+    if len(bars) < 15:
+        return math.nan, math.nan
+    ranges = [max(h - low, abs(h - p), abs(low - p)) for (h, low, _), (_, _, p) in zip(bars[-14:], bars[-15:-1], strict=True)]
+    return mean(ranges), bars[-1][2]
 
 
-def features_at(panel: Panel, n: int, t: int, max_gap_bars: int) -> dict[str, float]:
-    """All features of pair n at row t, from bars up to t."""
+def features_at(panel: Panel, n: int, t: int, max_gap_bars: int, breaks: Collection[int] = ()) -> dict[str, float]:
+    """All features of pair n at row t, from bars up to t; ``breaks`` are the first rows on a new price scale."""
     closes: Closes = [None if math.isnan(c) else float(c) for c in panel.close[: t + 1, n]]
-    run = segment_to(closes, t, max_gap_bars)
-    atr, atr_close = atr_30m(panel, n, t, max_gap_bars)
+    run = segment_to(closes, t, max_gap_bars, breaks)
+    atr, atr_close = atr_30m(panel, n, t, run)
     out = {"atr_14_30m_frac": atr / atr_close, "atr_14_30m": atr}
     if not run:
         names = ("r_1h", "r_3h", "r_6h", "r_24h", "ema20_z", "ema60_z", "rsi7", "rsi14", "bb_pos", "rv_6h", "rv_24h", "dd_from_peak")

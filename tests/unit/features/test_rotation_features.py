@@ -101,7 +101,7 @@ def test_a_collapse_to_a_millionth_leaves_the_features_alive():
             assert table.values[t, 0, NAMES.index(name)] == pytest.approx(expected[name], rel=1e-3), (t, name)
 
 
-@pytest.mark.parametrize(("timeframe", "bars"), [("15m", 704), ("5m", 708), ("30m", 703)])
+@pytest.mark.parametrize(("timeframe", "bars"), [("15m", 1410), ("5m", 1410), ("30m", 1409)])
 def test_startup_bars_are_whole_half_hours(timeframe, bars):
     assert startup_bars(timeframe) == bars
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rotation_oracle import segment_to
 
 from made_panels import rescaled, walk, without
-from tickless.features.indicators import simple_average, window_sum
+from tickless.features.indicators import simple_average
+from tickless.features.rolling import window_sum
 from tickless.features.series import pair_series
 
 PAIRS = ("A/USDT", "GAP/USDT", "LATE/USDT", "NONE/USDT")
