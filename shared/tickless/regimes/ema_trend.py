@@ -4,17 +4,19 @@
 * volatility = population std of the 95 log returns of the last 96 closes, annualised by sqrt(48 * 365).
 * breadth = share of the pairs with a settled r_24h for which it is above zero.
 
-With fewer than ``ema_slow_bars`` closes the answer is (chop, mid) and breadth stands alone.
+With fewer than ``ema_slow_bars`` closes the answer is (chop, mid) and breadth stands alone. After a gap that is too long to bridge, and
+where the market's price scale breaks (``tickless.breaks``), the closes start anew.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tickless.bars import Floats, Panel, step_ms
+from tickless.bars import COLUMNS, Floats, Panel, step_ms
+from tickless.breaks import find_scale_breaks
 from tickless.features.indicators import bridge, ema, log_return, std
 from tickless.features.windows import by_week, ema_startup_bars
 from tickless.settings import RotationSection
@@ -92,6 +94,15 @@ def detect(market: Panel, r_24h: Floats, settings: RotationSection, max_gap_bars
 
 def _window_regime(window: Panel, settings: RotationSection, max_gap_bars: int) -> Floats:
     """(L, 3): regime index, volatility index, annualised volatility, on the window's base rows."""
+    out = _series_regime(window, settings, max_gap_bars)
+    for found in find_scale_breaks(window):
+        # What was known before the break knew nothing of it; what comes after must know nothing of the bars before.
+        out[found.row :] = _series_regime(_without_rows_before(window, found.row), settings, max_gap_bars)[found.row :]
+    return out
+
+
+def _series_regime(window: Panel, settings: RotationSection, max_gap_bars: int) -> Floats:
+    """``_window_regime`` of a window on one price scale."""
     slow_panel = window.resample(TIMEFRAME)
     gap = max(1, max_gap_bars * window.step_ms // slow_panel.step_ms) if max_gap_bars else 0
     close = bridge(slow_panel.close[:, :1], gap)
@@ -109,3 +120,11 @@ def _window_regime(window: Panel, settings: RotationSection, max_gap_bars: int) 
     here = (row >= 0) & (row < slow_panel.rows)
     out[here] = np.stack([name, level, volatility], axis=1)[row[here]]
     return out
+
+
+def _without_rows_before(window: Panel, row: int) -> Panel:
+    """The window with no bar before ``row``: the same rows, so that its half-hours stay where they are."""
+    columns = {name: getattr(window, name).copy() for name in COLUMNS}
+    for values in columns.values():
+        values[:row] = np.nan
+    return replace(window, **columns)

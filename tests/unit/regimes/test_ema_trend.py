@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from made_panels import MONDAY, walk, without
+from made_panels import MONDAY, rescaled, walk, without
 from tickless.bars import Panel
 from tickless.regimes.ema_trend import REGIMES, VOLATILITY_REGIMES, detect, startup_bars
 from tickless.settings import RotationSection
@@ -117,6 +117,38 @@ def test_a_long_gap_of_the_market_starts_the_regime_anew():
     anew = regimes(without(panel, "BTC/USDT", 250, 255))
     assert bridged.at(299).name == "trend"
     assert (anew.at(249).name, anew.at(299).name, anew.at(299).volatility) == ("trend", "chop", "mid")
+
+
+@pytest.mark.parametrize(("timeframe", "row"), [("30m", 240), ("15m", 480), ("15m", 481)])
+@pytest.mark.parametrize("ratio", [1000.0, 0.001])
+def test_a_new_price_scale_of_the_market_starts_the_regime_anew(timeframe, row, ratio):
+    plain = without(walk(("BTC/USDT",), 700, timeframe=timeframe, seed=6), "BTC/USDT", row - 1, row)
+    broken = rescaled(plain, "BTC/USDT", row, ratio)
+    known, got = regimes(plain, QUICK), regimes(broken, QUICK)
+    anew = regimes(without(broken, "BTC/USDT", 0, row), QUICK)
+    for t in range(700):
+        wanted = known.at(t) if t < row else anew.at(t)
+        assert (got.at(t).name, got.at(t).volatility) == (wanted.name, wanted.volatility), t
+        assert got.at(t).volatility_ann_frac == pytest.approx(wanted.volatility_ann_frac, abs=0.0, nan_ok=True)
+    assert (got.at(row).name, got.at(row).volatility) == ("chop", "mid")
+    assert got.at(699).volatility_ann_frac < 1.0
+
+
+def test_a_break_around_the_first_bar_of_the_window_gives_one_tick_the_bits_of_the_whole_history():
+    startup = startup_bars(QUICK, "15m")
+    monday = 8 * 672
+    for offset in (-3, -2, -1, 0, 1, 2, 3, 20):
+        row = monday - startup + offset
+        panel = rescaled(without(walk(("BTC/USDT",), monday + 50, seed=6), "BTC/USDT", row - 2, row), "BTC/USDT", row, 1000.0)
+        whole = regimes(panel, QUICK)
+        tick = detect(panel.take(monday - startup, monday + 40), np.zeros((1, 1)), QUICK, 4)
+        assert tick.at(0) == whole.at(monday + 39)
+
+
+def test_a_crash_of_the_market_by_eighty_percent_is_down_and_wild():
+    panel = rescaled(walk(("BTC/USDT",), 400, timeframe="30m", seed=6), "BTC/USDT", 300, 0.2)
+    got = regimes(panel, QUICK).at(305)
+    assert (got.name, got.volatility) == ("down", "high")
 
 
 def test_breadth_is_the_share_of_settled_pairs_that_rose():
