@@ -1,7 +1,8 @@
 """Labels: what happened after a decision, and the interval each one looks at.
 
 Row t is a decision at the close of bar t. The desk trades it at the open of bar t+1, so a label of H bars is open[t+1+H] / open[t+1] - 1:
-the return between two prices at which a market order would really have filled. It reads bars t+1 to t+1+H and nothing else.
+the return between two prices at which a market order would really have filled. It reads bars t+1 to t+1+H and nothing else. Where the
+price scale breaks between the decision and the label's last open (``tickless.breaks``), the two are prices of different things: no label.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from tickless.alpha.ensemble import volatility_scale
 from tickless.bars import Floats, Panel
+from tickless.breaks import find_scale_breaks
 
 Millis = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of every bar and pair. NaN where one of the two opens, or the volatility, is missing."""
+    """Labels of every bar and pair. NaN where one of the two opens, or the volatility, is missing, and across a break of the scale."""
 
     plain: Floats
     """Forward return as a fraction, (T, N)."""
@@ -42,11 +44,13 @@ def horizon_bars(horizon_h: float, step_ms: int) -> int:
 
 
 def forward_return(panel: Panel, bars: int) -> Floats:
-    """open[t+1+bars] / open[t+1] - 1, shape (T, N); NaN at the end and where an open is missing."""
+    """open[t+1+bars] / open[t+1] - 1, shape (T, N); NaN at the end, where an open is missing, and where a break lies in between."""
     result = np.full(panel.open.shape, np.nan)
     rows = panel.rows - bars - 1
     if rows > 0:
         result[:rows] = panel.open[1 + bars :] / panel.open[1 : 1 + rows] - 1.0
+    for found in find_scale_breaks(panel):
+        result[max(0, found.row - 1 - bars) : found.row, panel.column[found.pair]] = np.nan
     return result
 
 

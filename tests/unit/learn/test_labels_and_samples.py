@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from made_panels import rescaled, without
 from tickless.learn.dataset import build_samples, cut, split_by_time
 from tickless.learn.labels import build_labels, forward_return, horizon_bars
 
@@ -46,6 +47,30 @@ def test_a_missing_open_gives_no_label(market):
     labels = build_labels(replace(panel, open=price), table.feature("rv_24h"), 6.0, 5.0)
     assert np.flatnonzero(np.isnan(labels.scaled[:-7, 0])).tolist() == [8, 14]
     assert not np.isnan(labels.scaled[:-7, 1]).any()
+
+
+@pytest.mark.parametrize(("gap", "ratio"), [(1, 1000.0), (3, 0.001), (24, 3.0)])
+def test_a_label_whose_window_crosses_a_new_price_scale_is_no_label(market, gap, ratio):
+    table, plain = market(3, 0.0, days=4, pairs=2)
+    first, row, bars = plain.pairs[0], 50, 6
+    silent = without(plain, first, row - gap, row)
+    broken = rescaled(silent, first, row, ratio)
+    before, after = forward_return(silent, bars), forward_return(broken, bars)
+    # Decided up to the last bar before the break, and ending at its open or later.
+    crossing = np.arange(row - 1 - bars, row)
+    assert np.isnan(after[crossing, 0]).all()
+    rest = np.setdiff1d(np.arange(plain.rows), crossing)
+    np.testing.assert_allclose(after[rest], before[rest], rtol=1e-12, atol=1e-15)
+    assert np.array_equal(after[:, 1], before[:, 1], equal_nan=True)
+    samples = build_samples(table, build_labels(broken, table.feature("rv_24h"), 6.0, 5.0), 60)
+    decided = samples.start_ms[samples.pair == 0]
+    assert not np.isin(plain.open_times_ms[crossing] + plain.step_ms, decided).any()
+    assert len(decided) > 20
+
+
+def test_a_crash_while_trading_goes_on_is_a_label(market):
+    _, panel = market(3, 0.0, days=4, pairs=1)
+    assert forward_return(rescaled(panel, panel.pairs[0], 50, 0.2), 6)[48, 0] < -0.7
 
 
 def test_scaled_labels_are_clipped_and_plain_ones_are_not(market):
