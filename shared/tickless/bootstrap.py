@@ -26,7 +26,7 @@ from tickless.adapters.ssm_parameters import SsmParameterStore
 from tickless.adapters.system_clock import SystemClock
 from tickless.errors import EventError, InputError
 from tickless.ports import Clock, Market, Ports, Venue
-from tickless.settings import Settings
+from tickless.settings import SCAN, STRATEGY_SECTIONS, ScanSection, Settings
 from tickless.types import FIRST_YEAR, LAST_YEAR, Tick, parse_time
 
 
@@ -151,7 +151,10 @@ def wired(wiring: Wiring) -> Iterator[None]:
 
 
 def parse_tick(function: str, event: Any) -> Tick:
-    """The tick of an event ``{"scheduled_time": "2024-06-01T00:00:00Z"}``; raises EventError naming what is wrong with it."""
+    """The tick of an event ``{"scheduled_time": "2024-06-01T00:00:00Z"}``; a ``scan`` also has ``"strategy": "crossover"``.
+
+    Raises EventError naming what is wrong with it.
+    """
     text = event.get("scheduled_time") if isinstance(event, Mapping) else None
     if not isinstance(text, str):
         raise EventError(f"event of {function}: 'scheduled_time' is missing; expected a time such as 2024-06-01T00:00:00Z")
@@ -165,7 +168,18 @@ def parse_tick(function: str, event: Any) -> Tick:
         raise EventError(f"event of {function}: scheduled_time {text!r} is not in the years {FIRST_YEAR} to {LAST_YEAR}")
     if at.second or at.microsecond:
         raise EventError(f"event of {function}: scheduled_time {text!r} is not a whole minute")
-    return Tick(at, function)
+    return Tick(at, function, _strategy(event) if function == SCAN else "")
+
+
+def _strategy(event: Mapping[str, Any]) -> str:
+    """The strategy of a ``scan``; raises EventError."""
+    known = sorted(name for name, section in STRATEGY_SECTIONS.items() if issubclass(section, ScanSection))
+    name = event.get("strategy")
+    if name is None:
+        raise EventError(f"event of {SCAN}: 'strategy' is missing; known: {', '.join(known)}")
+    if not isinstance(name, str) or name not in known:
+        raise EventError(f"event of {SCAN}: strategy {name!r} is unknown; known: {', '.join(known)}")
+    return name
 
 
 @contextmanager
@@ -181,6 +195,8 @@ def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, 
     metrics = PowertoolsMetrics(function, environment.stage)
     try:
         tick = parse_tick(function, event)
+        if tick.strategy:
+            metrics.divide(strategy=tick.strategy)
         logger.append_keys(tick_id=tick.id)
         yield tick, open_ports(wiring, environment, PowertoolsLog(logger), metrics)
     except Exception:

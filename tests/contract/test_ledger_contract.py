@@ -94,10 +94,24 @@ def test_history_is_read_in_order_of_time(ledger: Ledger, fence: Fence) -> None:
 
 
 def test_ticks_are_read_in_the_order_in_which_they_take_effect(ledger: Ledger, fence: Fence) -> None:
-    ticks = [Tick(at(m), name) for m in (0, 30) for name in ("risk_check", "feature_rebalance", "full_rebalance", "retrain")]
+    names = [(name, "") for name in ("risk_check", "feature_rebalance", "full_rebalance")]
+    names += [("scan", strategy) for strategy in ("crossover", "dca", "swing")] + [("retrain", "")]
+    ticks = [Tick(at(m), *name) for m in (0, 30) for name in names]
     for tick in reversed(ticks):
         ledger.journal(fence, [LedgerUpdate(record=record("done", tick))])
     assert [r.tick for r in ledger.ticks()] == ticks
+
+
+def test_two_strategies_of_one_minute_have_records_of_their_own(ledger: Ledger, fence: Fence) -> None:
+    first, second, other = (Tick(at(0), "scan", strategy) for strategy in ("crossover", "dca", "swing"))
+    ledger.journal(fence, [LedgerUpdate(record=record("journaled", first))])
+    ledger.journal(fence, [LedgerUpdate(record=record("done", second, orders=2))])
+    assert ledger.tick(first) == record("journaled", first)
+    assert ledger.tick(second) == record("done", second, orders=2)
+    assert ledger.tick(other) is None
+    assert ledger.tick(Tick(at(0), "scan")) is None
+    with pytest.raises(TickRecordedError):
+        ledger.journal(fence, [LedgerUpdate(record=record("journaled", first))])
 
 
 def test_a_tick_is_recorded_once(ledger: Ledger, fence: Fence) -> None:

@@ -63,6 +63,19 @@ def test_a_trace_is_replaced(trace: Trace) -> None:
     assert trace.read(TICK) == {"attempt": 2}
 
 
+def test_two_strategies_of_one_minute_have_traces_of_their_own(trace: Trace) -> None:
+    ticks = [Tick(TICK.scheduled_at, "scan", strategy) for strategy in ("crossover", "dca")]
+    for tick in ticks:
+        trace.write(tick, {"strategy": tick.strategy})
+    assert [trace.read(tick) for tick in ticks] == [{"strategy": "crossover"}, {"strategy": "dca"}]
+    assert trace.read(Tick(TICK.scheduled_at, "scan")) is None
+
+
+def test_the_trace_of_a_scan_is_found_by_its_strategy(s3: Any) -> None:
+    S3Trace(BUCKET, s3).write(Tick(TICK.scheduled_at, "scan", "crossover"), {})
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == ["trace/2024-06-01/0630-scan-crossover.json.gz"]
+
+
 def test_the_same_content_is_the_same_bytes_under_the_tick_s_key(s3: Any) -> None:
     trace, key = S3Trace(BUCKET, s3), "trace/2024-06-01/0630-feature_rebalance.json.gz"
     bodies = []

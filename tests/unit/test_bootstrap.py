@@ -58,6 +58,30 @@ def test_an_event_without_a_usable_time_is_refused_by_the_field_s_name(event, pr
     assert str(raised.value).startswith("event of risk_check: ")
 
 
+def test_the_event_of_a_scan_names_its_strategy_and_other_functions_have_none():
+    event = {"scheduled_time": "2024-06-01T00:15:00Z", "strategy": "crossover"}
+    assert parse_tick("scan", event).id == "2024-06-01T00:15:00Z#scan-crossover"
+    assert parse_tick("risk_check", event).id == "2024-06-01T00:15:00Z#risk_check"
+    assert parse_tick("risk_check", event | {"strategy": 7}).strategy == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({}, "'strategy' is missing; known: crossover"),
+        ({"strategy": None}, "'strategy' is missing; known: crossover"),
+        ({"strategy": ""}, "strategy '' is unknown; known: crossover"),
+        ({"strategy": 7}, "strategy 7 is unknown; known: crossover"),
+        ({"strategy": ["crossover"]}, r"strategy \['crossover'\] is unknown; known: crossover"),
+        ({"strategy": "nope"}, "strategy 'nope' is unknown; known: crossover"),
+        ({"strategy": "rotation"}, "strategy 'rotation' is unknown; known: crossover"),
+    ],
+)
+def test_a_scan_without_a_usable_strategy_is_refused_by_its_name(given, problem):
+    with pytest.raises(EventError, match=f"event of scan: {problem}"):
+        parse_tick("scan", {"scheduled_time": "2024-06-01T00:15:00Z"} | given)
+
+
 def test_one_wiring_keeps_its_adapters_warm_and_another_has_its_own():
     environment = Environment.read(VARIABLES)
     first, second = Wiring(), Wiring()

@@ -1,4 +1,4 @@
-"""The four handlers on a mocked AWS: short, loud about bad events, and never without their metrics."""
+"""The five handlers on a mocked AWS: short, loud about bad events, and never without their metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from tickless.settings import load_desk
 from tickless.types import iso
 
 FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
-NAMES = ("risk_check", "feature_rebalance", "full_rebalance", "retrain")
+NAMES = ("risk_check", "feature_rebalance", "full_rebalance", "scan", "retrain")
+SCAN = {"strategy": "crossover"}
+"""What the event of a scan holds beside its time."""
 
 
 def load(name: str) -> Callable[[Any, Any], dict[str, Any]]:
@@ -74,7 +76,7 @@ def aws(environment: None, market: FolderMarket, clock: ManualClock) -> Iterator
         boto3.client("s3").create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         boto3.client("sns").create_topic(Name="alerts")
         settings = load_desk("rotation", ["strategy.rotation.fallback_threshold_frac=-1.0", "training.window_days=7"])
-        for section, text in settings.sections().items():
+        for section, text in (settings.sections() | {"strategy.crossover": "{}"}).items():
             boto3.client("ssm").put_parameter(Name=f"/tickless/dev/{section}", Value=text, Type="String")
         with bootstrap.wired(bootstrap.Wiring(market, clock)):
             yield
@@ -106,19 +108,31 @@ def test_a_handler_is_short_and_has_a_sample_event(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("aws")
 def test_a_tick_answers_in_json_and_tells_who_it_was(name, capsys):
-    answer = invoke(name, event_at(0))
+    answer = invoke(name, event_at(0) | (SCAN if name == "scan" else {}))
     assert json.loads(json.dumps(answer)) == answer
-    assert (answer["tick"], answer["status"]) == (f"2024-06-01T00:00:00Z#{name}", "done")
+    tick = "scan-crossover" if name == "scan" else name
+    assert (answer["tick"], answer["status"]) == (f"2024-06-01T00:00:00Z#{tick}", "done")
     (emf,), logs = written(capsys)
     assert emf["TickDone"] == [1.0]
     assert (emf["service"], emf["stage"]) == (name, "dev")
     (directive,) = emf["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "Tickless"
-    assert [sorted(dimensions) for dimensions in directive["Dimensions"]] == [["service", "stage"]]
+    by_strategy = ["strategy"] if name == "scan" else []
+    assert [sorted(dimensions) for dimensions in directive["Dimensions"]] == [["service", "stage", *by_strategy]]
+    assert emf.get("strategy") == ("crossover" if name == "scan" else None)
     assert logs
     for line in logs:
         assert line["tick_id"] == answer["tick"]
         assert (line["service"], line["stage"], line["request_id"]) == (name, "dev", f"request-of-{name}")
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_scan_without_a_strategy_leaves_as_an_exception_and_its_metric_is_the_functions_own(capsys):
+    with pytest.raises(EventError, match="event of scan: 'strategy' is missing; known: crossover"):
+        invoke("scan", event_at(0))
+    (emf,), _ = written(capsys)
+    assert emf["TickFailed"] == [1.0]
+    assert "strategy" not in emf
 
 
 @pytest.mark.usefixtures("aws")

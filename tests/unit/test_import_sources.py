@@ -24,7 +24,7 @@ CLOCKS = {
     "time.monotonic",
     "time.monotonic_ns",
 }
-FUNCTIONS = ("feature_rebalance", "full_rebalance", "retrain", "risk_check")
+FUNCTIONS = ("feature_rebalance", "full_rebalance", "retrain", "risk_check", "scan")
 
 
 def dotted(node: ast.AST) -> str:

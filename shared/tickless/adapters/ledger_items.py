@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from tickless.adapters.codec import MAX_ITEM_BYTES, check_decimal, json_text, time_text
 from tickless.errors import FencedError, LedgerError, TickRecordedError
-from tickless.settings.schedule import TRADING_ORDER
+from tickless.settings.schedule import effect_rank
 from tickless.types import DeskState, EquityRow, Fill, Halt, LedgerUpdate, Order, Position, Tick, TickRecord, Trade
 
 PARTITION = "DESK"
@@ -88,8 +88,8 @@ def order_key(prefix: str, order: Order) -> str:
 
 
 def tick_key(tick: Tick) -> str:
-    """``LOG#TICK#<time>#<function>``."""
-    return f"{LOG_TICK}{time_text(tick.scheduled_at)}#{tick.function}"
+    """``LOG#TICK#<time>#<name>``."""
+    return f"{LOG_TICK}{time_text(tick.scheduled_at)}#{tick.name}"
 
 
 def value_type(key: str) -> type:
@@ -197,9 +197,8 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
 
 def in_order_of_effect(records: Iterable[TickRecord]) -> Iterator[TickRecord]:
     """Tick records that are sorted by time, sorted within the minute by the order in which they take effect; others come last."""
-    place = {name: n for n, name in enumerate(TRADING_ORDER)}
     for _, same_time in groupby(records, key=lambda record: record.tick.scheduled_at):
-        yield from sorted(same_time, key=lambda record: (place.get(record.tick.function, len(place)), record.tick.function))
+        yield from sorted(same_time, key=lambda record: (effect_rank(record.tick.function), record.tick.function, record.tick.strategy))
 
 
 def _actions(update: LedgerUpdate) -> Iterator[Action]:

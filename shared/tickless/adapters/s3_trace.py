@@ -35,5 +35,5 @@ class S3Trace:
 
 
 def trace_key(tick: Tick) -> str:
-    """``trace/<YYYY-MM-DD>/<HHMM>-<function>.json.gz``."""
-    return f"trace/{utc(tick.scheduled_at):%Y-%m-%d/%H%M}-{tick.function}.json.gz"
+    """``trace/<YYYY-MM-DD>/<HHMM>-<name>.json.gz``."""
+    return f"trace/{utc(tick.scheduled_at):%Y-%m-%d/%H%M}-{tick.name}.json.gz"

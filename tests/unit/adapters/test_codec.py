@@ -99,6 +99,15 @@ def test_an_item_from_before_a_field_existed_has_its_default() -> None:
     assert decode(After, encode(After("a", None))) == After("a", None)
 
 
+@pytest.mark.parametrize("strategy", ["", "crossover"])
+def test_a_record_keeps_the_strategy_of_its_tick_and_an_older_one_has_none(strategy: str) -> None:
+    kept = TickRecord(Tick(datetime(2024, 6, 1, tzinfo=UTC), "scan", strategy), "done", 1)
+    item = encode(kept)
+    assert decode(TickRecord, item) == kept
+    del item["tick"]["M"]["strategy"]
+    assert decode(TickRecord, item).tick == Tick(datetime(2024, 6, 1, tzinfo=UTC), "scan")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_float_that_is_no_number_is_refused(value: float) -> None:
     with pytest.raises(LedgerError, match=f"EquityRow.exposure_frac: value {value}"):

@@ -50,6 +50,17 @@ def test_metrics_are_one_emf_line_a_flush(capsys: pytest.CaptureFixture[str]) ->
     }  # fmt: skip
 
 
+def test_a_strategy_may_divide_the_numbers_of_a_function(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = PowertoolsMetrics("scan", "dev")
+    metrics.divide(strategy="crossover")
+    metrics.count("TickDone")
+    metrics.flush()
+    line = json.loads(capsys.readouterr().out)
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert [sorted(names) for names in directive["Dimensions"]] == [["service", "stage", "strategy"]]
+    assert (line["service"], line["stage"], line["strategy"]) == ("scan", "dev", "crossover")
+
+
 def test_each_flush_starts_anew_and_nothing_collected_is_nothing_written(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = PowertoolsMetrics("risk_check", "dev")
     metrics.flush()
