@@ -13,7 +13,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from infra.layers import LAYERS, is_built
-from infra.settings import FUNCTIONS, ROOT, FunctionSettings, StageSettings, timeout_s
+from infra.settings import ROOT, FunctionSettings, StageSettings, desk_functions, timeout_s, title
 from infra.storage import Storage
 from tickless.settings import Settings
 
@@ -24,12 +24,12 @@ NEVER_SHIPPED = ["**/__pycache__", "events"]
 
 
 class Layers(Construct):
-    """The layers, each from ``layers/<name>/build``; where that is missing, its list of requirements stands in."""
+    """The layers of the desk's functions, each from ``layers/<name>/build``; where that is missing, its requirements stand in."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, built: bool) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, built: bool) -> None:
         super().__init__(scope, construct_id)
         self._built = built
-        names = sorted({name for function in FUNCTIONS.values() for name in function.layers})
+        names = sorted({name for function in desk_functions(settings).values() for name in function.layers})
         self._layers = {name: self._layer(name) for name in names}
 
     def of(self, function: FunctionSettings) -> list[lambda_.ILayerVersion]:
@@ -185,14 +185,14 @@ class TradingFunctions(Construct):
         self.functions = {
             name: DeskFunction(
                 self,
-                "".join(word.capitalize() for word in name.split("_")),
+                title(name),
                 function=function,
                 layers=layers,
                 storage=storage,
                 stage=stage,
                 settings=settings,
             )
-            for name, function in FUNCTIONS.items()
+            for name, function in desk_functions(settings).items()
             if function.trades
         }
 

@@ -12,9 +12,9 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.compute import DeskFunction
-from infra.settings import longest_gap, timeout_s
+from infra.settings import longest_gap, timeout_s, title
 from infra.storage import Storage
-from tickless.settings import Settings
+from tickless.settings import Settings, Timer
 
 NAMESPACE = "Tickless"
 
@@ -41,41 +41,46 @@ class Monitoring(Construct):
         self._alarms: list[cloudwatch.Alarm] = []
         for name, function in functions.items():
             self._watch_function(name, function)
+            for timer in (timer for timer in settings.calendar.timers() if timer.function == name):
+                self._watch_ticks(timer, function)
         self._watch_queue("Undelivered", storage.undelivered, "A schedule could not deliver a tick.")
         self._watch_queue("Failed", storage.failed, "A tick failed for good.")
         self._watch_desk()
         self._dashboard(functions)
 
     def _watch_function(self, name: str, function: DeskFunction) -> None:
-        title = _title(name)
+        """What Lambda itself tells of a function."""
         self._count_alarm(
-            f"{title}Errors", function.function.metric_errors(statistic="Sum", period=FIVE_MINUTES), f"{name} raised an error."
+            f"{title(name)}Errors", function.function.metric_errors(statistic="Sum", period=FIVE_MINUTES), f"{name} raised an error."
         )
         self._count_alarm(
-            f"{title}Throttles", function.function.metric_throttles(statistic="Sum", period=FIVE_MINUTES), f"{name} was throttled."
+            f"{title(name)}Throttles", function.function.metric_throttles(statistic="Sum", period=FIVE_MINUTES), f"{name} was throttled."
         )
+
+    def _watch_ticks(self, timer: Timer, function: DeskFunction) -> None:
+        """What the ticks of a timer tell: of a function that runs several strategies each is heard by itself."""
+        name, prefix = timer.name, title(timer.name)
         self._count_alarm(
-            f"{title}SettingsRefused",
-            self._metric("SettingsRefused", name),
+            f"{prefix}SettingsRefused",
+            self._of_timer("SettingsRefused", timer),
             f"{name} refused a parameter; the last good one is in force.",
         )
         if function.settings.trades and "models" in function.settings.reads:
-            self._count_alarm(f"{title}ModelRefused", self._metric("ModelRefused", name), f"{name} refused a model and fell back.")
+            self._count_alarm(f"{prefix}ModelRefused", self._of_timer("ModelRefused", timer), f"{name} refused a model and fell back.")
         if function.settings.trades:
             self._count_alarm(
-                f"{title}LedgerMismatch", self._metric("LedgerMismatch", name), f"{name}: the ledger and the exchange disagree."
+                f"{prefix}LedgerMismatch", self._of_timer("LedgerMismatch", timer), f"{name}: the ledger and the exchange disagree."
             )
-        gap = longest_gap(name, self._settings)
-        if gap is not None:
-            self._missed_tick(name, gap, timeout_s(function.settings, self._settings.schedule))
+        self._missed_tick(timer, timeout_s(function.settings, self._settings.schedule))
 
-    def _missed_tick(self, name: str, gap: timedelta, timeout: int) -> None:
+    def _missed_tick(self, timer: Timer, timeout: int) -> None:
         """An alarm that rings when so many periods in a row hold no finished tick that one must be missing."""
+        gap = longest_gap(timer, self._settings)
         period_s, periods = silence(gap, timedelta(seconds=self._settings.schedule.max_event_age_s + timeout))
         self._alarm(
-            f"{_title(name)}MissedTick",
-            self._metric("TickDone", name, period=Duration.seconds(period_s)),
-            f"No tick of {name} was done for {periods * period_s // 60} minutes.",
+            f"{title(timer.name)}MissedTick",
+            self._of_timer("TickDone", timer, period=Duration.seconds(period_s)),
+            f"No tick of {timer.name} was done for {periods * period_s // 60} minutes.",
             threshold=1,
             comparison=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
             periods=periods,
@@ -131,21 +136,27 @@ class Monitoring(Construct):
         alarm.add_alarm_action(self._action)
         self._alarms.append(alarm)
 
-    def _metric(self, name: str, function: str, *, statistic: str = "Sum", period: Duration = FIVE_MINUTES) -> cloudwatch.Metric:
+    def _metric(
+        self, name: str, function: str, strategy: str = "", *, statistic: str = "Sum", period: Duration = FIVE_MINUTES
+    ) -> cloudwatch.Metric:
         return cloudwatch.Metric(
             namespace=NAMESPACE,
             metric_name=name,
-            dimensions_map={"service": function, "stage": self._stage},
+            dimensions_map={"service": function, "stage": self._stage} | ({"strategy": strategy} if strategy else {}),
             statistic=statistic,
             period=period,
         )
+
+    def _of_timer(self, name: str, timer: Timer, *, period: Duration = FIVE_MINUTES) -> cloudwatch.Metric:
+        return self._metric(name, timer.function, timer.strategy, period=period)
 
     def _dashboard(self, functions: Mapping[str, DeskFunction]) -> None:
         def of_desk(name: str, statistic: str = "Maximum") -> cloudwatch.IMetric:
             return self._metric(name, "risk_check", statistic=statistic)
 
         def of_each(name: str, trades: bool) -> list[cloudwatch.IMetric]:
-            return [self._metric(name, f) for f, function in functions.items() if function.settings.trades or not trades]
+            timers = self._settings.calendar.timers()
+            return [self._of_timer(name, timer) for timer in timers if functions[timer.function].settings.trades or not trades]
 
         cloudwatch.Dashboard(
             self,
@@ -191,7 +202,3 @@ def silence(gap: timedelta, lateness: timedelta) -> tuple[int, int]:
 
 def _graph(title: str, metrics: list[cloudwatch.IMetric]) -> cloudwatch.GraphWidget:
     return cloudwatch.GraphWidget(title=title, left=metrics, width=8, height=6)
-
-
-def _title(name: str) -> str:
-    return "".join(word.capitalize() for word in name.split("_"))

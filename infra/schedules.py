@@ -12,14 +12,15 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.compute import DeskFunction
-from tickless.settings import Settings
+from infra.settings import title
+from tickless.settings import Settings, Timer
 
 EVENT = {"scheduled_time": "<aws.scheduler.scheduled-time>"}
-"""A tick's identity is its scheduled time: an execution id would differ between two attempts."""
+"""A tick's identity is its scheduled time: an execution id would differ between two attempts. A scan's also holds its strategy."""
 
 
 class Schedules(Construct):
-    """One schedule for each cron expression of the desk."""
+    """One schedule for each cron expression of each of the desk's timers."""
 
     def __init__(
         self,
@@ -35,25 +36,25 @@ class Schedules(Construct):
         self._undelivered = undelivered
         self._event_age = Duration.seconds(settings.schedule.max_event_age_s)
         self._group = scheduler.ScheduleGroup(self, "Group", schedule_group_name=f"tickless-{stage}", removal_policy=RemovalPolicy.DESTROY)
-        for name, crons in settings.schedule.crons().items():
-            if crons:
-                self._schedule(name, crons, functions[name])
+        timers = settings.calendar.timers()
+        roles = {name: self._role(functions[name]) for name in dict.fromkeys(timer.function for timer in timers)}
+        for timer in timers:
+            self._schedule(timer, functions[timer.function], roles[timer.function])
 
-    def _schedule(self, name: str, crons: tuple[str, ...], function: DeskFunction) -> None:
-        title = "".join(word.capitalize() for word in name.split("_"))
-        role = self._role(title, function)
-        for number, cron in enumerate(crons, start=1):
+    def _schedule(self, timer: Timer, function: DeskFunction, role: iam.IRole) -> None:
+        event = EVENT | ({"strategy": timer.strategy} if timer.strategy else {})
+        for number, cron in enumerate(timer.crons, start=1):
             scheduler.Schedule(
                 self,
-                f"{title}{number}",
-                schedule_name=f"{name}-{number}",
-                description=f"{name}: {cron} UTC",
+                f"{title(timer.name)}{number}",
+                schedule_name=f"{timer.name}-{number}",
+                description=f"{timer.name}: {cron} UTC",
                 schedule=scheduler.ScheduleExpression.expression(cron, TimeZone.ETC_UTC),
                 schedule_group=self._group,
                 time_window=scheduler.TimeWindow.off(),
                 target=targets.LambdaInvoke(
                     function.function,
-                    input=scheduler.ScheduleTargetInput.from_object(EVENT),
+                    input=scheduler.ScheduleTargetInput.from_object(event),
                     retry_attempts=1,
                     max_event_age=self._event_age,
                     dead_letter_queue=self._undelivered,
@@ -61,11 +62,11 @@ class Schedules(Construct):
                 ),
             )
 
-    def _role(self, title: str, function: DeskFunction) -> iam.IRole:
+    def _role(self, function: DeskFunction) -> iam.IRole:
         """A role that may invoke this one function; left to itself the target would add every version of it (``:*``)."""
         role = iam.Role(
             self,
-            f"{title}Role",
+            f"{title(function.settings.name)}Role",
             description=f"Lets the schedules of {function.settings.name} invoke it",
             assumed_by=iam.ServicePrincipal(
                 "scheduler.amazonaws.com",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tickless.errors import SettingsError
-from tickless.settings import ScheduleSection, Settings
+from tickless.settings import SCAN, ScheduleSection, Settings, Timer
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's root: where ``functions/`` and ``layers/`` are."""
@@ -71,14 +71,17 @@ class FunctionSettings:
     threads: int = 1
 
 
-_RUNS_MODELS = ("core", "market", "inference")
+_RUNS_NO_MODELS = ("core", "market")
+_RUNS_MODELS = (*_RUNS_NO_MODELS, "inference")
 
 FUNCTIONS: Mapping[str, FunctionSettings] = {
     function.name: function
     for function in (
-        FunctionSettings("risk_check", 1024, 120, ("core", "market"), reads=("bars",), writes=("bars", "trace")),
+        FunctionSettings("risk_check", 1024, 120, _RUNS_NO_MODELS, reads=("bars",), writes=("bars", "trace")),
         FunctionSettings("feature_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
         FunctionSettings("full_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
+        # It runs the rebalance of its minute where that is late, so it must be able to.
+        FunctionSettings(SCAN, 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
         FunctionSettings(
             "retrain",
             3008,
@@ -93,6 +96,9 @@ FUNCTIONS: Mapping[str, FunctionSettings] = {
 }
 """1,769 MB is one whole processor; 3,008 MB the most that a new account may ask for."""
 
+_SCAN_ALONE = FunctionSettings(SCAN, 1024, 120, _RUNS_NO_MODELS, reads=("bars",), writes=("bars", "trace"))
+"""On a desk that rebalances nothing."""
+
 LEASE_MARGIN_S = 10
 """A trading function ends this long before its lease may be taken over."""
 
@@ -105,6 +111,20 @@ def stage_settings(stage: str) -> StageSettings:
     if stage not in STAGES:
         raise SettingsError(f"stage {stage!r}: must be one of {', '.join(STAGES)}")
     return STAGES[stage]
+
+
+def desk_functions(settings: Settings) -> dict[str, FunctionSettings]:
+    """The functions that the desk's schedule wakes, by name, each no larger than the desk needs it."""
+    woken = {timer.function for timer in settings.calendar.timers()}
+    functions = {name: function for name, function in FUNCTIONS.items() if name in woken}
+    if SCAN in functions and not settings.calendar.rebalanced:
+        functions[SCAN] = _SCAN_ALONE
+    return functions
+
+
+def title(name: str) -> str:
+    """The name of a function or a timer as the CDK spells names: ``RiskCheck``, ``ScanCrossover``."""
+    return "".join(word.capitalize() for word in name.replace("-", "_").split("_"))
 
 
 def timeout_s(function: FunctionSettings, schedule: ScheduleSection) -> int:
@@ -123,13 +143,12 @@ def timeout_s(function: FunctionSettings, schedule: ScheduleSection) -> int:
     return seconds
 
 
-def longest_gap(function: str, settings: Settings) -> timedelta | None:
-    """The longest time between two scheduled ticks of a function; None where nothing schedules it."""
-    if function == "retrain":
+def longest_gap(timer: Timer, settings: Settings) -> timedelta:
+    """The longest time between two ticks of a timer of the desk."""
+    if timer.function == "retrain":
         return timedelta(days=1)
     day = datetime(2024, 1, 1, tzinfo=UTC)
-    minutes = [m for m in range(24 * 60) if function in settings.schedule.due_at(day + timedelta(minutes=m))]
-    if not minutes:
-        return None
+    times = (day + timedelta(minutes=m) for m in range(24 * 60))
+    minutes = [at.hour * 60 + at.minute for at in times if timer.name in {tick.name for tick in settings.calendar.due_at(at)}]
     following = [*minutes[1:], minutes[0] + 24 * 60]
     return timedelta(minutes=max(later - earlier for earlier, later in zip(minutes, following, strict=True)))

@@ -8,7 +8,7 @@ from constructs import Construct
 from infra.compute import Layers, TradingFunctions
 from infra.monitoring import Monitoring
 from infra.schedules import Schedules
-from infra.settings import StageSettings
+from infra.settings import StageSettings, desk_functions
 from infra.storage import Storage
 from infra.training import Training
 from tickless.settings import Settings
@@ -29,10 +29,11 @@ class DeskStack(Stack):
         Tags.of(self).add("application", "tickless")
         Tags.of(self).add("stage", stage.stage)
         storage = Storage(self, "Storage", stage=stage, settings=settings)
-        layers = Layers(self, "Layers", built=built_layers)
-        trading = TradingFunctions(self, "Trading", layers=layers, storage=storage, stage=stage, settings=settings)
-        training = Training(self, "Training", layers=layers, storage=storage, stage=stage, settings=settings)
-        functions = {**trading.functions, "retrain": training.retrain}
+        layers = Layers(self, "Layers", settings=settings, built=built_layers)
+        functions = dict(TradingFunctions(self, "Trading", layers=layers, storage=storage, stage=stage, settings=settings).functions)
+        if (retrain := desk_functions(settings).get("retrain")) is not None:
+            training = Training(self, "Training", function=retrain, layers=layers, storage=storage, stage=stage, settings=settings)
+            functions["retrain"] = training.retrain
         Schedules(self, "Schedules", stage=stage.stage, settings=settings, functions=functions, undelivered=storage.undelivered)
         Monitoring(self, "Monitoring", stage=stage.stage, settings=settings, functions=functions, storage=storage)
         CfnOutput(self, "TableName", value=storage.table.table_name, description="The ledger")

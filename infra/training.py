@@ -5,7 +5,7 @@ from __future__ import annotations
 from constructs import Construct
 
 from infra.compute import DeskFunction, Layers
-from infra.settings import FUNCTIONS, StageSettings
+from infra.settings import FunctionSettings, StageSettings
 from infra.storage import Storage
 from tickless.settings import Settings
 
@@ -14,13 +14,21 @@ class Training(Construct):
     """The ``retrain`` function."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, layers: Layers, storage: Storage, stage: StageSettings, settings: Settings
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        function: FunctionSettings,
+        layers: Layers,
+        storage: Storage,
+        stage: StageSettings,
+        settings: Settings,
     ) -> None:
         super().__init__(scope, construct_id)
         self.retrain = DeskFunction(
             self,
             "Retrain",
-            function=FUNCTIONS["retrain"],
+            function=function,
             layers=layers,
             storage=storage,
             stage=stage,

@@ -21,6 +21,10 @@ def title(name):
     return "".join(word.capitalize() for word in name.split("_"))
 
 
+def gaps(settings):
+    return {timer.name: longest_gap(timer, settings) for timer in settings.calendar.timers()}
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("metric", ["Errors", "Throttles"])
 def test_one_error_or_throttle_of_a_function_rings(template, name, metric):
@@ -61,16 +65,39 @@ def test_a_desk_on_time_never_looks_silent_and_two_missed_ticks_do(template, des
     assert window <= 3 * gap
 
 
-def test_the_longest_gap_is_that_of_the_desks_calendar(desk):
-    assert longest_gap("risk_check", desk) == timedelta(minutes=15)
-    assert longest_gap("feature_rebalance", desk) == timedelta(hours=1)
-    assert longest_gap("full_rebalance", desk) == timedelta(hours=6)
-    assert longest_gap("retrain", desk) == timedelta(days=1)
+def test_the_longest_gap_is_that_of_the_desks_calendar(desk, crossover_file):
+    assert gaps(desk) == {
+        "risk_check": timedelta(minutes=15),
+        "feature_rebalance": timedelta(hours=1),
+        "full_rebalance": timedelta(hours=6),
+        "retrain": timedelta(days=1),
+    }
+    often = load_desk(str(crossover_file), ["desk.timeframe=5m", "strategy.crossover.scan_every_min=5"])
+    assert gaps(often) == {"risk_check": timedelta(minutes=15), "scan-crossover": timedelta(minutes=5)}
+
+
+def test_silence_of_each_strategy_that_is_scanned_rings(crossover, both):
+    for stack in (crossover, both):
+        alarm = alarms(stack)["ScanCrossoverMissedTick"]
+        assert (alarm["MetricName"], alarm["TreatMissingData"]) == ("TickDone", "breaching")
+        assert dimensions(alarm) == {"service": "scan", "stage": "dev", "strategy": "crossover"}
+        assert alarm["Period"] * alarm["EvaluationPeriods"] == 23 * 60
+    assert {name for name in alarms(crossover) if name.startswith("Scan")} == {
+        *("ScanErrors", "ScanThrottles", "ScanCrossoverSettingsRefused", "ScanCrossoverLedgerMismatch", "ScanCrossoverMissedTick"),
+    }
+    assert "ScanCrossoverModelRefused" in alarms(both)
+    assert not [name for name in alarms(crossover) if name.startswith(("FeatureRebalance", "FullRebalance", "Retrain"))]
+
+
+def test_the_dashboard_of_a_desk_shows_what_it_has(crossover):
+    _, dashboard = the(crossover, "AWS::CloudWatch::Dashboard")
+    body = text(dashboard["Properties"]["DashboardBody"])
+    assert '"TickDone","service","scan","stage","dev","strategy","crossover"' in body
+    assert "rebalance" not in body
+    assert "retrain" not in body
 
 
 def test_a_function_that_nothing_schedules_is_not_missed():
-    settings = load_desk("rotation", ["schedule.full_rebalance_hours=[]"])
-    assert longest_gap("full_rebalance", settings) is None
     template = synthesize("rotation", "dev", overrides=["schedule.full_rebalance_hours=[]"])
     assert "FullRebalanceMissedTick" not in alarms(template)
     assert "FeatureRebalanceMissedTick" in alarms(template)

@@ -26,6 +26,18 @@ def test_each_part_of_the_bucket_is_open_to_exactly_those_who_need_it(template, 
     assert tuple(f for f in ALL if may(template, f, "s3:PutObject", place)) == writers
 
 
+@pytest.mark.parametrize(("stack", "reads"), [("crossover", {"bars"}), ("both", {"bars", "models"})])
+def test_a_scan_reads_models_only_where_it_may_have_to_run_a_rebalance(request, stack, reads):
+    template = request.getfixturevalue(stack)
+    prefixes = ("bars", "models", "trace", "anything")
+    assert {p for p in prefixes if may(template, "scan", "s3:GetObject", objects(template, p))} == reads
+    assert {p for p in prefixes if may(template, "scan", "s3:PutObject", objects(template, p))} == {"bars", "trace"}
+    table = f"<{the(template, 'AWS::DynamoDB::Table')[0]}.Arn>"
+    for action in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem"):
+        assert may(template, "scan", f"dynamodb:{action}", table)
+    assert not may(template, "scan", "dynamodb:Scan", table)
+
+
 def test_nobody_deletes_objects_or_overwrites_history(template):
     for prefix in ("bars", "models", "trace"):
         for action in ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectAcl"):
@@ -82,7 +94,9 @@ def test_no_policy_allows_every_action_or_every_resource(template):
         assert "NotResource" not in statement
 
 
-def test_each_schedule_may_invoke_its_own_function_and_nothing_else(template):
+@pytest.mark.parametrize("stack", ["template", "both"])
+def test_each_schedule_may_invoke_its_own_function_and_nothing_else(request, stack):
+    template = request.getfixturevalue(stack)
     for name, found in schedules(template).items():
         for schedule in found:
             rights = {

@@ -118,11 +118,29 @@ def test_functions_run_on_python_3_13_and_carry_only_what_they_need(template):
         "full_rebalance": [CORE, MARKET, INFERENCE],
         "retrain": [CORE, MARKET, INFERENCE, TRAINING],
     }
+    check(template, expected)
+
+
+def test_a_scan_carries_a_model_library_only_where_it_may_have_to_run_a_rebalance(crossover, both):
+    check(crossover, {"risk_check": [CORE, MARKET], "scan": [CORE, MARKET]})
+    assert sorted(r["Properties"]["Description"] for r in of_type(crossover, "AWS::Lambda::LayerVersion").values()) == [
+        "tickless: core",
+        "tickless: market",
+    ]
+    layers = layers_of(functions(both)["scan"])
+    assert layers == layers_of(functions(both)["full_rebalance"])
+    assert [functions(stack)["scan"]["MemorySize"] for stack in (crossover, both)] == [1024, 1769]
+
+
+def layers_of(function):
+    return [layer["Ref"].rstrip("0123456789ABCDEF") for layer in function["Layers"]]
+
+
+def check(template, expected):
+    assert sorted(functions(template)) == sorted(expected)
     for name, function in functions(template).items():
         assert (function["Runtime"], function["Architectures"], function["Handler"]) == ("python3.13", ["x86_64"], "handler.handler")
-        assert [layer["Ref"].rstrip("0123456789ABCDEF") for layer in function["Layers"]] == [
-            layer.rstrip("ABCDEF") for layer in expected[name]
-        ]
+        assert layers_of(function) == [layer.rstrip("ABCDEF") for layer in expected[name]]
     codes = [function["Code"]["S3Key"] for function in functions(template).values()]
     assert len(set(codes)) == len(codes)
 
@@ -136,8 +154,8 @@ def test_the_same_desk_makes_the_same_template(template):
     assert canonical(synthesize("rotation", "dev")) == canonical(template)
 
 
-def test_cfn_lint_has_nothing_to_say(template, prod):
-    for stack in (template, prod):
+def test_cfn_lint_has_nothing_to_say(template, prod, crossover, both):
+    for stack in (template, prod, crossover, both):
         found = lint(json.dumps(stack), config=ManualArgs(regions=["eu-central-1"]))
         assert [str(match) for match in found] == []
 

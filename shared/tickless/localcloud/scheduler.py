@@ -54,6 +54,8 @@ class Schedule:
     function_arn: str
     function: str
     """The service name of the function."""
+    strategy: str
+    """Of a scan's event; else empty."""
     input: str
     max_retries: int
     max_age_s: int
@@ -83,7 +85,7 @@ class Firing:
 @dataclass(frozen=True, order=True)
 class _Delivery:
     at: datetime
-    rank: tuple[int, int]
+    rank: tuple[int, str, int]
     """Breaks ties: the desk's order within a minute, then the order of creation."""
     schedule: Schedule = field(compare=False)
     scheduled_at: datetime = field(compare=False)
@@ -168,9 +170,9 @@ class LocalScheduler:
         at = scheduled_at + timedelta(seconds=self._delay())
         return _Delivery(at, self._rank(schedule), schedule, scheduled_at)
 
-    def _rank(self, schedule: Schedule) -> tuple[int, int]:
+    def _rank(self, schedule: Schedule) -> tuple[int, str, int]:
         self._created += 1
-        return (effect_rank(schedule.function), self._created)
+        return (effect_rank(schedule.function), schedule.strategy, self._created)
 
     def _deliver(self, delivery: _Delivery, now: datetime) -> Firing:
         event = delivery.event if delivery.event is not None else self._event(delivery)
@@ -256,7 +258,7 @@ def _schedule(cloud: LocalCloud, content: Mapping[str, Any]) -> Schedule:
     if target["Arn"].split(":")[2] != "lambda":
         raise InputError(f"schedule {name}: target {target['Arn']!r} is not a Lambda function")
     try:
-        json.loads(target.get("Input", "{}"))
+        event = json.loads(target.get("Input", "{}"))
     except ValueError as error:
         raise InputError(f"schedule {name}: input {target['Input']!r} is not JSON") from error
     return Schedule(
@@ -265,6 +267,7 @@ def _schedule(cloud: LocalCloud, content: Mapping[str, Any]) -> Schedule:
         expression=content["ScheduleExpression"],
         function_arn=target["Arn"],
         function=cloud.configuration(target["Arn"]).service,
+        strategy=str(event.get("strategy", "")) if isinstance(event, Mapping) else "",
         input=target.get("Input", "{}"),
         max_retries=int(target["RetryPolicy"]["MaximumRetryAttempts"]),
         max_age_s=int(target["RetryPolicy"]["MaximumEventAgeInSeconds"]),

@@ -82,6 +82,34 @@ def test_shuffled_order_is_seeded_and_changes_within_the_minute(cloud, clock):
     assert starts == {("risk_check", "full_rebalance"), ("full_rebalance", "risk_check")}
 
 
+def test_scans_of_one_minute_come_last_and_by_strategy(cloud, clock):
+    client = cloud.client("scheduler")
+    current = client.get_schedule(GroupName="tickless-dev", Name="risk_check-1")
+    name = client.get_schedule(GroupName="tickless-dev", Name="full_rebalance-1")["Target"]["Arn"]
+    made = []
+    for number, strategy in enumerate(("dca", "crossover", "swing")):
+        event = json.dumps({"scheduled_time": "<aws.scheduler.scheduled-time>", "strategy": strategy})
+        client.create_schedule(
+            GroupName="tickless-dev", Name=f"a-{number}", ScheduleExpression="cron(0 * * * ? *)", State="ENABLED",
+            FlexibleTimeWindow=current["FlexibleTimeWindow"], Target=current["Target"] | {"Arn": name, "Input": event},
+        )  # fmt: skip
+        made.append(f"a-{number}")
+    assert {s.name: s.strategy for s in read_schedules(cloud) if s.strategy} == dict(zip(made, ("dca", "crossover", "swing"), strict=True))
+    firings = list(LocalScheduler(cloud, clock, START, START + timedelta(minutes=1)).fire())
+    assert [firing.schedule for firing in firings] == ["risk_check-1", "full_rebalance-1", "a-1", "a-0", "a-2"]
+
+
+@pytest.mark.parametrize("event", ['["strategy"]', "7", '"crossover"', "{}"])
+def test_an_event_without_a_strategy_has_none(cloud, event):
+    client = cloud.client("scheduler")
+    current = client.get_schedule(GroupName="tickless-dev", Name="risk_check-1")
+    client.update_schedule(
+        GroupName="tickless-dev", Name="risk_check-1", ScheduleExpression="cron(0 * * * ? *)", State="ENABLED",
+        FlexibleTimeWindow=current["FlexibleTimeWindow"], Target=current["Target"] | {"Input": event},
+    )  # fmt: skip
+    assert [schedule.strategy for schedule in read_schedules(cloud)] == ["", ""]
+
+
 def test_duplicates_carry_the_same_scheduled_time(cloud, clock):
     firings = list(LocalScheduler(cloud, clock, START, START + DAY, duplicates=0.3, seed=5).fire())
     again = [firing for firing in firings if firing.duplicate]

@@ -117,7 +117,7 @@ def test_the_hash_follows_the_values(write: Write) -> None:
         ("[risk]\nstop = 1", "risk.stop: unknown key (got 1)"),
         ("[rsk]\nstop = 1", "rsk: unknown key (got {'stop': 1})"),
         ("[strategy.rotation]\nfoo = true", "strategy.rotation.foo: unknown key (got True)"),
-        ("[strategy.momentum]\nfoo = 1", "strategy: unknown strategy 'momentum'; known: rotation"),
+        ("[strategy.momentum]\nfoo = 1", "strategy: unknown strategy 'momentum'; known: crossover, rotation"),
         ("strategy = 3", "strategy: must be a table of strategies"),
         ("risk = [1]", "risk: must be a table (got [1])"),
         ("[strategy]\nrotation = 3", "strategy.rotation: must be a table (got 3)"),
@@ -168,8 +168,8 @@ def test_the_hash_follows_the_values(write: Write) -> None:
         ('[universe]\ntier1 = [""]', "universe.tier1: '' is not a base asset such as 'BTC'"),
         ("[desk]\ndry_run_wallet = 1000000000001", "desk.dry_run_wallet: input should be less than or equal to 1000000000000"),
         ('[desk]\ntimeframe = "30m"', "schedule.risk_check_every_min: 15 is not a multiple of desk.timeframe '30m'"),
-        ("[risk]", "strategy: the desk runs none; add a section such as [strategy.rotation]"),
-        ("", "strategy: the desk runs none; add a section such as [strategy.rotation]"),
+        ("[risk]", "strategy: the desk runs none; add a section such as [strategy.crossover]"),
+        ("", "strategy: the desk runs none; add a section such as [strategy.crossover]"),
     ],
 )
 def test_bad_input_is_refused_by_name(write: Write, text: str, complaint: str) -> None:
