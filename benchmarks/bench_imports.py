@@ -14,7 +14,7 @@ from statistics import median
 from measuring import ROOT, machine, say, spread, table
 
 RUNS = 5
-FUNCTIONS = ("risk_check", "feature_rebalance", "full_rebalance", "retrain")
+FUNCTIONS = ("risk_check", "feature_rebalance", "full_rebalance", "scan", "retrain")
 PROBE = """
 import json, sys, time
 began, cpu = time.perf_counter(), time.process_time()

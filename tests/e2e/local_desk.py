@@ -46,10 +46,10 @@ class LocalDesk:
     clock: ManualClock
     cloud: Cloud
 
-    def tick(self, function: str, at: datetime, *, late_s: float = 1.0) -> InvocationResult:
-        """Invoke a function for a scheduled time, ``late_s`` after it."""
+    def tick(self, function: str, at: datetime, *, late_s: float = 1.0, **event: Any) -> InvocationResult:
+        """Invoke a function for a scheduled time, ``late_s`` after it; ``event`` is what its event holds beside the time."""
         self.clock.set(at + timedelta(seconds=late_s))
-        return self.local.invoke(function, {"scheduled_time": iso(at)})
+        return self.local.invoke(function, {"scheduled_time": iso(at), **event})
 
     def parameter(self, section: str, text: str) -> None:
         """What a person does in the SSM console."""
@@ -97,9 +97,11 @@ class LocalDesk:
 
 
 @contextmanager
-def local_desk(root: Path, market: FolderMarket, *, at: datetime = DAY, publish_metrics: bool = False) -> Iterator[LocalDesk]:
-    """The stack of the built-in desk on the local AWS, its clock a minute before ``at``."""
-    template = load_assembly(ensure_assembly(root, "rotation", STAGE)).template
+def local_desk(
+    root: Path, market: FolderMarket, *, at: datetime = DAY, publish_metrics: bool = False, desk: str = "rotation"
+) -> Iterator[LocalDesk]:
+    """The stack of a desk on the local AWS, its clock a minute before ``at``."""
+    template = load_assembly(ensure_assembly(root, desk, STAGE)).template
     clock = ManualClock(at - timedelta(minutes=1))
     wiring = Wiring(market=market, clock=clock)
     functions = root / "functions"

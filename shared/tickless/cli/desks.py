@@ -12,7 +12,7 @@ desk_app = typer.Typer(no_args_is_help=True, help="Desk files: show one to copy 
 
 
 @desk_app.command("show")
-def show(name: Annotated[str, typer.Argument(help="A built-in name, such as rotation, or a file.")] = "rotation") -> None:
+def show(name: Annotated[str, typer.Argument(help="A built-in name, such as rotation or crossover, or a file.")] = "rotation") -> None:
     """Print a desk file with its comments, to copy and change.
 
     Example: tickless desk show rotation > my-desk.toml

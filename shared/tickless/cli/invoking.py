@@ -48,7 +48,7 @@ class Invocation:
 
 
 def invoke(
-    function: Annotated[str, typer.Argument(help="risk_check, feature_rebalance, full_rebalance or retrain.")],
+    function: Annotated[str, typer.Argument(help="risk_check, feature_rebalance, full_rebalance, scan or retrain.")],
     event: Annotated[Path, typer.Option("--event", help="JSON file with the event; - reads it from stdin.")],
     stage: Stage = "dev",
     local: Annotated[bool, typer.Option("--local", help="On a local AWS with a new desk, not the deployed function.")] = False,
@@ -61,6 +61,8 @@ def invoke(
     """Invoke one function with an event, and print its answer and what it logged.
 
     A deployed function refuses an event that is older than schedule.max_event_age_s; on the local AWS the clock stands at the event's time.
+
+    The event of a scan also names its strategy.
 
     Example: tickless invoke risk_check --event functions/risk_check/events/scheduled.json --local
     """
@@ -127,6 +129,9 @@ def invoke_local(
         raise InputError(f"function {function!r}: unknown; known: {', '.join(known)}")
     tick = bootstrap.parse_tick(function, event)
     settings = load_desk(desk, overrides)
+    woken = list(dict.fromkeys(timer.function for timer in settings.calendar.timers()))
+    if function not in woken:
+        raise InputError(f"function {function!r}: the desk {desk} does not wake it; it wakes {', '.join(woken)}")
     clock = ManualClock(tick.scheduled_at + timedelta(seconds=1) if now is None else _time(now))
     wiring = bootstrap.Wiring(market=_market(tick, settings, data), clock=clock)
     assembly = load_assembly(ensure_assembly(root, desk, stage, tuple(overrides)))
@@ -156,7 +161,7 @@ def _market(tick: Tick, settings: Settings, data: Path | None) -> FolderMarket:
     """The bars of a folder, or a synthetic market that reaches back as far as the function reads."""
     from tickless.adapters.folder_market import FolderMarket, load_market
     from tickless.adapters.synthetic_market import make_market
-    from tickless.runs.gather import history_start
+    from tickless.runs.desk_strategies import history_start
     from tickless.runs.retrain import training_start
 
     desk, at = settings.desk, tick.scheduled_at

@@ -21,7 +21,7 @@ from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json, print_table
 from tickless.errors import InputError, LeaseHeldError, SettingsError
-from tickless.settings import TRADING_ORDER, Settings
+from tickless.settings import SCAN, STRATEGY_SECTIONS, TRADING_ORDER, ScanSection, Settings
 from tickless.types import DeskState, Halt, LedgerUpdate, Order, Position, Tick, TickRecord, Trade, iso
 
 if TYPE_CHECKING:
@@ -241,10 +241,14 @@ def _settings(desk: DeployedDesk, state: DeskState | None) -> tuple[Settings | N
 
 
 def _last_record(ledger: Ledger, state: DeskState) -> TickRecord | None:
-    """The record of the last trading tick: one read for each function that may have been due in its minute."""
+    """The record of the last trading tick: one read for each tick that may have been due in its minute."""
     if state.last_tick_at is None:
         return None
-    records = (ledger.tick(Tick(state.last_tick_at, function)) for function in reversed(TRADING_ORDER))
+    scans = [
+        name for name, section in STRATEGY_SECTIONS.items() if issubclass(section, ScanSection) and f"strategy.{name}" in state.settings
+    ]
+    names = [(function, strategy) for function in TRADING_ORDER for strategy in (sorted(scans) if function == SCAN else [""])]
+    records = (ledger.tick(Tick(state.last_tick_at, *name)) for name in reversed(names))
     return next((record for record in records if record is not None), None)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
-from tickless.cli.drift import SAME, SectionDrift, compare_sections, key_changes, show_value
+from tickless.cli.drift import ABSENT, SAME, SectionDrift, compare_sections, key_changes, show_value
 from tickless.cli.options import Desk, Json, Overrides
 from tickless.cli.printing import note, print_json, print_table
 from tickless.errors import InputError, SettingsError
@@ -22,6 +22,8 @@ AT_DEPLOY: Mapping[str, str] = {
     "alerts": "the alarms and the e-mail subscription follow only with a deploy of a desk file that says the same",
 }
 """Sections of which the CDK app makes resources."""
+STRATEGY_AT_DEPLOY = "the functions and schedules that run it in AWS follow only with a deploy of a desk file that says the same"
+"""Where a strategy is new, or is scanned at other times."""
 
 
 @params_app.command("show")
@@ -205,10 +207,13 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
 def _write(desk: DeployedDesk, texts: Mapping[str, str], changes: Changes) -> None:
     """Write the sections in which a value changes; the others keep their history of versions in SSM."""
     for name, text in texts.items():
-        if any(key.startswith(f"{name}.") or key == name for key, _, _ in changes):
+        changed = {key: before for key, before, _ in changes if key.startswith(f"{name}.") or key == name}
+        if changed:
             desk.cloud.parameters.write(name, text)
             if name in AT_DEPLOY:
                 note(f"{name}: {AT_DEPLOY[name]}")
+            elif name.startswith("strategy.") and (f"{name}.scan_every_min" in changed or set(changed.values()) == {ABSENT}):
+                note(f"{name}: {STRATEGY_AT_DEPLOY}")
 
 
 def _print_changes(changes: Changes, stage: str, *, json_: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tickless.adapters.memory import ManualClock
 from tickless.cli.operating import halt_desk
 from tickless.errors import FencedError, LeaseHeldError
-from tickless.types import LedgerUpdate, Order, OrderStatus, OrderType, Side, parse_time
+from tickless.types import LedgerUpdate, Order, OrderStatus, OrderType, Side, Tick, TickRecord, parse_time
 
 FIRST, SECOND = "2024-06-01T00:00:00Z", "2024-06-01T06:00:00Z"
 
@@ -71,6 +71,16 @@ def test_status_is_the_state_of_the_ledger(tickless, traded):
     table = tickless("status").stdout
     for words in ("ACTIVE", "dry_run on binance", f"{FIRST}#full_rebalance (done)", "days ago, OVERDUE", "none used at the last tick"):
         assert words in table
+
+
+@pytest.mark.parametrize(("settings", "last"), [({"strategy.crossover": "{}"}, "scan-crossover"), ({}, "full_rebalance")])
+def test_the_last_tick_may_be_a_scan_of_a_strategy_that_the_desk_runs(tickless, traded, settings, last):
+    ledger = traded.adapters.ledger
+    fence = ledger.acquire("test", parse_time(FIRST), 60)
+    record = TickRecord(Tick(parse_time(FIRST), "scan", "crossover"), "done", fence.number)
+    ledger.journal(fence, [LedgerUpdate(record=record, settings=settings)])
+    ledger.release(fence)
+    assert tickless.json("status")["last_tick"] == f"{FIRST}#{last}"
 
 
 def test_status_names_refused_parameters(tickless, traded, put):

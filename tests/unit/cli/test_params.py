@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickless.cli.drift import BOTH_CHANGED, CHANGED_IN_DESK_FILE, CHANGED_IN_SSM, MISSING, SAME, compare_sections, key_changes
-from tickless.cli.params import AT_DEPLOY, split_key, with_value
+from tickless.cli.params import AT_DEPLOY, STRATEGY_AT_DEPLOY, split_key, with_value
 from tickless.errors import SettingsError
 from tickless.settings import load_desk, parse_section
 
@@ -147,6 +147,18 @@ def test_a_broken_neighbour_stands_in_with_its_last_good_value(tickless, deploye
 def test_what_only_a_deploy_changes_is_said(tickless, deployed):
     assert AT_DEPLOY["schedule"] in tickless("params", "set", "schedule.retrain_at", "05:00").stderr
     assert tickless("params", "set", "risk.time_stop_h", "5").stderr == ""
+    assert tickless("params", "set", "strategy.rotation.slope_bars", "5").stderr == ""
+
+
+def test_a_new_strategy_and_other_times_of_a_scan_need_a_deploy(tickless, deployed, tmp_path, put, parameters):
+    both = tmp_path / "both.toml"
+    both.write_text(load_text() + "\n[strategy.crossover]\n")
+    needs_deploy = f"strategy.crossover: {STRATEGY_AT_DEPLOY}"
+    assert needs_deploy in tickless("params", "push", "--desk", both, "--yes").stderr
+    assert parameters()["strategy.crossover"] == load_desk(str(both)).sections()["strategy.crossover"]
+    assert tickless("params", "set", "strategy.crossover.stake", "500").stderr == ""
+    put("desk", edited("desk", timeframe="5m"))
+    assert needs_deploy in tickless("params", "set", "strategy.crossover.scan_every_min", "5").stderr
 
 
 def test_setting_the_same_value_writes_no_new_version(tickless, deployed):
