@@ -26,7 +26,7 @@ from tickless.adapters.memory import (
 from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.bars import COLUMNS, Panel
 from tickless.ports import Ports, Venue
-from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check
+from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
 from tickless.runs.report import RunReport
 from tickless.settings import ExecutionSection, Settings, load_desk
 from tickless.types import Order, OrderReport, OrderType, PairRules, Side, Tick, to_ms
@@ -46,7 +46,7 @@ Row = Sequence[float] | None
 """(open, high, low, close, volume), or None where the pair has no bar."""
 
 RUNS: Mapping[str, Callable[[Tick, Ports], RunReport]] = {
-    module.NAME: module.run for module in (risk_check, feature_rebalance, full_rebalance, retrain)
+    module.NAME: module.run for module in (risk_check, feature_rebalance, full_rebalance, scan, retrain)
 }
 
 
@@ -141,10 +141,11 @@ class World:
         named = {name: wrap(name, getattr(self, name)) for name in ("ledger", "models", "parameters", "clock", "metrics", "trace")}
         return Ports(connect=connect, bars=bars, notifier=wrap("notifier", self.notifier), log=wrap("log", self.log), **named)
 
-    def run(self, function: str, when: datetime, ports: Ports | None = None, late_s: float = 0.0) -> RunReport:
-        """One invocation, ``late_s`` after its scheduled time."""
+    def run(self, name: str, when: datetime, ports: Ports | None = None, late_s: float = 0.0) -> RunReport:
+        """One invocation, ``late_s`` after its scheduled time; ``name`` as a tick's: ``risk_check``, ``scan-crossover``."""
         self.clock.set(when + timedelta(seconds=late_s))
-        return RUNS[function](Tick(when, function), ports or self.ports())
+        function, _, strategy = name.partition("-")
+        return RUNS[function](Tick(when, function, strategy), ports or self.ports())
 
     def account(self) -> dict[str, Decimal]:
         """The exchange's balances."""

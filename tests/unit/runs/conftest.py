@@ -49,6 +49,16 @@ def new_world(market: FolderMarket) -> Callable[..., World]:
 
 
 @pytest.fixture
+def new_scanned(market: FolderMarket) -> Callable[..., World]:
+    """A desk that runs ``crossover`` on two averages so short that pairs cross at nearly every bar, and has never run."""
+
+    def make(*, on: FolderMarket | None = None) -> World:
+        return World(on or market, load_desk("crossover", ["strategy.crossover.fast_bars=1", "strategy.crossover.slow_bars=2"]))
+
+    return make
+
+
+@pytest.fixture
 def world(new_world: Callable[..., World]) -> World:
     return new_world()
 

@@ -65,7 +65,25 @@ def limit_rebalance(new_world) -> tuple[Start, str, int]:
     return start, "full_rebalance", 24
 
 
-SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance")
+@pytest.fixture
+def scan_in(new_scanned) -> tuple[Start, str, int]:
+    """A desk of signals that is about to enter several pairs."""
+    return new_scanned, "scan-crossover", 2
+
+
+@pytest.fixture
+def scan_out(new_scanned, crash_market) -> tuple[Start, str, int]:
+    """A desk of signals whose pairs have all just turned."""
+
+    def start() -> World:
+        world = new_scanned(on=crash_market)
+        world.run("scan-crossover", at(0))
+        return world
+
+    return start, "scan-crossover", 1
+
+
+SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance", "scan_in", "scan_out")
 
 
 def undisturbed(start: Start, function: str, bar: int) -> tuple[World, Calls]:
