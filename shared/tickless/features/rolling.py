@@ -25,19 +25,17 @@ def window_sums(x: Floats, lengths: Sequence[int]) -> list[Floats]:
     """``window_sum`` for several lengths, which share their passes."""
     if min(lengths) < 1:
         raise ValueError(f"a sum of {min(lengths)} bars")
-    powers = [x]
-    while 2 ** len(powers) <= max(lengths):
-        powers.append(_add_earlier(powers[-1], powers[-1], 2 ** (len(powers) - 1)))
-    sums = []
-    for bars in lengths:
-        # The longest part last in time order costs nothing more and leaves the fewest rows to copy.
-        parts = [k for k in range(len(powers)) if bars >> k & 1]
-        total, reach = powers[parts[-1]], 2 ** parts[-1]
-        for k in reversed(parts[:-1]):
-            total = _add_earlier(total, powers[k], reach)
-            reach += 2**k
-        sums.append(total.copy() if total is x else total)
-    return sums
+    totals: list[Floats | None] = [None] * len(lengths)
+    power, width = x, 1
+    while True:
+        for k, bars in enumerate(lengths):
+            if bars & width:
+                # What is there so far covers the latest rows: as many as the lower digits of ``bars`` say.
+                total = totals[k]
+                totals[k] = power.copy() if total is None else _add_earlier(total, power, bars % width)
+        if 2 * width > max(lengths):
+            return [total for total in totals if total is not None]
+        power, width = _add_earlier(power, power, width), 2 * width
 
 
 def window_max(x: Floats, bars: int) -> Floats:
@@ -61,11 +59,12 @@ def window_moments(x: Floats, bars: int) -> tuple[Floats, Floats]:
     width, mean, spread = 1, x, np.zeros_like(x)
     joined: tuple[int, Floats, Floats] | None = None
     while True:
+        part = (width, mean, spread)
         if bars & width:
-            joined = (width, mean, spread) if joined is None else _join_moments(joined, (width, mean, spread))
+            joined = part if joined is None else _join_moments(joined, part)
         if joined is not None and 2 * width > bars:
             return joined[1], joined[2] / bars
-        width, mean, spread = _join_moments((width, mean, spread), (width, mean, spread))
+        width, mean, spread = _join_moments(part, part)
 
 
 def _join_moments(late: tuple[int, Floats, Floats], early: tuple[int, Floats, Floats]) -> tuple[int, Floats, Floats]:
@@ -84,15 +83,17 @@ def _join_moments(late: tuple[int, Floats, Floats], early: tuple[int, Floats, Fl
 
 def decayed_sum(x: Floats, decay: float, bars: int, age: Ages) -> Floats:
     """The sum of decay^k x[t-k] over the last ``bars`` rows that lie in the row's series: k < bars and k <= age."""
-    power, width, reach = x, 1, 0
+    # Where every series is older than the sum is long, nothing has to be kept apart.
+    ages = age if x.size and age.min() < bars else None
+    power, width = x, 1
     total: Floats | None = None
     while True:
         if bars & width:
-            total = power if total is None else _add_decayed(total, power, reach, decay**reach, age)
-            reach += width
+            reach = bars % width
+            total = power if total is None else _add_decayed(total, power, reach, decay**reach, ages)
         if total is not None and 2 * width > bars:
             return total
-        power, width = _add_decayed(power, power, width, decay**width, age), 2 * width
+        power, width = _add_decayed(power, power, width, decay**width, ages), 2 * width
 
 
 def _add_earlier(x: Floats, y: Floats, rows: int) -> Floats:
@@ -104,15 +105,14 @@ def _add_earlier(x: Floats, y: Floats, rows: int) -> Floats:
     return out
 
 
-def _add_decayed(x: Floats, y: Floats, rows: int, weight: float, age: Ages) -> Floats:
+def _add_decayed(x: Floats, y: Floats, rows: int, weight: float, age: Ages | None) -> Floats:
     """``x`` plus ``weight`` times ``y`` of ``rows`` rows before, where the series is that old."""
     if rows >= len(x):
         return x
     out = np.empty_like(x)
     out[:rows] = x[:rows]
     earlier = np.multiply(y[:-rows], weight, out=out[rows:])
-    young = age[rows:] < rows
-    if young.any():
-        earlier[young] = 0.0
+    if age is not None:
+        earlier[age[rows:] < rows] = 0.0
     earlier += x[rows:]
     return out

@@ -39,7 +39,8 @@ def pair_series(panel: Panel, max_gap_bars: int) -> PairSeries:
     missing = np.isnan(panel.close)
     first = _first_bars(missing)
     # Rows before a pair's first bar have negative ages here, which all mean the same: no series.
-    age = np.maximum(np.arange(panel.rows, dtype=np.int32)[:, None] - first, np.int32(-1))
+    age = np.arange(panel.rows, dtype=np.int32)[:, None] - first
+    np.maximum(age, -1, out=age)
     close = panel.close
     odd, ended = _odd_columns(panel, missing)
     if len(odd) or len(ended):
