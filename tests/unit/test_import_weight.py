@@ -94,10 +94,11 @@ def test_the_aws_edge_loads_the_error_classes_it_translates_and_no_client() -> N
     assert report["environment"]
 
 
-def test_a_risk_check_imports_no_model_library_and_no_frames() -> None:
-    report = probe(["tickless.runs.risk_check"])
+@pytest.mark.parametrize("run", ["tickless.runs.risk_check", "tickless.runs.scan"])
+def test_a_risk_check_and_a_scan_import_no_model_library_and_no_frames(run: str) -> None:
+    report = probe([run])
 
-    assert report["heavy"] == {"tickless.runs.risk_check": []}
+    assert report["heavy"] == {run: []}
 
 
 def test_the_probe_sees_a_heavy_import() -> None:
