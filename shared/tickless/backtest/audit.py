@@ -223,11 +223,19 @@ class _Audit:
             for pair in holdings.pairs:
                 if pair in kept or not self._sellable(pair, holdings.before(pair, at), at):
                     continue
-                if not any(order.tick_at == at or holdings.unfinished(order, at) for order in sells.get(pair, ())):
+                if not any(order.tick_at == at or holdings.unfinished(order, at, self._patience) for order in sells.get(pair, ())):
                     yield f"ticks.jsonl {line['function']} at {iso(at)}: {pair} is held and no target, but no order sells it"
 
+    @property
+    def _patience(self) -> timedelta:
+        """How long an order waits before it expires."""
+        return timedelta(seconds=self.settings.execution.unfilled_timeout_s if self.settings is not None else 0)
+
     def _sellable(self, pair: str, qty: Decimal, at: datetime) -> bool:
-        """Whether the exchange would take an order for so much."""
+        """Whether the exchange would take an order for so much, and the desk knew a price: without a fresh bar it sends none."""
+        column, row = self.panel.column.get(pair), self.panel.row_at(at) - 1
+        if column is None or not 0 <= row < self.panel.rows or np.isnan(self.panel.close[row, column]):
+            return False
         rule = self.rules.get(pair, PairRules(pair))
         too_small = qty < (rule.qty_step or ZERO) or qty < (rule.min_qty or ZERO)
         price = self._close(pair, at)
@@ -302,10 +310,11 @@ class _Holdings:
         n = bisect_left(self._times[pair], at)
         return self._qty[pair][n - 1] if n else ZERO
 
-    def unfinished(self, order: Order, at: datetime) -> bool:
-        """Whether an order sent before ``at`` had something open then."""
+    def unfinished(self, order: Order, at: datetime, patience: timedelta) -> bool:
+        """Whether an order sent before ``at`` may have had something open then: one that nothing filled lived up to ``patience``."""
         fills = self._of_order.get(order.client_order_id, [])
-        return order.tick_at < at and (not order.status.is_final or any(fill.filled_at >= at for fill in fills))
+        waited = order.status in (OrderStatus.EXPIRED, OrderStatus.CANCELED) and at < order.tick_at + patience
+        return order.tick_at < at and (not order.status.is_final or waited or any(fill.filled_at >= at for fill in fills))
 
 
 def _base(pair: str) -> str:
