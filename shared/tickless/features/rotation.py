@@ -59,8 +59,8 @@ _ATR_BARS = 14
 _HOUR_MS = 3_600_000
 _LONGEST_BRIDGE = 96
 """Bars of the longest gap that the settings allow to be bridged: what lies right before a window may be carried into it."""
-_BLOCK_ROWS = 2016
-"""Rows computed at once: small enough for the processor's cache, and many against the startup that each block computes anew."""
+_BLOCK_VALUES = 181_440
+"""Closes computed at once: few enough for the processor's cache, and many against the startup that each block computes anew."""
 _THREADS = 2
 
 
@@ -96,11 +96,13 @@ def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0, extra_st
     # One block of memory a feature: what a tick or a model reads lies together, and nothing is transposed.
     store = np.empty((len(NAMES), len(bars.age) - since, len(panel.pairs)))
 
+    block = max(_BLOCK_VALUES // max(1, len(panel.pairs)), 672)
+
     def compute(begin: int) -> None:
-        end = min(begin + _BLOCK_ROWS, len(bars.age))
+        end = min(begin + block, len(bars.age))
         _write_block(bars, begin, store[:, begin - since : end - since], extra_startup_bars)
 
-    _run(compute, range(since, len(bars.age), _BLOCK_ROWS))
+    _run(compute, range(since, len(bars.age), block))
     values = np.moveaxis(store, 0, 2)
     return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms + since_row * panel.step_ms, values)
 

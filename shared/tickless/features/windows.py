@@ -1,7 +1,8 @@
 """Windows anchored at fixed UTC instants, so that one tick and eight months compute the same bits.
 
-Every bar belongs to the week (Monday 00:00 UTC) in which it opens. A feature of that bar is computed on the window from the Monday, less
-the startup bars, up to the bar itself; recursions and running sums start at the window's first row, whichever caller asks.
+Every bar belongs to the week (Monday 00:00 UTC) in which it opens. A tick reads bars from that Monday on, less the startup bars. What needs
+a first row (the recursions and running sums of the regime) is computed on the window from there up to the bar itself, whichever caller
+asks; a rolling feature looks at its own window alone (``features.rolling``), and any panel that holds its startup bars will do.
 """
 
 from __future__ import annotations
@@ -26,12 +27,6 @@ TAIL = 1e-6
 def monday(at: datetime) -> datetime:
     """The Monday 00:00 UTC at or before ``at``."""
     return from_ms(_monday_ms(to_ms(at)))
-
-
-def rows_since_monday(panel: Panel) -> int:
-    """How many of a panel's rows, its last one included, belong to the week of the last."""
-    last_open_ms = panel.end_ms - panel.step_ms
-    return min(panel.rows, (panel.end_ms - _monday_ms(last_open_ms)) // panel.step_ms)
 
 
 def ema_startup_bars(bars: int) -> int:
