@@ -17,11 +17,14 @@ from tickless.risk.limits import Limited, limit
 from tickless.risk.stops import STOP_REASONS, TIME_STOP, exit_reason, trail
 from tickless.settings import RiskSection, Settings
 from tickless.strategies.contract import Own, Strategy, Targets
-from tickless.strategies.view import MarketView, Proposal, Proposals
+from tickless.strategies.trace import KEPT, PairTrace
+from tickless.strategies.view import Action, MarketView, Proposal, Proposals
 from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, iso
 
 LEFT_TARGET = "left_target"
 REBALANCE = "rebalance"
+NO_STOP_HIT: Mapping[str, str] = {"action": "keep", "reason": "no_stop_hit"}
+"""What a risk check says of a position that it leaves alone."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,27 @@ class Decision:
 
 def portfolio_value(state: DeskState, closes: Mapping[str, float]) -> float:
     """Cash plus positions at the last close known of each pair, in the stake currency."""
+    return _add_up(state, held_values(state, closes))
+
+
+def held_values(state: DeskState, closes: Mapping[str, float]) -> dict[str, float]:
+    """What is held of each pair at the last close known of it, in the stake currency; sorted by pair."""
+    positions, marks = state.positions, state.marks
+    values = {}
+    for pair in sorted(positions):
+        position = positions[pair]
+        price = closes.get(pair)
+        if price is None:
+            price = marks.get(pair)
+        values[pair] = float(position.qty) * (price if price is not None else float(position.entry_price))
+    return values
+
+
+def _add_up(state: DeskState, held: Mapping[str, float]) -> float:
+    """Cash and holdings, one after the other in the order of the pairs: the sum's last digits depend on it."""
     value = float(state.cash)
-    for pair in sorted(state.positions):
-        position = state.positions[pair]
-        price = closes.get(pair, state.marks.get(pair, float(position.entry_price)))
-        value += float(position.qty) * price
+    for amount in held.values():
+        value += amount
     return value
 
 
@@ -107,13 +126,12 @@ def decide(
     could not be sold without one.
     """
     closes = {**(held_closes or {}), **view.closes()}
-    equity = portfolio_value(state, closes)
+    held = held_values(state, closes)
+    equity = _add_up(state, held)
     drawdown = drawdown_frac(equity, float(state.peak_equity))
     # A desk without full rebalances does at every tick what a full one would do: nothing else could lift a block.
     thorough = full or not (settings.calendar.rebalanced and settings.schedule.full_rebalance_hours)
-    now = iso(tick.scheduled_at)
-    blocked = {p: at for p, at in state.blocked.items() if not thorough or at >= now or p in state.positions}
-    state = replace(state, blocked=blocked)
+    state = _lift_blocks(state, tick) if thorough and state.blocked else state
     if view.regime.name:
         state = replace(state, regime=view.regime.name, regime_at=tick.scheduled_at)
     own, taken = _own(strategy, state)
@@ -121,9 +139,8 @@ def decide(
     overdue = _overdue(tick, own, proposed, settings.risk) if thorough else {}
     wanted = [p for p in proposed.proposals if p.pair not in taken]
     targets = strategy.target(wanted, {**proposed.leaving, **overdue}, view, own, equity, settings)
-    held = _held_values(state, closes)
     halted = state.halt is not None or bool(reduce_only)
-    limited = limit(targets.values, held, drawdown, halted=halted, blocked=blocked, settings=settings.risk)
+    limited = limit(targets.values, held, drawdown, halted=halted, blocked=state.blocked, settings=settings.risk)
     state, refreshed = _refresh_atr(own, state, view)
     cut_off = {p: LEFT_TARGET for p in own.pairs if p in targets.values and p not in limited.values}
     leaving = {**targets.leaving, **cut_off}
@@ -132,8 +149,7 @@ def decide(
     plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds)
     unwanted = own.buying if halted else own.buying & {*leaving, *limited.held_back}
     plan = _cancel_buys(plan, state, unwanted)
-    trace: dict[str, Any] = {"regime": state.regime}
-    trace |= _trace(view, proposed, targets, limited, held, taken, plan, equity)
+    trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, plan, equity)}
     trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
     return Decision(state, refreshed, plan, trace=trace)
 
@@ -181,9 +197,9 @@ def _cancel_buys(plan: Plan, state: DeskState, pairs: Set[str]) -> Plan:
     return replace(plan, cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
 
 
-def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> dict[str, Any]:
+def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> Mapping[str, str]:
     if pair not in exits:
-        return {"action": "keep", "reason": "no_stop_hit"}
+        return NO_STOP_HIT
     if pair in plan.skipped:
         return {"action": "keep", "reason": plan.skipped[pair]}
     return {"action": "sell", "reason": exits[pair]}
@@ -200,6 +216,8 @@ def _plan(
     rules: Mapping[str, PairRules],
     thresholds: Thresholds,
 ) -> Plan:
+    if not wishes:
+        return Plan((), (), {})
     account = Account(
         cash=state.cash,
         equity=equity,
@@ -219,20 +237,22 @@ def _plan(
     )
 
 
+def _lift_blocks(state: DeskState, tick: Tick) -> DeskState:
+    """Pairs that were stopped out before this tick and are sold may be bought again."""
+    now = iso(tick.scheduled_at)
+    return replace(state, blocked={p: at for p, at in state.blocked.items() if at >= now or p in state.positions})
+
+
 def _own(strategy: Strategy, state: DeskState) -> tuple[Own, dict[str, str]]:
     """What the strategy has in the market; and the pairs that another one has, with whose they are: a pair has one position."""
     name = strategy.name
     positions = {pair: position for pair, position in state.positions.items() if position.strategy == name}
+    if not state.orders and len(positions) == len(state.positions):
+        return Own(positions), {}
     buying = {order.pair: order.strategy for order in state.orders.values() if order.side is Side.BUY}
     owners = {**buying, **{pair: position.strategy for pair, position in state.positions.items()}}
     taken = {pair: owner for pair, owner in owners.items() if owner != name}
     return Own(positions, frozenset(pair for pair, owner in buying.items() if owner == name)), taken
-
-
-def _held_values(state: DeskState, closes: Mapping[str, float]) -> dict[str, float]:
-    """What is held of each pair, in the stake currency."""
-    marks = _marks(state)
-    return {p: float(state.positions[p].qty) * closes.get(p, marks[p]) for p in sorted(state.positions)}
 
 
 def _refresh_atr(own: Own, state: DeskState, view: MarketView) -> tuple[DeskState, tuple[Position, ...]]:
@@ -279,35 +299,7 @@ def _trace(
 ) -> dict[str, Any]:
     """What was decided of every pair, and why."""
     share = 1.0 / equity if equity > 0.0 else 0.0
-    sent = {order.pair: order for order in plan.orders}
-    proposals = {p.pair: p for p in proposed.proposals}
-    pairs: dict[str, Any] = {}
-    for pair in sorted({*view.pairs, *held}):
-        verdict = proposed.verdicts.get(pair)
-        entry: dict[str, Any] = {"action": "pass", "reason": verdict.reason if verdict else "not_in_universe"}
-        if pair in sent:
-            entry = {"action": sent[pair].side.value, "reason": sent[pair].reason}
-        elif pair in taken:
-            entry = {"action": "pass", "reason": f"belongs_to_{taken[pair]}"}
-        elif held.get(pair, 0.0) > 0.0:
-            entry = {"action": "keep", "reason": plan.skipped.get(pair, "on_target")}
-        elif pair in limited.held_back:
-            entry["reason"] = limited.held_back[pair]
-        elif pair in targets.passed_over:
-            entry["reason"] = targets.passed_over[pair]
-        elif pair in plan.skipped:
-            entry["reason"] = plan.skipped[pair]
-        elif pair in proposals and limited.values.get(pair, 0.0) <= 0.0:
-            entry["reason"] = "no_weight_left"
-        if verdict is not None and verdict.score == verdict.score:
-            entry |= {"score": verdict.score, "net": verdict.net}
-        proposal = proposals.get(pair)
-        if proposal is not None and proposal.confidence == proposal.confidence:
-            entry |= {"confidence": proposal.confidence, "volatility_frac": proposal.volatility_frac}
-        if pair in limited.values or held.get(pair):
-            entry |= {"target": limited.values.get(pair, 0.0) * share, "held": held.get(pair, 0.0) * share}
-        pairs[pair] = entry
-    tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True))
+    tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True)) if limited.values else {}
     return {
         **_regime_trace(view),
         "models": dict(view.models),
@@ -316,8 +308,27 @@ def _trace(
         "targets": {pair: value * share for pair, value in limited.values.items()},
         "tiers": {pair: tiers[pair] for pair in limited.values},
         "limits": [*targets.limits, *limited.limits],
-        "pairs": pairs,
+        "pairs": PairTrace(_actions(proposed, targets, limited, held, taken, plan), proposed, limited.values, held, share),
     }
+
+
+def _actions(
+    proposed: Proposals, targets: Targets, limited: Limited, held: Mapping[str, float], taken: Mapping[str, str], plan: Plan
+) -> dict[str, Action]:
+    """The action and its reason, of every pair that the strategy saw or the desk holds."""
+    actions = {pair: verdict.action for pair, verdict in proposed.verdicts.items()}
+    for proposal in proposed.proposals:
+        pair = proposal.pair
+        reason = limited.held_back.get(pair) or targets.passed_over.get(pair) or plan.skipped.get(pair)
+        actions[pair] = ("pass", reason or ("no_weight_left" if limited.values.get(pair, 0.0) <= 0.0 else ""))
+    skipped = plan.skipped
+    for pair in held:
+        actions[pair] = ("keep", skipped[pair]) if pair in skipped else KEPT
+    for pair, owner in taken.items():
+        actions[pair] = ("pass", f"belongs_to_{owner}")
+    for order in plan.orders:
+        actions[order.pair] = (order.side.value, order.reason)
+    return actions
 
 
 def _regime_trace(view: MarketView) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,19 +13,24 @@ from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
+from tickless.backtest.quiet import QuietTicks
 from tickless.backtest.record import FinishedRun, collect
 from tickless.backtest.results import RunRecord
 from tickless.pipeline import Decision, decide, decide_risk
-from tickless.ports import ModelStore, Ports, Venue
+from tickless.ports import Fence, ModelStore, Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
 from tickless.runs.desk_strategies import HISTORIES, strategy_of
-from tickless.runs.desk_tick import Step, TickContext, run_tick
+from tickless.runs.desk_tick import Step, TickContext, TickRun, new_desk
 from tickless.runs.gather import pairs_to_run, universe_pairs
 from tickless.runs.market_history import History, HistoryFactory
+from tickless.runs.parameters import LoadedSettings, resolve_settings
 from tickless.settings import Settings, effect_rank
-from tickless.types import Tick
+from tickless.types import DeskState, LedgerUpdate, Tick
 
 Progress = Callable[[int, int], None]
+
+_FENCE = Fence(1, "backtest")
+"""A run has its ledger for itself."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,10 @@ class _Desk:
         self._histories: dict[tuple[str, str], History] = {}
         self._changes = list(request.changes)
         self._parameters = FixedParameters(settings.sections())
+        self._loaded: LoadedSettings | None = None
+        self._state: DeskState | None = None
+        self._decision: Decision | None = None
+        self._quiet = QuietTicks(self._bars.panel, self._ledger, self._trace)
         silence = Silence()
         self._ports = Ports(
             connect=self._connect,
@@ -143,13 +152,47 @@ class _Desk:
         while self._changes and self._changes[0].at <= tick.scheduled_at:
             change = self._changes.pop(0)
             self._parameters.write(change.section, change.text)
+            self._loaded = None
         if tick.function == retrain.NAME:
             retrain.run(tick, self._ports)
-        else:
-            run_tick(tick, self._ports, self._steps)
+        elif not self._is_quiet(tick):
+            self._run_whole(tick)
+
+    def _run_whole(self, tick: Tick) -> None:
+        """``desk_tick.run_tick`` without what a run in one thread has no use for: no lease, no restart, nothing to resume."""
+        loaded = self._load_settings()
+        venue = self._connect(loaded.settings)
+        state = new_desk(venue, loaded.settings, tick.scheduled_at) if self._state is None else self._quiet.caught_up(tick, self._state)
+        run = TickRun(tick, self._ports, venue, loaded, _FENCE, self._steps[tick.function])
+        self._state, _ = run.start(state)
+        self._loaded = replace(loaded, fresh={})
+        if tick.strategy and self._decision is not None:
+            self._quiet.scanned(tick, self._decision, self._state)
+
+    def _is_quiet(self, tick: Tick) -> bool:
+        """Whether the tick changes nothing; then all that it leaves is left."""
+        if self._state is None or self._loaded is None:
+            return False
+        settings = self._loaded.settings
+        if tick.function == risk_check.NAME:
+            return self._quiet.risk(tick, self._state, settings.risk)
+        if tick.strategy:
+            history = self._history(tick.strategy, settings, tick.scheduled_at)
+            return self._quiet.scan(tick, self._state, settings.risk, history)
+        return False
+
+    def _load_settings(self) -> LoadedSettings:
+        """The settings in force: what the parameters say, and the last good value of every section that they say badly."""
+        if self._loaded is None:
+            stored = self._ledger.load()
+            self._loaded = resolve_settings(self._parameters.read(), stored.settings if stored is not None else {})
+        return self._loaded
 
     def finished(self) -> FinishedRun:
         request = self._request
+        if self._state is not None:
+            state = self._quiet.caught_up(Tick(request.end, "end"), self._state)
+            self._ledger.journal(_FENCE, [LedgerUpdate(desk=state)])
         return FinishedRun(
             request.settings,
             request.market.panel,
@@ -189,4 +232,7 @@ class _Desk:
         view = self._history(strategy.name, settings, at).view(at)
         held = self._bars.closes(sorted(context.state.positions), at)
         rules = context.venue.market.rules()
-        return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)
+        self._decision = decide(
+            tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held
+        )
+        return self._decision

@@ -54,6 +54,12 @@ class RunLedger:
         for update in updates:
             self._apply(update)
 
+    def value(self, tick: Tick, row: EquityRow | None) -> None:
+        """Record a tick that did no more than value the portfolio, or not even that."""
+        if row is not None:
+            self._equity.append(row)
+        self._records[tick] = TickRecord(tick, "done", 0)
+
     def record_unfenced(self, record: TickRecord) -> None:
         """See ``Ledger.record_unfenced``."""
         if record.tick in self._records:
@@ -163,6 +169,17 @@ class LineTrace:
         if self._last is not None and self._last[0] != tick:
             self._finish()
         self._last = (tick, content)
+
+    def add(self, tick: Tick, line: Mapping[str, Any]) -> None:
+        """The finished line of a tick that wrote no trace."""
+        if self._last is not None:
+            self._finish()
+        self._lines[tick] = line
+
+    def line_of(self, tick: Tick) -> Mapping[str, Any]:
+        """The line of a tick that has written its trace for the last time."""
+        self._finish()
+        return self._lines[tick]
 
     def read(self, tick: Tick) -> Mapping[str, Any] | None:
         """The trace of the tick that wrote last; earlier ones are gone."""

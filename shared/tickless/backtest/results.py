@@ -21,6 +21,7 @@ from tickless.backtest import tables
 from tickless.bars import Panel
 from tickless.errors import DataError, InputError
 from tickless.settings import TRADING_ORDER, Settings
+from tickless.strategies.trace import PairTrace
 from tickless.types import ZERO, EquityRow, Fill, Order, Trade, iso, to_ms
 
 TABLE_FILES = ("orders.csv", "fills.csv", "trades.csv", "equity.csv")
@@ -99,19 +100,16 @@ class TickLines:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Any, Any], dict[str, tuple[Any, Any]]] = {}
+        self._known: dict[tuple[Any, Any], dict[str, Any]] = {}
 
     def line(self, trace: Mapping[str, Any]) -> dict[str, Any]:
         """The line of one tick's trace."""
         line: dict[str, Any] = {key: _sorted(trace[key]) for key in TICK_KEYS if key in trace}
-        changed: dict[str, Any] = {}
         pairs = trace.get("pairs") or {}
+        actions = pairs.actions if isinstance(pairs, PairTrace) else {p: (pairs[p].get("action"), pairs[p].get("reason")) for p in pairs}
         known = self._known.setdefault((trace.get("function"), trace.get("strategy")), {})
-        for pair in sorted(pairs):
-            now = (pairs[pair].get("action"), pairs[pair].get("reason"))
-            if known.get(pair) != now:
-                known[pair] = now
-                changed[pair] = _sorted(pairs[pair])
+        changed = {pair: _sorted(pairs[pair]) for pair in sorted(p for p, now in actions.items() if known.get(p) != now)}
+        known.update(actions)
         line["pairs"] = changed
         return line
 

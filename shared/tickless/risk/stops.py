@@ -6,6 +6,7 @@ The desk keeps these stops itself and checks them on closed bars at every risk c
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from tickless.settings import RiskSection
 from tickless.types import Position, StopState
@@ -59,6 +60,30 @@ def exit_reason(position: Position, close: float, settings: RiskSection) -> str 
     if settings.take_profit_atr is not None and stop.atr is not None and close >= entry + settings.take_profit_atr * stop.atr:
         return TAKE_PROFIT
     return None
+
+
+def calm_corridor(position: Position, settings: RiskSection) -> tuple[float, float]:
+    """(low, high): while low < close < high, a risk check neither moves the position's stop nor sells it.
+
+    The bounds are where ``trail`` and ``exit_reason`` would act; an empty corridor (low = infinity) where they would at any close.
+    """
+    stop, entry = position.stop, float(position.entry_price)
+    low, high = -inf, inf
+    if stop.stop_price is not None:
+        low = stop.stop_price
+    if settings.max_position_loss_frac is not None:
+        low = max(low, entry * (1.0 - settings.max_position_loss_frac))
+    if stop.atr is None:
+        return low, high
+    if settings.take_profit_atr is not None:
+        high = entry + settings.take_profit_atr * stop.atr
+    if settings.trail_arm_atr is None:
+        return low, high
+    if stop.anchor_price is None:
+        return low, min(high, entry + settings.trail_arm_atr * stop.atr)
+    if _raise_to(stop, stop.anchor_price - settings.trail_distance_atr * stop.atr, TRAILING) is not stop:
+        return inf, high  # The ATR has shrunk since: the stop moves at the next check, whatever the close.
+    return low, min(high, stop.anchor_price)
 
 
 def _raise_to(stop: StopState, price: float, kind: str) -> StopState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,24 @@ class CrossoverHistory(MarketHistory):
             tiers=tiers,
             ineligible=ineligible,
         )
+
+    def still(self, at: datetime) -> bool:
+        """Every average lies on the side of the other where it lay, and the same pairs may be bought."""
+        row = self.mine.row_at(at) - 1
+        universe = self.settings.universe
+        if row <= self.first_row or not self._unmoved[row - self.first_row]:
+            return False
+        if universe.min_age_days == 0.0 and universe.min_daily_volume == 0.0:
+            return True
+        before = at - timedelta(milliseconds=self.step_ms)
+        return self._universe(at, row)[1] == self._universe(before, row - 1)[1]
+
+    @cached_property
+    def _unmoved(self) -> NDArray[np.bool_]:
+        """Rows whose trends, and whose missing bars, are those of the row before. Shape (T,); no cross can be in one."""
+        trend, here = self.features.feature(crossover_features.TREND), ~np.isnan(self.mine.close[self.first_row :])
+        same = (trend[1:] == trend[:-1]) | (np.isnan(trend[1:]) & np.isnan(trend[:-1]))
+        return np.concatenate(([False], (same & (here[1:] == here[:-1])).all(axis=1)))
 
     def columns(self) -> Mapping[str, NDArray[Any]]:
         """See ``History.columns``."""

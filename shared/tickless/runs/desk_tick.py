@@ -102,7 +102,7 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
     settings = loaded.settings
     _refuse_off_grid(tick, settings)
     venue = ports.connect(settings)
-    state = stored if stored is not None else _new_desk(venue, settings, tick.scheduled_at)
+    state = stored if stored is not None else new_desk(venue, settings, tick.scheduled_at)
     ran: list[str] = []
     status = DONE
     facts: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
             continue
         if due is not tick and state.last_tick_at is not None and due.scheduled_at < state.last_tick_at:
             continue
-        run = _Run(due, ports, venue, loaded, fence, steps[due.function])
+        run = TickRun(due, ports, venue, loaded, fence, steps[due.function])
         state, facts = run.resume(state, record) if record is not None else run.start(state)
         status = "resumed" if record is not None else DONE
         ran.append(due.id)
@@ -123,8 +123,8 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
 
 
 @dataclass
-class _Run:
-    """One tick under the lease."""
+class TickRun:
+    """One tick under the lease, from gathering to its record."""
 
     tick: Tick
     ports: Ports
@@ -137,10 +137,12 @@ class _Run:
 
     @property
     def settings(self) -> Settings:
+        """The settings of the tick."""
         return self.loaded.settings
 
     @property
     def at(self) -> datetime:
+        """The scheduled time."""
         return self.tick.scheduled_at
 
     def start(self, state: DeskState) -> tuple[DeskState, dict[str, Any]]:
@@ -357,7 +359,7 @@ def _take_lease(tick: Tick, ports: Ports, schedule: ScheduleSection) -> Fence:
             ports.clock.sleep(_LEASE_POLL_S)
 
 
-def _new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
+def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
     """A desk that has never run: its cash is what the exchange holds of the stake currency."""
     cash = venue.exchange.snapshot(at, ()).balances.get(settings.desk.stake_currency)
     if cash is None:

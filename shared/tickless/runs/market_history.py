@@ -41,6 +41,13 @@ class History(Protocol):
         """What the strategy sees at ``at``."""
         ...
 
+    def still(self, at: datetime) -> bool:
+        """Whether all that the strategy sees at ``at`` makes it do nothing, and say of every pair what it said one bar before.
+
+        False where nobody has looked. Holdings that have changed since are the caller's business.
+        """
+        ...
+
     def columns(self) -> Mapping[str, NDArray[Any]]:
         """All that was computed from bars, by name: (T, N) a feature, (T,) what is the market's. Proofs compare them."""
         ...
@@ -83,6 +90,10 @@ class MarketHistory:
         self.table_start_ms = panel.start_ms + self.first_row * panel.step_ms
         self.refused: list[str] = []
         self._days: dict[datetime, tuple[NDArray[np.int64], Floats]] = {}
+
+    def still(self, at: datetime) -> bool:  # noqa: ARG002 - the protocol's signature
+        """See ``History.still``."""
+        return False
 
     def _universe(self, at: datetime, row: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Tiers, and why each pair may not be bought."""

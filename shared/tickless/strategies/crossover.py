@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from math import isnan
+
+import numpy as np
 
 from tickless.bars import step_ms
 from tickless.features import crossover as crossover_features
@@ -21,8 +22,8 @@ from tickless.types import ExitPlan
 
 NAME = "crossover"
 CROSS_UP, CROSS_DOWN = "cross_up", "cross_down"
-HELD, NO_CROSS, NOT_SETTLED = "above_slow", "no_cross_up", "features_not_settled"
-_NO_CROSS, _HELD, _NOT_SETTLED, _DOWN, _UP = (Verdict(reason) for reason in (NO_CROSS, HELD, NOT_SETTLED, CROSS_DOWN, ""))
+NO_CROSS, NOT_SETTLED, ABOVE = "no_cross_up", "features_not_settled", "above_slow"
+_NO_CROSS, _NOT_SETTLED, _ABOVE, _DOWN, _UP = (Verdict(reason) for reason in (NO_CROSS, NOT_SETTLED, ABOVE, CROSS_DOWN, ""))
 
 
 class Crossover:
@@ -48,24 +49,25 @@ class Crossover:
     def propose(self, view: MarketView, own: Own, settings: Settings) -> Proposals:
         """Enter what has just crossed up and is not held; leave what lies below."""
         stake = settings.crossover.stake
-        proposals: list[Proposal] = []
+        trend, crossed = view.feature(crossover_features.TREND), view.feature(crossover_features.CROSSED)
+        verdicts: dict[str, Verdict] = dict.fromkeys(view.pairs, _NO_CROSS)
+        for n in np.flatnonzero(np.isnan(trend)).tolist():
+            verdicts[view.pairs[n]] = _NOT_SETTLED
+        if any(view.ineligible):
+            verdicts |= {pair: Verdict(reason) for pair, reason in zip(view.pairs, view.ineligible, strict=True) if reason}
+        entering = [n for n in np.flatnonzero(crossed > 0.0).tolist() if not view.ineligible[n]]
+        below = {view.pairs[n] for n in np.flatnonzero(trend < 0.0).tolist()}
         leaving: dict[str, str] = {}
-        verdicts: dict[str, Verdict] = {}
-        trend, crossed = view.feature(crossover_features.TREND).tolist(), view.feature(crossover_features.CROSSED).tolist()
+        for pair in own.pairs:
+            # NaN: the averages start anew after a gap; what is held waits for them.
+            verdicts[pair] = _DOWN if pair in below else _ABOVE
+            if pair in below:
+                leaving[pair] = CROSS_DOWN
         mine = {*own.positions, *own.buying}
-        for pair, ruled_out, above, cross in zip(view.pairs, view.ineligible, trend, crossed, strict=True):
-            if pair in mine:
-                # NaN: the averages start anew after a gap; what is held waits for them.
-                verdicts[pair] = _DOWN if above < 0.0 else _HELD
-                if above < 0.0:
-                    leaving[pair] = CROSS_DOWN
-            elif cross > 0.0 and not ruled_out:
-                verdicts[pair] = _UP
-                proposals.append(Proposal(NAME, pair, "long", ExitPlan(), CROSS_UP, stake=stake))
-            elif ruled_out:
-                verdicts[pair] = Verdict(ruled_out)
-            else:
-                verdicts[pair] = _NOT_SETTLED if isnan(above) else _NO_CROSS
+        proposals = [
+            Proposal(NAME, pair, "long", ExitPlan(), CROSS_UP, stake=stake) for n in entering if (pair := view.pairs[n]) not in mine
+        ]
+        verdicts |= {p.pair: _UP for p in proposals}
         return Proposals(tuple(proposals), verdicts, "signals", leaving)
 
     def target(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import isnan, nan
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +53,8 @@ class MarketView:
 
     def closes(self) -> dict[str, float]:
         """The last closes by pair, pairs without one left out."""
-        return {pair: close for pair, close in zip(self.pairs, self.close.tolist(), strict=True) if not isnan(close)}
+        known = dict(zip(self.pairs, self.close.tolist(), strict=True))
+        return {pair: close for pair, close in known.items() if not isnan(close)} if np.isnan(self.close).any() else known
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,21 @@ class Proposal:
     """Net of the round trip's costs."""
 
 
-class Verdict(NamedTuple):
+Action = tuple[str, str]
+"""(action, reason): ``buy``, ``sell``, ``keep`` or ``pass``, and why."""
+
+
+class Verdict:
     """What a strategy said of one pair: for the trace."""
 
-    reason: str
-    """Why it is no proposal; empty for a proposal."""
-    score: float = nan
-    net: float = nan
+    __slots__ = ("action", "net", "reason", "score")
+
+    def __init__(self, reason: str, score: float = nan, net: float = nan) -> None:
+        """``reason`` is why it is no proposal, empty for a proposal; ``score`` and ``net`` are NaN where there is none."""
+        self.reason = reason
+        self.score = score
+        self.net = net
+        self.action: Action = ("pass", reason)
 
 
 @dataclass(frozen=True)

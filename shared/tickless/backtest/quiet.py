@@ -1,0 +1,196 @@
+"""Ticks that change nothing: most of a backtest.
+
+A risk check at which no stop moves and nothing is open only values the portfolio; a scan at which no signal has changed only says so. What
+such a tick writes is known without running it: an equity row, a line, a record. Everything else goes through the desk's own run. The files
+are the same either way, which the tests of parity hold this module to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from math import inf
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tickless.backtest.memory import LineTrace, RunLedger
+from tickless.bars import Floats, Panel
+from tickless.execution.rounding import exact, money
+from tickless.pipeline import NO_STOP_HIT, Decision
+from tickless.risk.drawdown import drawdown_frac, kill_switch_trips, target_scale
+from tickless.risk.stops import calm_corridor
+from tickless.runs import risk_check
+from tickless.runs.market_history import History
+from tickless.settings import RiskSection
+from tickless.types import DeskState, EquityRow, Position, Tick, iso
+
+
+class _Holding(NamedTuple):
+    """One position as numbers."""
+
+    position: Position
+    blocked: bool
+    column: int
+    qty: float
+    low: float
+    high: float
+
+
+@dataclass
+class _Holdings:
+    """All positions of a state, sorted by pair."""
+
+    state: DeskState
+    settings: RiskSection
+    pairs: list[str]
+    columns: NDArray[np.intp]
+    qty: list[float]
+    cash: float
+    stops: dict[str, float]
+    low: Floats | None
+    """None where no close would make anything happen."""
+    high: Floats | None
+    spoken: bool
+    """Whether a risk check has said of all these pairs that it keeps them."""
+
+
+class _Valued(NamedTuple):
+    """What the last quiet risk check saw; it is not in the state yet."""
+
+    at: datetime
+    closes: list[float]
+    peak: Decimal
+    drawdown: float
+
+
+class QuietTicks:
+    """Does what a quiet tick leaves, and says whether it was one."""
+
+    def __init__(self, panel: Panel, ledger: RunLedger, trace: LineTrace) -> None:
+        self._panel, self._ledger, self._trace = panel, ledger, trace
+        # A price scale may break only where a bar is missing or traded nothing: there the simulated exchange has to look.
+        silent = np.isnan(panel.close) | (panel.volume == 0.0)
+        silent[1:] |= silent[:-1].copy()
+        self._silent = silent
+        self._known: dict[str, _Holding] = {}
+        self._holdings: _Holdings | None = None
+        self._valued: _Valued | None = None
+        self._calm: dict[str, tuple[DeskState, Mapping[str, Any]]] = {}
+        """By strategy: the state that its last scan left, where it found nothing to do, and the line it left."""
+
+    def risk(self, tick: Tick, state: DeskState, settings: RiskSection) -> bool:
+        """Value the portfolio, if that is all there is to do."""
+        row = self._panel.row_at(tick.scheduled_at) - 1
+        if state.orders or not 0 < row < self._panel.rows:
+            return False
+        holdings = self._holdings_of(state, settings)
+        close = self._panel.close[row].take(holdings.columns)
+        if holdings.pairs and not self._nothing_hit(holdings, row, close):
+            return False
+        closes = close.tolist()
+        equity = holdings.cash
+        for qty, price in zip(holdings.qty, closes, strict=True):
+            equity += qty * price
+        worth = money(exact(equity))
+        peak = max(self._valued.peak if self._valued is not None else state.peak_equity, worth)
+        drawdown = drawdown_frac(equity, float(peak))
+        if state.halt is None and kill_switch_trips(drawdown, settings):
+            return False
+        self._valued = _Valued(tick.scheduled_at, closes, peak, drawdown)
+        exposure = (equity - holdings.cash) / equity if equity > 0.0 else 0.0
+        self._ledger.value(tick, EquityRow(tick.scheduled_at, worth, state.cash, exposure, drawdown, state.regime))
+        self._leave_line(tick, state, holdings)
+        return True
+
+    def scan(self, tick: Tick, state: DeskState, settings: RiskSection, history: History) -> bool:
+        """Say that nothing has changed, if that is so: no signal, no order, nothing that a limit scales."""
+        state_before, line = self._calm.get(tick.strategy, (None, {}))
+        valued = self._valued
+        if state_before is not state or valued is None or valued.at != tick.scheduled_at:
+            return False
+        if target_scale(valued.drawdown, settings) != 1.0 or not history.still(tick.scheduled_at):
+            return False
+        self._trace.add(tick, {**line, "id": tick.id, "at": iso(tick.scheduled_at), "pairs": {}})
+        self._ledger.value(tick, None)
+        return True
+
+    def scanned(self, tick: Tick, decision: Decision, state: DeskState) -> None:
+        """Look at a scan that went the whole way and at the state it left, to know whether the next one may be skipped."""
+        self._calm.pop(tick.strategy, None)
+        plan = decision.plan
+        if not (plan.orders or plan.cancels or plan.skipped or decision.positions or decision.trace["limits"] or state.orders):
+            self._calm[tick.strategy] = (state, self._trace.line_of(tick))
+
+    def caught_up(self, tick: Tick, state: DeskState) -> DeskState:
+        """The state with what quiet risk checks have seen since: ``tick`` goes the whole way."""
+        if tick.function == risk_check.NAME and self._holdings is not None:
+            self._holdings.spoken = False
+        valued, holdings = self._valued, self._holdings
+        if valued is None or holdings is None:
+            return state
+        self._valued = None
+        return replace(state, marks=dict(zip(holdings.pairs, valued.closes, strict=True)), peak_equity=valued.peak, last_tick_at=valued.at)
+
+    def _nothing_hit(self, holdings: _Holdings, row: int, close: Floats) -> bool:
+        """Every held pair traded, and closed between the prices at which something would happen."""
+        if self._silent[row].take(holdings.columns).any():
+            return False
+        if holdings.low is None or holdings.high is None:
+            return True
+        return bool(((holdings.low < close) & (close < holdings.high)).all())
+
+    def _leave_line(self, tick: Tick, state: DeskState, holdings: _Holdings) -> None:
+        line = {
+            "id": tick.id,
+            "function": tick.function,
+            "at": iso(tick.scheduled_at),
+            "regime": state.regime,
+            "limits": ["halted"] if state.halt is not None else [],
+            "stops": holdings.stops,
+            "pairs": {},
+        }
+        if holdings.spoken:
+            self._trace.add(tick, line)
+        else:
+            self._trace.write(tick, {**line, "pairs": dict.fromkeys(holdings.pairs, NO_STOP_HIT)})
+            holdings.spoken = True
+
+    def _holdings_of(self, state: DeskState, settings: RiskSection) -> _Holdings:
+        last = self._holdings
+        if last is not None and last.state is state and last.settings is settings:
+            return last
+        if last is None or last.settings is not settings:
+            self._known.clear()
+        pairs = sorted(state.positions)
+        held = [self._holding(state, pair, settings) for pair in pairs]
+        low, high = [one.low for one in held], [one.high for one in held]
+        bounded = any(value != -inf for value in low) or any(value != inf for value in high)
+        self._holdings = _Holdings(
+            state=state,
+            settings=settings,
+            pairs=pairs,
+            columns=np.array([one.column for one in held], dtype=np.intp),
+            qty=[one.qty for one in held],
+            cash=float(state.cash),
+            stops={one.position.pair: price for one in held if (price := one.position.stop.stop_price) is not None},
+            low=np.array(low) if bounded else None,
+            high=np.array(high) if bounded else None,
+            spoken=last is not None and last.spoken and set(pairs) <= set(last.pairs),
+        )
+        return self._holdings
+
+    def _holding(self, state: DeskState, pair: str, settings: RiskSection) -> _Holding:
+        position, blocked = state.positions[pair], pair in state.blocked
+        known = self._known.get(pair)
+        if known is not None and known.position is position and known.blocked == blocked:
+            return known
+        low, high = calm_corridor(position, settings)
+        column = self._panel.column.get(pair)
+        if blocked or column is None:
+            low = inf  # An exit that goes on, or a pair without bars: the whole way, at any close.
+        known = self._known[pair] = _Holding(position, blocked, column or 0, float(position.qty), low, high)
+        return known
