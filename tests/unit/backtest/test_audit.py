@@ -3,22 +3,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_run import made_run
 
 from tickless.backtest.audit import verify
 from tickless.backtest.results import RunRecord, write_results
+from tickless.bars import COLUMNS, Panel
 from tickless.types import OrderStatus, PairRules, Side
 
 
 def audit(run: RunRecord, folder: Path, **changes: Any) -> list[str]:
     """What the auditor finds in the folder of a changed run."""
     write_results(replace(run, **changes), folder)
-    return verify(folder, run.market, run.settings)
+    return verify(folder, changes.get("market", run.market), run.settings)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -150,3 +153,66 @@ def test_ticks_out_of_order_missing_or_twice(run: RunRecord, tmp_path: Path) -> 
     assert any("comes after" in text for text in audit(run, tmp_path, ticks=[run.ticks[0], *run.ticks]))
     odd = {"id": "2024-06-01T00:07:00Z#risk_check", "function": "risk_check", "at": "2024-06-01T00:07:00Z"}
     assert any("was not due" in text for text in audit(run, tmp_path, ticks=[*run.ticks, odd]))
+
+
+def rescaled(panel: Panel, pair: str, row: int) -> Panel:
+    """The panel without the pair's bar before ``row``, and a thousand times its prices from there on."""
+    columns = {name: getattr(panel, name).copy() for name in COLUMNS}
+    for name, values in columns.items():
+        values[row - 1, panel.column[pair]] = np.nan
+        values[row:, panel.column[pair]] *= 1.0 if name == "volume" else 1000.0
+    return replace(panel, **columns)
+
+
+@pytest.mark.parametrize(("side", "factor"), [(Side.BUY, "0.99"), (Side.SELL, "1.01"), (Side.BUY, "1.02"), (Side.SELL, "0.98")])
+def test_a_fill_outside_its_bar(run: RunRecord, tmp_path: Path, side: Side, factor: str) -> None:
+    n = next(n for n, fill in enumerate(run.fills) if fill.side is side)
+    fills = [*run.fills[:n], replace(run.fills[n], price=run.fills[n].price * Decimal(factor)), *run.fills[n + 1 :]]
+    assert any(f"{run.fills[n].client_order_id}" in text and "lies outside the bar's" in text for text in audit(run, tmp_path, fills=fills))
+
+
+def test_a_fill_between_the_bars(run: RunRecord, tmp_path: Path) -> None:
+    fills = [replace(run.fills[0], filled_at=run.fills[0].filled_at + timedelta(minutes=7)), *run.fills[1:]]
+    assert any("no bar opens then or is about to close" in text for text in audit(run, tmp_path, fills=fills))
+
+
+def test_a_fill_inside_a_bar_in_which_nothing_traded(run: RunRecord, tmp_path: Path) -> None:
+    fill = run.fills[0]
+    volume = run.market.volume.copy()
+    volume[run.market.row_at(fill.filled_at), run.market.column[fill.pair]] = 0.0
+    fills = [replace(fill, filled_at=fill.filled_at + timedelta(minutes=15, milliseconds=-1)), *run.fills[1:]]
+    assert any(
+        "nothing traded inside the bar" in text for text in audit(run, tmp_path, fills=fills, market=replace(run.market, volume=volume))
+    )
+
+
+def test_a_gain_that_the_bars_do_not_allow(run: RunRecord, tmp_path: Path) -> None:
+    rows = [*run.equity[:50], *(replace(row, equity=row.equity + 9999, cash=row.cash + 9999) for row in run.equity[50:])]
+    said = [text for text in audit(run, tmp_path, equity=rows) if "the bars allow at most" in text]
+    assert [text[:32] for text in said] == [f"equity.csv at {run.equity[50].at:%Y-%m-%dT%H:%M}:0"]
+
+
+def test_a_position_held_across_a_break_of_the_price_scale(run: RunRecord, tmp_path: Path) -> None:
+    bought = next(fill for fill in run.fills if fill.side is Side.BUY)
+    market = rescaled(run.market, bought.pair, run.market.row_at(bought.filled_at) + 2)
+    said = audit(run, tmp_path, market=market)
+    assert any(f"{bought.pair} are held across the break of its price scale" in text for text in said)
+    at_it = rescaled(run.market, bought.pair, run.market.row_at(bought.filled_at))
+    assert any(f"{bought.pair} trades in the first bar on a new price scale" in text for text in audit(run, tmp_path, market=at_it))
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("price_scale_break", "did not break then"), ("end_of_data", "closed at"), ("left_target", "has no bar")]
+)
+def test_a_fill_needs_its_occasion_and_its_price(run: RunRecord, tmp_path: Path, reason: str, said: str) -> None:
+    n = next(n for n, fill in enumerate(run.fills) if fill.side is Side.SELL)
+    fill = run.fills[n]
+    orders = [replace(order, reason=reason) if order.client_order_id == fill.client_order_id else order for order in run.orders]
+    market = run.market
+    if reason == "left_target":
+        columns = {name: getattr(market, name).copy() for name in COLUMNS}
+        for values in columns.values():
+            values[market.row_at(fill.filled_at), market.column[fill.pair]] = np.nan
+        market = replace(market, **columns)
+    found = audit(run, tmp_path, orders=orders, market=market)
+    assert any(fill.client_order_id in text and said in text for text in found)
