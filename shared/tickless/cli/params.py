@@ -212,7 +212,9 @@ def _write(desk: DeployedDesk, texts: Mapping[str, str], changes: Changes) -> No
             desk.cloud.parameters.write(name, text)
             if name in AT_DEPLOY:
                 note(f"{name}: {AT_DEPLOY[name]}")
-            elif name.startswith("strategy.") and (f"{name}.scan_every_min" in changed or set(changed.values()) == {ABSENT}):
+            elif name.startswith("strategy.") and (
+                f"{name}.scan_every_min" in changed or all(before is ABSENT for before in changed.values())
+            ):
                 note(f"{name}: {STRATEGY_AT_DEPLOY}")
 
 
