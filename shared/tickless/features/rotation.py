@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tickless.bars import Floats, Panel, step_ms
+from tickless.errors import DataError
 from tickless.features.indicators import (
     atr_simple,
     bollinger_position,
@@ -87,7 +88,10 @@ def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0, extra_st
     scale breaks (``tickless.breaks``), a pair starts anew. NaN until a pair has 24 hours of bars. A row depends on the ``startup_bars``
     before it and on nothing else, so that it has the same bits whatever panel it is part of; the first rows of a panel have fewer.
     ``extra_startup_bars`` lets the EMAs remember that much longer, which must change nothing that counts: a proof asks, no tick does.
+    Raises DataError for bars that no half-hour is made of.
     """
+    if step_ms(_ATR_TIMEFRAME) % panel.step_ms:
+        raise DataError(f"timeframe {panel.timeframe}: cannot resample {panel.timeframe} bars to {_ATR_TIMEFRAME}, which the ATR needs")
     first = max(0, since_row - startup_bars(panel.timeframe) - extra_startup_bars)
     part = panel.take(first, panel.rows)
     series = pair_series(part, max_gap_bars)
@@ -95,7 +99,6 @@ def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0, extra_st
     since = min(since_row, panel.rows) - first
     # One block of memory a feature: what a tick or a model reads lies together, and nothing is transposed.
     store = np.empty((len(NAMES), len(bars.age) - since, len(panel.pairs)))
-
     block = max(_BLOCK_VALUES // max(1, len(panel.pairs)), 672)
 
     def compute(begin: int) -> None:
@@ -166,7 +169,7 @@ def _write_block(bars: _Bars, begin: int, out: Floats, extra_startup_bars: int) 
 
 def _atr_30m(bars: _Bars, begin: int, end: int) -> tuple[Floats, Floats]:
     """ATR(14) and close of the last closed 30m bar of the series, at the base rows [begin, end), (R, N) each."""
-    size = max(1, step_ms(_ATR_TIMEFRAME) // bars.step_ms)
+    size = step_ms(_ATR_TIMEFRAME) // bars.step_ms
     shape = (end - begin, bars.close.shape[1])
     # Row of the half-hour that has closed last when a base row closes; half-hours are counted from the first that begins in the bars.
     lead = -(bars.start_ms // bars.step_ms) % size

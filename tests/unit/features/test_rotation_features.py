@@ -1,12 +1,14 @@
 """The feature table against a slow oracle written from the definitions."""
 
 import math
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from rotation_oracle import features_at
 
-from made_panels import flat, walk, without
+from made_panels import MONDAY, flat, walk, without
+from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES, NAMES, build_features, startup_bars
 
 ODD_PAIRS = ("A/USDT", "FLAT/USDT", "GAP/USDT", "HOLE/USDT", "LATE/USDT", "TINY/USDT")
@@ -109,3 +111,17 @@ def test_startup_bars_are_whole_half_hours(timeframe, bars):
 def test_an_empty_panel_gives_an_empty_table():
     table = build_features(walk(("A/USDT",), 1).take(0, 0), 4)
     assert table.values.shape == (0, 1, 14)
+
+
+def test_bars_longer_than_a_half_hour_are_refused():
+    with pytest.raises(DataError, match="cannot resample 1h bars to 30m"):
+        build_features(walk(("A/USDT",), 10, timeframe="1h"), 4)
+
+
+@pytest.mark.parametrize("offset_min", [0, 15])
+def test_half_hours_are_those_of_the_clock(offset_min):
+    panel = walk(("A/USDT",), 500, start=MONDAY + timedelta(minutes=offset_min), seed=2)
+    table = build_features(panel, 4)
+    for t in (28, 29, 30, 31, 32, 200, 201, 499):
+        expected = features_at(panel, 0, t, 4)["atr_14_30m"]
+        assert table.feature("atr_14_30m")[t, 0] == pytest.approx(expected, nan_ok=True)
