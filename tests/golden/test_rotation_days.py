@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 
 from made_panels import MONDAY, walk, without
+from tickless.adapters.memory_models import MemoryModelStore
 from tickless.execution.accounting import book
-from tickless.pipeline import Decision, decide_rebalance, decide_risk, portfolio_value
+from tickless.pipeline import Decision, decide, decide_risk, portfolio_value
 from tickless.risk.stops import STOP_REASONS, protect
-from tickless.runs.gather import build_view, history_start
+from tickless.runs.rotation_history import RotationHistory
 from tickless.settings import load_desk
 from tickless.types import DeskState, Fill, Liquidity, OrderReport, OrderStatus, Side, Tick, iso
 
 GOLDEN = Path(__file__).with_name("rotation_days.txt")
 SETTINGS = load_desk("rotation", ["portfolio.tier3_sleeve_frac=0.04", "risk.kill_switch_drawdown_frac=0.9"])
+ROTATION = RotationHistory.strategy
 PAIRS = ("BTC/USDT", "DOGE/USDT", "ETH/USDT", "FLOKI/USDT", "PEPE/USDT", "SUI/USDT", "WLD/USDT")
 FEE = Decimal("0.0010")
 DAYS, WARM_UP = 4, 35 * 96
@@ -64,18 +66,17 @@ def run() -> Days:
     days = Days(DeskState(Decimal(50_000), Decimal(50_000)))
     for k in range(DAYS * 96):
         at = MONDAY + timedelta(minutes=15 * (WARM_UP + k))
-        for function in SETTINGS.schedule.due_at(at):
-            tick, before = Tick(at, function), days.state
+        for tick in SETTINGS.calendar.due_at(at):
+            function, before = tick.function, days.state
             row = panel.row_at(at) - 1
             closes = {p: float(c) for p, c in zip(panel.pairs, panel.close[row], strict=True) if c == c}
             days.closes[at] = closes
             if function == "risk_check":
                 decision = decide_risk(tick, {p: c for p, c in closes.items() if p in before.positions}, before, SETTINGS, {})
             else:
-                view = build_view(
-                    panel.between(history_start(SETTINGS, at), at), PAIRS, SETTINGS, at, lambda features, volatility: ({}, {})
-                )
-                decision = decide_rebalance(tick, view, before, SETTINGS, {}, full=function == "full_rebalance")
+                known = panel.between(ROTATION.first_bar(SETTINGS, at), at)
+                view = RotationHistory(known, PAIRS, SETTINGS, at, MemoryModelStore()).view(at)
+                decision = decide(tick, ROTATION, view, before, SETTINGS, {}, full=function == "full_rebalance")
             days.state = filled(decision.state, decision, closes, at)
             days.ticks.append((tick, before, decision, days.state))
             days.orders += [f"{iso(at)} {function} {o.side} {o.pair} {o.reason}" for o in decision.plan.orders]

@@ -75,7 +75,7 @@ WEIGHTS = st.dictionaries(PAIRS, st.floats(0.0, 0.3))
 @given(WEIGHTS, WEIGHTS, st.floats(-0.9, 0.0), st.booleans(), st.dictionaries(PAIRS, st.just("2024-06-01T00:00:00Z")))
 def test_limits_only_reduce(targets, held, drawdown, halted, blocked):
     got = limit(targets, held, drawdown, halted=halted, blocked=blocked, settings=RiskSection())
-    for pair, weight in got.weights.items():
+    for pair, weight in got.values.items():
         assert 0.0 < weight <= targets[pair]
         if halted or pair in blocked:
             assert weight <= held.get(pair, 0.0)

@@ -13,8 +13,9 @@ import pytest
 
 from made_desk import SETTINGS, T0, a_desk, a_position, a_tick, a_view
 from tickless.execution.accounting import book
-from tickless.pipeline import decide_rebalance, decide_risk, portfolio_value
+from tickless.pipeline import decide, decide_risk, portfolio_value
 from tickless.settings import load_desk
+from tickless.strategies.rotation import Rotation
 from tickless.types import Fill, Halt, Liquidity, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, StopState, iso
 
 GOOD = {"score": 0.02}
@@ -23,7 +24,7 @@ STOP = StopState(stop_price=95.0, atr=2.0)
 
 def rebalance(view, state, *, settings=SETTINGS, minutes=0.0, full=False, rules=None, **options):
     function = "full_rebalance" if full else "feature_rebalance"
-    return decide_rebalance(a_tick(minutes, function), view, state, settings, rules or {}, full=full, **options)
+    return decide(a_tick(minutes, function), Rotation(), view, state, settings, rules or {}, full=full, **options)
 
 
 def check(closes, state, *, settings=SETTINGS, minutes=0.0, rules=None):
@@ -336,12 +337,13 @@ PROGRAM = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from made_desk import SETTINGS, a_desk, a_position, a_tick, a_view
-from tickless.pipeline import decide_rebalance, decide_risk
+from tickless.pipeline import decide, decide_risk
+from tickless.strategies.rotation import Rotation
 names = [f"{a}{b}/USDT" for a in "QWERTY" for b in "ASDF"]
 held = [a_position(name, "20", hours=k) for k, name in enumerate(names[:9])]
 view = a_view({name: {"score": 0.02 + (k % 5) / 1000, "tier": 1 + k % 3} for k, name in enumerate(names)})
 risk = decide_risk(a_tick(0, "risk_check"), {name: 97.0 + k for k, name in enumerate(names[:9])}, a_desk(*held), SETTINGS, {})
-full = decide_rebalance(a_tick(0, "full_rebalance"), view, risk.state, SETTINGS, {}, full=True)
+full = decide(a_tick(0, "full_rebalance"), Rotation(), view, risk.state, SETTINGS, {}, full=True)
 print(json.dumps([repr(risk), repr(full), risk.trace, full.trace]))
 """
 

@@ -7,10 +7,11 @@ import pytest
 
 from made_panels import MONDAY, walk, without
 from tickless.adapters.bar_files import read_folder
+from tickless.adapters.memory_models import MemoryModelStore
 from tickless.features import rotation
 from tickless.features.rotation import build_features
 from tickless.regimes import ema_trend
-from tickless.runs.gather import build_view, history_start
+from tickless.runs.rotation_history import RotationHistory
 from tickless.settings import load_desk
 
 PAIRS = ("BTC/USDT", "DEAD/USDT", "HOLE/USDT", "PEPE/USDT", "YOUNG/USDT")
@@ -24,10 +25,6 @@ EDGES = (
 )
 
 
-def no_forecast(features, volatility):
-    return {}, {}
-
-
 def tables(panel, settings):
     market = panel.select([f"{settings.rotation.market_base}/USDT"])
     table = build_features(panel, settings.universe.max_gap_bars)
@@ -38,8 +35,8 @@ def assert_same_bits(panel, settings, ticks):
     """Every tick's view, from no more bars than a live desk has, against the table over all bars."""
     table, regimes = tables(panel, settings)
     for at in ticks:
-        live = panel.between(history_start(settings, at), at)
-        view = build_view(live, panel.pairs, settings, at, no_forecast)
+        live = panel.between(RotationHistory.strategy.first_bar(settings, at), at)
+        view = RotationHistory(live, panel.pairs, settings, at, MemoryModelStore()).view(at)
         row = table.row_closing_at(at)
         assert np.array_equal(view.features, table.values[row], equal_nan=True), at
         wanted = regimes.at(row)
@@ -79,28 +76,25 @@ def relative_change(one, other):
     return np.nanmax(np.abs(one - other) / np.where(scale > 0.0, scale, 1.0))
 
 
-def test_more_history_changes_nothing(monkeypatch):
+def test_more_history_changes_nothing():
     panel = walk(PAIRS, 6 * 672, seed=5, price=(60_000.0, 2.0, 30.0, 1e-5, 7.0))
-    bars = rotation.startup_bars("15m")
     short = build_features(panel, 4, 5 * 672)
-    monkeypatch.setattr(rotation, "startup_bars", lambda timeframe: 3 * bars)
-    long = build_features(panel, 4, 5 * 672)
+    long = build_features(panel, 4, 5 * 672, 2 * rotation.startup_bars("15m"))
     assert not np.array_equal(short.values, long.values)
     assert relative_change(long.values, short.values) < 1e-6
 
 
 @pytest.mark.realdata
-def test_more_history_changes_nothing_on_recorded_bars(monkeypatch, realdata):
+def test_more_history_changes_nothing_on_recorded_bars(realdata):
     panel, _ = read_folder(realdata / "spot_2024", "15m", start=datetime(2024, 4, 1, tzinfo=UTC), end=datetime(2024, 6, 1, tzinfo=UTC))
     settings = load_desk("rotation")
     since = panel.rows - 14 * 96
-    bars = rotation.startup_bars("15m")
     short, market = build_features(panel, 4, since), panel.select(["BTC/USDT"])
     few = ema_trend.detect(market, short.feature("r_24h"), settings.rotation, 4)
-    monkeypatch.setattr(rotation, "startup_bars", lambda timeframe: 4 * bars)
-    monkeypatch.setattr(ema_trend, "startup_bars", lambda section, timeframe: 10**6)
-    long = build_features(panel, 4, since)
-    many = ema_trend.detect(market, long.feature("r_24h"), settings.rotation, 4)
+    more = 3 * rotation.startup_bars("15m")
+    long = build_features(panel, 4, since, more)
+    many = ema_trend.detect(market, long.feature("r_24h"), settings.rotation, 4, more)
+    assert not np.array_equal(short.values, long.values)
     assert relative_change(long.values, short.values) < 1e-6
     assert np.array_equal(few.names, many.names)
     assert np.array_equal(few.volatility, many.volatility)

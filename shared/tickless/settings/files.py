@@ -181,9 +181,11 @@ def _check_size(name: str, text: str, source: str) -> None:
 
 
 def build_settings(sections: Mapping[str, Section]) -> Settings:
-    """Settings from parsed sections, by section name."""
+    """Settings from parsed sections, by section name. Raises SettingsError where they do not fit together, or hold no strategy."""
     values: dict[str, Any] = {name: section for name, section in sections.items() if "." not in name}
     values["strategy"] = {name.partition(".")[2]: section for name, section in sections.items() if "." in name}
+    if not values["strategy"]:
+        raise SettingsError(f"strategy: the desk runs none; it needs one of {', '.join(f'strategy.{name}' for name in STRATEGY_SECTIONS)}")
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

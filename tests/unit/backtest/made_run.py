@@ -167,11 +167,10 @@ def made_run(days: int = 3, count: int = 6, seed: int = 1, busy: bool = True, no
     hour, minute = map(int, settings.schedule.retrain_at.split(":"))
     at = START
     while at < end:
-        for function in settings.schedule.due_at(at):
-            tick = Tick(at, function)
+        for tick in settings.calendar.due_at(at):
             actions: dict[str, Any] = {}
-            trace: dict[str, Any] = {"id": tick.id, "function": function, "at": iso(at)}
-            if function == "risk_check":
+            trace: dict[str, Any] = {"id": tick.id, "function": tick.function, "at": iso(at)}
+            if tick.function == "risk_check":
                 desk.risk_check(tick, actions)
             elif busy:
                 trace |= desk.rebalance(tick, actions)

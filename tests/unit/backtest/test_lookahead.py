@@ -17,16 +17,18 @@ from made_panels import walk, without
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.synthetic_market import make_market
-from tickless.backtest.history import History
 from tickless.backtest.lookahead import LookaheadRequest, Proof, check, choose_cuts
+from tickless.backtest.memory import PanelBars
 from tickless.cli.app import app
 from tickless.errors import InputError
 from tickless.features import rotation
-from tickless.settings import ScheduleSection, load_desk
+from tickless.runs.rotation_history import RotationHistory
+from tickless.settings import load_desk
 
 THURSDAY, TUESDAY = datetime(2024, 5, 30, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC)
 MONDAY = datetime(2024, 6, 3, tzinfo=UTC)
 DESK = load_desk("rotation")
+REGIME_COLUMNS = ("regime", "volatility_regime", "volatility_ann_frac", "breadth_frac")
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,8 @@ def market() -> FolderMarket:
     return FolderMarket(made.panel, made.rules)
 
 
-def prove(market: FolderMarket, factory=History, **more) -> Proof:
-    request = LookaheadRequest(DESK, market, THURSDAY, TUESDAY, cuts=8, seed=1, history_factory=factory)
+def prove(market: FolderMarket, factory=RotationHistory, **more) -> Proof:
+    request = LookaheadRequest(DESK, market, THURSDAY, TUESDAY, cuts=8, seed=1, histories={"rotation": factory})
     return check(replace(request, **more))
 
 
@@ -48,7 +50,7 @@ def fields(proof: Proof, kind: str) -> set[str]:
 def planting(name, column):
     """A history one of whose features is ``column(history, values of that feature)``, both (T, N)."""
 
-    class Planted(History):
+    class Planted(RotationHistory):
         @cached_property
         def features(self):
             table = super().features
@@ -77,8 +79,8 @@ def next_open(history, _x):
     return ahead(mine.open)[first:] / mine.close[first:] - 1.0
 
 
-def shifted_closes(panel, pairs, settings, start, models):
-    return History(replace(panel, close=ahead(panel.close)), pairs, settings, start, models)
+def shifted_closes(panel, *more):
+    return RotationHistory(replace(panel, close=ahead(panel.close)), *more)
 
 
 def test_the_desk_passes_and_says_what_was_compared(market):
@@ -92,9 +94,9 @@ def test_the_desk_passes_and_says_what_was_compared(market):
     assert set(proof.whole_runs) <= set(proof.cuts)
     assert all(count > 0 for count in proof.compared.values())
     assert proof.compared["orders"] > 20
-    assert proof.startup.extra_bars >= 7 * 96
-    assert {column.name for column in proof.startup.columns} == {*rotation.NAMES, "regime", "volatility_regime", "volatility_ann_frac"}
-    assert 0.0 < max(column.largest_difference for column in proof.startup.columns) < 1e-6
+    assert proof.startup["rotation"].extra_bars >= 7 * 96
+    assert {column.name for column in proof.startup["rotation"].columns} == {*rotation.NAMES, *REGIME_COLUMNS}
+    assert 0.0 < max(column.largest_difference for column in proof.startup["rotation"].columns) < 1e-6
     assert steps == [(n, steps[-1][0]) for n in range(1, steps[-1][0] + 1)]
 
 
@@ -116,21 +118,20 @@ def test_closes_shifted_by_one_bar_taint_everything_made_of_them(market):
     proof = prove(market, shifted_closes)
     # A true range reads the close before it, which shifted by one 15m bar still lies inside the 30m bar that has closed.
     assert set(rotation.NAMES) - fields(proof, "cut") == {"atr_14_30m"}
-    assert {"close", "closes of held pairs", "volatility_ann_frac"} <= fields(proof, "cut")
-    assert {field.partition(":")[0] for field in fields(proof, "decisions")} >= {"equity"}
+    assert {"close", "volatility_ann_frac"} <= fields(proof, "cut")
+    assert {field.partition(":")[0] for field in fields(proof, "decisions")} >= {"tick line", "orders", "fills"}
 
 
 def test_an_unfinished_bar_of_a_longer_timeframe_is_caught(market, monkeypatch):
     """The leak sits in the feature set itself, so that the window has it as well as the table."""
 
-    def unfinished(window, max_gap_bars):
-        slow = window.resample("30m")
-        atr = rotation.atr_simple(slow.high, slow.low, slow.close, 14)
-        row = (window.open_times_ms - slow.start_ms) // slow.step_ms
-        here = (row >= 0) & (row < slow.rows)
-        out = np.full((2, window.rows, len(window.pairs)), np.nan)
-        out[0, here], out[1, here] = atr[row[here]], slow.close[row[here]]
-        return out[0], out[1]
+    finished = rotation._atr_30m
+
+    def unfinished(bars, begin, end):
+        """At every row what is known once the next one has closed, as far as there is one: half of the time the half-hour ends with it."""
+        last = len(bars.age) - 1
+        parts = [finished(bars, begin + 1, min(end, last) + 1), finished(bars, last, last + 1)]
+        return tuple(np.vstack(columns)[: end - begin] for columns in zip(*parts, strict=True))
 
     monkeypatch.setattr(rotation, "_atr_30m", unfinished)
     proof = prove(market)
@@ -139,7 +140,7 @@ def test_an_unfinished_bar_of_a_longer_timeframe_is_caught(market, monkeypatch):
 
 
 def test_a_universe_and_a_forecast_that_know_the_future_are_caught(market):
-    class Foreseeing(History):
+    class Foreseeing(RotationHistory):
         def view(self, at):
             future = self.mine.close[min(self.mine.row_at(at) + 24, self.mine.rows - 1)]
             view = super().view(at)
@@ -151,25 +152,32 @@ def test_a_universe_and_a_forecast_that_know_the_future_are_caught(market):
 
 
 def test_too_few_startup_bars_are_named(market, monkeypatch):
-    monkeypatch.setattr(rotation, "startup_bars", lambda timeframe: 400)
+    monkeypatch.setattr(rotation, "_memory", lambda ema_bars: 256)
     proof = prove(market)
     assert proof.differences == ()
     assert not proof.passed
-    assert [column.name for column in proof.startup.columns if not column.settled] == ["ema60_z"]
+    assert [column.name for column in proof.startup["rotation"].columns if not column.settled] == ["ema60_z"]
+
+
+def test_a_window_that_is_shorter_than_what_features_reach_back_to_is_caught(market, monkeypatch):
+    monkeypatch.setattr(rotation, "startup_bars", lambda timeframe: 400)
+    proof = prove(market)
+    assert fields(proof, "window") >= {"ema60_z"}
+    assert not proof.passed
 
 
 def test_a_range_that_begins_with_the_data_has_no_bar_at_its_first_tick():
     panel = walk(("BTC/USDT", "ETH/USDT"), 4 * 96, start=THURSDAY)
-    history = History(panel, panel.pairs, DESK, THURSDAY, MemoryModelStore())
+    history = RotationHistory(panel, panel.pairs, DESK, THURSDAY, MemoryModelStore())
     view = history.view(THURSDAY)
     assert np.isnan(view.close).all()
     assert np.isnan(view.features).all()
-    assert history.closes(panel.pairs, THURSDAY) == {}
+    assert PanelBars(panel).closes(panel.pairs, THURSDAY) == {}
     assert np.array_equal(history.view(THURSDAY + timedelta(minutes=15)).close, panel.close[0])
     proof = check(LookaheadRequest(DESK, FolderMarket(panel), THURSDAY, THURSDAY + timedelta(days=3), cuts=6))
     assert proof.passed
-    assert proof.startup.extra_bars == 0
-    assert proof.startup.columns == ()
+    assert proof.startup["rotation"].extra_bars == 0
+    assert proof.startup["rotation"].columns == ()
 
 
 def test_orders_that_outlive_the_cut_and_a_close_at_the_end_are_no_look_ahead(market):
@@ -193,9 +201,8 @@ def test_a_timerange_outside_the_data_is_refused(market):
 def test_cuts_are_spread_and_deterministic(first_day, days, count, seed):
     start = THURSDAY + timedelta(days=first_day)
     end = start + timedelta(days=days)
-    schedule = ScheduleSection()
-    cuts = choose_cuts(schedule, start, end, count, seed)
-    assert cuts == choose_cuts(schedule, start, end, count, seed)
+    cuts = choose_cuts(DESK, start, end, count, seed)
+    assert cuts == choose_cuts(DESK, start, end, count, seed)
     assert list(cuts) == sorted(set(cuts))
     assert len(cuts) == count
     assert all(start <= at < end and at.minute % 15 == 0 for at in cuts)
@@ -208,7 +215,7 @@ def test_cuts_are_spread_and_deterministic(first_day, days, count, seed):
 
 
 def test_a_short_range_is_cut_at_every_tick():
-    assert len(choose_cuts(ScheduleSection(), THURSDAY, THURSDAY + timedelta(hours=2), 20, 0)) == 8
+    assert len(choose_cuts(DESK, THURSDAY, THURSDAY + timedelta(hours=2), 20, 0)) == 8
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +263,7 @@ def test_the_command_names_the_leak_and_fails(folder, monkeypatch):
 
 
 def test_the_command_names_what_is_not_settled(folder, monkeypatch):
-    monkeypatch.setattr(rotation, "startup_bars", lambda timeframe: 400)
+    monkeypatch.setattr(rotation, "_memory", lambda ema_bars: 256)
     result = command(folder)
     assert result.exit_code == 1
     assert "failed: the startup bars do not settle ema60_z" in result.stdout

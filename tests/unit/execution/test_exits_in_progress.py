@@ -8,8 +8,9 @@ import pytest
 
 from made_desk import a_view
 from tickless.execution.planning import Account, Thresholds, Wish, plan_orders
-from tickless.pipeline import decide_rebalance, decide_risk
+from tickless.pipeline import decide, decide_risk
 from tickless.settings import ExecutionSection, load_desk
+from tickless.strategies.rotation import Rotation
 from tickless.types import DeskState, Order, OrderStatus, OrderType, Position, Side, StopState, Tick, iso
 
 AT = datetime(2024, 6, 1, 0, 15, tzinfo=UTC)
@@ -59,7 +60,7 @@ def test_a_full_rebalance_lifts_no_block_of_what_is_still_held():
     full = Tick(AT.replace(hour=6, minute=0), "full_rebalance")
     state = stopped_out("10")
     state = replace(state, blocked={**state.blocked, "ADA/USDT": state.blocked[PAIR]})
-    decision = decide_rebalance(full, a_view({PAIR: {"close": 100.0}}, minutes=360), state, load_desk("rotation"), {}, full=True)
+    decision = decide(full, Rotation(), a_view({PAIR: {"close": 100.0}}, minutes=360), state, load_desk("rotation"), {}, full=True)
     assert list(decision.state.blocked) == [PAIR]
 
 
@@ -68,5 +69,5 @@ def test_a_desk_without_full_rebalances_lifts_blocks_at_every_rebalance():
     state = replace(stopped_out("10"), positions={}, marks={})
     settings = load_desk("rotation", ["schedule.full_rebalance_hours=[]"])
     view = a_view({PAIR: {"close": 100.0}}, minutes=30)
-    assert decide_rebalance(tick, view, state, settings, {}, full=False).state.blocked == {}
-    assert decide_rebalance(tick, view, state, load_desk("rotation"), {}, full=False).state.blocked == state.blocked
+    assert decide(tick, Rotation(), view, state, settings, {}, full=False).state.blocked == {}
+    assert decide(tick, Rotation(), view, state, load_desk("rotation"), {}, full=False).state.blocked == state.blocked

@@ -14,7 +14,8 @@ from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import MemoryBarStore
 from tickless.bars import COLUMNS
 from tickless.errors import SettingsError
-from tickless.runs.gather import REFETCH_BARS, held_closes, history_start, market_pair, needed_pairs, refresh_bars, universe_pairs
+from tickless.runs.desk_strategies import extra_pairs, history_start
+from tickless.runs.gather import REFETCH_BARS, held_closes, needed_pairs, refresh_bars, universe_pairs
 from tickless.settings import UniverseSection, load_desk
 
 A, B = "AAA/USDT", "BBB/USDT"
@@ -126,7 +127,7 @@ def test_a_whitelisted_pair_that_does_not_exist_is_refused_by_name():
 
 def test_bars_are_needed_of_the_universe_of_what_is_held_and_of_the_market_pair():
     settings = load_desk("rotation", ['universe.pair_whitelist=["AAA/USDT"]'])
-    assert market_pair(settings) == "BTC/USDT"
+    assert extra_pairs(settings) == {"BTC/USDT"}
     assert needed_pairs(("AAA/USDT", "BTC/USDT"), settings, {"OLD/USDT": 1}) == ("AAA/USDT", "BTC/USDT", "OLD/USDT")
     assert needed_pairs(("AAA/USDT",), settings, {}) == ("AAA/USDT",)
 
