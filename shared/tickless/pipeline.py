@@ -6,8 +6,9 @@ No clock, no I/O, no randomness. The cloud, the replay and the backtest call the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 from tickless.execution.planning import Account, Plan, Thresholds, Wish, plan_orders
@@ -19,7 +20,7 @@ from tickless.settings import RiskSection, Settings
 from tickless.strategies.contract import Own, Strategy, Targets
 from tickless.strategies.trace import KEPT, PairTrace
 from tickless.strategies.view import Action, MarketView, Proposal, Proposals
-from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, iso
+from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, evolve, iso
 
 LEFT_TARGET = "left_target"
 REBALANCE = "rebalance"
@@ -71,7 +72,7 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
 
     ``closes`` are the closes of held pairs whose last bar has just closed; a pair without one keeps its mark and is not sold.
     """
-    state = replace(state, marks={p: closes.get(p, m) for p, m in sorted(_marks(state).items())})
+    state = evolve(state, marks={p: closes.get(p, m) for p, m in sorted(_marks(state).items())})
     equity = portfolio_value(state, closes)
     peak = max(state.peak_equity, money(exact(equity)))
     drawdown = drawdown_frac(equity, float(peak))
@@ -83,11 +84,11 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
         drawdown_frac=drawdown,
         regime=state.regime,
     )
-    state = replace(state, peak_equity=peak)
+    state = evolve(state, peak_equity=peak)
     alerts: list[str] = []
     if state.halt is None and kill_switch_trips(drawdown, settings.risk):
         halt = Halt(reason=f"drawdown {drawdown:.2%} reached the kill switch", since=tick.scheduled_at)
-        state = replace(state, halt=halt)
+        state = evolve(state, halt=halt)
         alerts.append(f"desk halted: {halt.reason}; exits go on, a person has to resume")
     state, moved, exits = _check_stops(state, closes, settings.risk)
     positions = state.positions
@@ -133,7 +134,7 @@ def decide(
     thorough = full or not (settings.calendar.rebalanced and settings.schedule.full_rebalance_hours)
     state = _lift_blocks(state, tick) if thorough and state.blocked else state
     if view.regime.name:
-        state = replace(state, regime=view.regime.name, regime_at=tick.scheduled_at)
+        state = evolve(state, regime=view.regime.name, regime_at=tick.scheduled_at)
     own, taken = _own(strategy, state)
     proposed = strategy.propose(view, own, settings)
     overdue = _overdue(tick, own, proposed, settings.risk) if thorough else {}
@@ -172,7 +173,7 @@ def _check_stops(
         # Trail first: where the ATR has shrunk, the raised stop may lie above this very close, and then it is hit now.
         stop = trail(position.stop, float(position.entry_price), close, settings)
         if stop != position.stop:
-            position = replace(position, stop=stop)
+            position = evolve(position, stop=stop)
             moved.append(position)
             state = state.with_position(position)
         reason = exit_reason(position, close, settings)
@@ -188,13 +189,13 @@ def _block_stopped(state: DeskState, exits: Mapping[str, str], tick: Tick, setti
     if not settings.block_after_stop:
         return state
     stopped = {pair: iso(tick.scheduled_at) for pair, reason in exits.items() if reason in STOP_REASONS}
-    return replace(state, blocked={**state.blocked, **stopped}) if stopped else state
+    return evolve(state, blocked={**state.blocked, **stopped}) if stopped else state
 
 
 def _cancel_buys(plan: Plan, state: DeskState, pairs: Set[str]) -> Plan:
     """Also cancel the open buys of ``pairs``: one that fills later would be an entry nobody wants any more."""
     unwanted = [i for i, order in sorted(state.orders.items()) if order.side is Side.BUY and order.pair in pairs]
-    return replace(plan, cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
+    return evolve(plan, cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
 
 
 def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> Mapping[str, str]:
@@ -240,7 +241,7 @@ def _plan(
 def _lift_blocks(state: DeskState, tick: Tick) -> DeskState:
     """Pairs that were stopped out before this tick and are sold may be bought again."""
     now = iso(tick.scheduled_at)
-    return replace(state, blocked={p: at for p, at in state.blocked.items() if at >= now or p in state.positions})
+    return evolve(state, blocked={p: at for p, at in state.blocked.items() if at >= now or p in state.positions})
 
 
 def _own(strategy: Strategy, state: DeskState) -> tuple[Own, dict[str, str]]:
@@ -261,7 +262,7 @@ def _refresh_atr(own: Own, state: DeskState, view: MarketView) -> tuple[DeskStat
     for pair, latest in view.atr(sorted(own.positions)).items():
         position = own.positions[pair]
         if latest > 0.0 and latest != position.stop.atr:
-            refreshed.append(replace(position, stop=replace(position.stop, atr=latest)))
+            refreshed.append(evolve(position, stop=evolve(position.stop, atr=latest)))
     for position in refreshed:
         state = state.with_position(position)
     return state, tuple(refreshed)
@@ -298,17 +299,17 @@ def _trace(
     equity: float,
 ) -> dict[str, Any]:
     """What was decided of every pair, and why."""
-    share = 1.0 / equity if equity > 0.0 else 0.0
+    whole = equity if equity > 0.0 else inf
     tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True)) if limited.values else {}
     return {
         **_regime_trace(view),
         "models": dict(view.models),
         "source": proposed.source,
         **targets.facts,
-        "targets": {pair: value * share for pair, value in limited.values.items()},
+        "targets": {pair: value / whole for pair, value in limited.values.items()},
         "tiers": {pair: tiers[pair] for pair in limited.values},
         "limits": [*targets.limits, *limited.limits],
-        "pairs": PairTrace(_actions(proposed, targets, limited, held, taken, plan), proposed, limited.values, held, share),
+        "pairs": PairTrace(_actions(proposed, targets, limited, held, taken, plan), proposed, limited.values, held, whole),
     }
 
 

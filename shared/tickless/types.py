@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 ZERO = Decimal(0)
+V = TypeVar("V")
 TIMEFRAME_MINUTES: Mapping[str, int] = {"1m": 1, "3m": 3, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240, "1d": 1440}
 
 FIRST_YEAR, LAST_YEAR = 2009, 2200
@@ -52,6 +53,20 @@ class Liquidity(StrEnum):
 
     TAKER = "taker"
     MAKER = "maker"
+
+
+def evolve(value: V, **changes: Any) -> V:
+    """``dataclasses.replace`` for the plain frozen values of this package, several times as fast: no ``__init__`` runs.
+
+    Raises TypeError for a field that the value does not have. Not for classes with ``__post_init__``, slots or cached properties.
+    """
+    fields = value.__dict__
+    if not changes.keys() <= fields.keys():
+        raise TypeError(f"{type(value).__name__} has no field {', '.join(sorted(changes.keys() - fields.keys()))}")
+    new = object.__new__(type(value))
+    new.__dict__.update(fields)
+    new.__dict__.update(changes)
+    return new
 
 
 def utc(value: datetime) -> datetime:
@@ -327,7 +342,7 @@ class DeskState:
         positions.pop(position.pair, None)
         if position.qty > 0:
             positions[position.pair] = position
-        return replace(self, positions=positions)
+        return evolve(self, positions=positions)
 
     def with_order(self, order: Order) -> DeskState:
         """The state with one order replaced, or removed when it is final."""
@@ -335,7 +350,7 @@ class DeskState:
         orders.pop(order.client_order_id, None)
         if not order.status.is_final:
             orders[order.client_order_id] = order
-        return replace(self, orders=orders)
+        return evolve(self, orders=orders)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ It is an exchange with a memory of its own: an account that it loads, works off 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from math import isnan
@@ -22,11 +21,15 @@ from tickless.execution.matching import Bar, Matching, SimAccount, SimOrder
 from tickless.execution.settlement import PRICE_SCALE_BREAK
 from tickless.ports import BarStore, Market
 from tickless.settings import Settings
-from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, from_ms, to_ms
+from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, evolve, from_ms, to_ms
 
 T = TypeVar("T", SimAccount, SimOrder)
 
 SUSPENDED = f"{PRICE_SCALE_BREAK}: the pair is suspended until its first bar on the new scale has closed"
+
+
+LastBars = Callable[[Sequence[str], datetime], tuple[Mapping[str, float], Mapping[str, float]]]
+"""(pairs, at) → closes and volumes of the bars that have just closed at ``at``; a pair without that bar is absent."""
 
 
 class SimStore(Protocol):
@@ -107,10 +110,18 @@ class PlainAccounts:
 class SimExchange:
     """A simulated account on the bars of a market. Settings are those of the tick.
 
-    ``scales`` says where price scales break; without it, the stored bars are asked.
+    ``scales`` says where price scales break, ``last_bars`` how bars that have just closed did; without them the stored bars are asked.
     """
 
-    def __init__(self, accounts: Accounts, bars: BarStore, market: Market, settings: Settings, scales: Scales | None = None) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        bars: BarStore,
+        market: Market,
+        settings: Settings,
+        scales: Scales | None = None,
+        last_bars: LastBars | None = None,
+    ) -> None:
         self._accounts = accounts
         self._bars = bars
         self._market = market
@@ -118,6 +129,7 @@ class SimExchange:
         self._timeframe = settings.desk.timeframe
         self._step = step_ms(self._timeframe)
         self._scales = scales or StoredScales(bars, market, self._timeframe)
+        self._last_bars = last_bars or self._stored_last_bars
 
     def snapshot(self, at: datetime, orders: Sequence[Order]) -> AccountSnapshot:
         """Settle everything up to ``at``, then report. ``at`` must not lie before the last settlement."""
@@ -146,8 +158,8 @@ class SimExchange:
         sim = matching.refuse(sim, SUSPENDED) if self._suspended(order.pair, now_ms) else matching.arrive(sim)
         if sim.status is OrderStatus.OPEN and arrival == now_ms and now_ms % self._step == 0:
             opens = self._market.opens([order.pair], self._timeframe, at)
-            window = self._bars.read(self._timeframe, from_ms(now_ms - self._step), at).select([order.pair])
-            matching.at_open(now_ms, _prices(opens, window), _volumes_at(window, -1), only=order.client_order_id)
+            closes, volumes = self._last_bars([order.pair], at)
+            matching.at_open(now_ms, _prices(opens, closes), volumes, only=order.client_order_id)
             sim = matching.changed[order.client_order_id]
         self._save(version, matching)
         if sim.status is OrderStatus.REJECTED:
@@ -191,7 +203,8 @@ class SimExchange:
         for found in breaks:
             if found.known_ms > done_ms:
                 matching.end_scale(found.pair, found.known_ms, found.last_close)
-        matching.account = replace(matching.account, settled_ms=max(matching.account.settled_ms, now_ms))
+        if now_ms > matching.account.settled_ms:
+            matching.account = evolve(matching.account, settled_ms=now_ms)
 
     def _settle_bar(self, matching: Matching, close_ms: int, breaks: Sequence[Break]) -> None:
         """Work off the bars that close at ``close_ms``, and the opens of that moment."""
@@ -205,12 +218,16 @@ class SimExchange:
             if found.first_ms == close_ms:
                 matching.end_scale(found.pair, close_ms, found.last_close)
         opens = self._market.opens(pairs, self._timeframe, from_ms(close_ms))
-        matching.at_open(close_ms, _prices(opens, window), _volumes_at(window, -1))
+        matching.at_open(close_ms, _prices(opens, _closes_at(window, -1)), _volumes_at(window, -1))
 
     def _suspended(self, pair: str, now_ms: int) -> bool:
         """Whether the running bar of a pair is known to be the first on a new scale: what was decided before it cannot mean its prices."""
         open_ms = floor_ms(now_ms, self._step)
         return any(found.first_ms == open_ms for found in self._scales.breaks(open_ms - 1, open_ms, lambda: (pair,)))
+
+    def _stored_last_bars(self, pairs: Sequence[str], at: datetime) -> tuple[dict[str, float], dict[str, float]]:
+        window = self._bars.read(self._timeframe, from_ms(to_ms(at) - self._step), at).select(pairs)
+        return _closes_at(window, -1), _volumes_at(window, -1)
 
     def _matching(self, account: SimAccount) -> Matching:
         rules: Mapping[str, PairRules] = self._market.rules() if self._settings.execution.filters else {}
@@ -240,11 +257,17 @@ def _bars_at(window: Panel, row: int) -> dict[str, Bar]:
     return {pair: bar for pair, bar in bars.items() if not isnan(bar.close)}
 
 
-def _prices(opens: Mapping[str, float], window: Panel) -> dict[str, float]:
-    """The opens that fill orders: not those too far from the close just before them, which the bar's volume must explain first."""
-    closes = {pair: float(window.close[-1, n]) for pair, n in window.column.items()}
-    # A missing close compares false: what follows a silence has been looked at already.
-    return {pair: price for pair, price in opens.items() if isnan(closes[pair]) or not is_jump(price, closes[pair])}
+def _prices(opens: Mapping[str, float], closes: Mapping[str, float]) -> dict[str, float]:
+    """The opens that fill orders: not those too far from the close just before them, which the bar's volume must explain first.
+
+    What follows a bar without a close has been looked at already.
+    """
+    return {pair: price for pair, price in opens.items() if pair not in closes or not is_jump(price, closes[pair])}
+
+
+def _closes_at(window: Panel, row: int) -> dict[str, float]:
+    """The closes of one row by pair; pairs without a bar are absent."""
+    return {pair: close for pair, close in zip(window.pairs, window.close[row].tolist(), strict=True) if not isnan(close)}
 
 
 def _volumes_at(window: Panel, row: int) -> dict[str, float]:

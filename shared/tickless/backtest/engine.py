@@ -201,7 +201,7 @@ class _Desk:
             request.end,
             self._ledger,
             self._trace.lines,
-            SimExchange(self._accounts, self._bars, request.market, request.settings),
+            self._exchange(request.settings),
             request.note,
         )
 
@@ -209,8 +209,11 @@ class _Desk:
         key = settings.sha256()
         if key not in self._venues:
             market = self._request.market
-            self._venues[key] = Venue(market, SimExchange(self._accounts, self._bars, market, settings, self._scales))
+            self._venues[key] = Venue(market, self._exchange(settings))
         return self._venues[key]
+
+    def _exchange(self, settings: Settings) -> SimExchange:
+        return SimExchange(self._accounts, self._bars, self._request.market, settings, self._scales, self._bars.last_bars)
 
     def _history(self, strategy: str, settings: Settings, at: datetime) -> History:
         """What a strategy sees from ``at`` on; made anew when a parameter has changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from math import isnan
 from typing import Any
@@ -13,7 +13,7 @@ from tickless.backtest.results import TickLines
 from tickless.bars import Panel
 from tickless.errors import TickRecordedError
 from tickless.ports import Fence
-from tickless.types import DeskState, EquityRow, Fill, LedgerUpdate, Order, Position, Tick, TickRecord, Trade
+from tickless.types import DeskState, EquityRow, Fill, LedgerUpdate, Order, Position, Tick, TickRecord, Trade, evolve
 
 
 class RunLedger:
@@ -43,7 +43,7 @@ class RunLedger:
         """See ``Ledger.load``."""
         if self._desk is None:
             return None
-        return replace(self._desk, positions=dict(self._positions), orders=dict(self._open), settings=self._settings)
+        return evolve(self._desk, positions=dict(self._positions), orders=dict(self._open), settings=self._settings)
 
     def tick(self, tick: Tick) -> TickRecord | None:
         """See ``Ledger.tick``."""
@@ -130,6 +130,17 @@ class PanelBars:
 
     def write(self, panel: Panel) -> None:
         """Nothing is fetched in a backtest."""
+
+    def last_bars(self, pairs: Sequence[str], at: datetime) -> tuple[dict[str, float], dict[str, float]]:
+        """``sim_exchange.LastBars``."""
+        row = self.panel.row_at(at) - 1
+        closes: dict[str, float] = {}
+        volumes: dict[str, float] = {}
+        for pair in pairs if 0 <= row < self.panel.rows else ():
+            n = self.panel.column.get(pair)
+            if n is not None and not isnan(close := float(self.panel.close[row, n])):
+                closes[pair], volumes[pair] = close, float(self.panel.volume[row, n])
+        return closes, volumes
 
     def closes(self, pairs: Sequence[str], at: datetime) -> dict[str, float]:
         """``runs.gather.held_closes``: the closes of pairs whose bar has just closed at ``at``."""

@@ -8,7 +8,7 @@ are the same either way, which the tests of parity hold this module to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from math import inf
@@ -26,7 +26,7 @@ from tickless.risk.stops import calm_corridor
 from tickless.runs import risk_check
 from tickless.runs.market_history import History
 from tickless.settings import RiskSection
-from tickless.types import DeskState, EquityRow, Position, Tick, iso
+from tickless.types import DeskState, EquityRow, Position, Tick, evolve, iso
 
 
 class _Holding(NamedTuple):
@@ -133,7 +133,7 @@ class QuietTicks:
         if valued is None or holdings is None:
             return state
         self._valued = None
-        return replace(state, marks=dict(zip(holdings.pairs, valued.closes, strict=True)), peak_equity=valued.peak, last_tick_at=valued.at)
+        return evolve(state, marks=dict(zip(holdings.pairs, valued.closes, strict=True)), peak_equity=valued.peak, last_tick_at=valued.at)
 
     def _nothing_hit(self, holdings: _Holdings, row: int, close: Floats) -> bool:
         """Every held pair traded, and closed between the prices at which something would happen."""

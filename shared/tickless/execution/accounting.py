@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tickless.execution.rounding import money
 from tickless.types import (
@@ -16,6 +16,7 @@ from tickless.types import (
     Position,
     Side,
     Trade,
+    evolve,
 )
 
 
@@ -50,13 +51,13 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
             positions[fill.pair] = position
         if trade is not None:
             trades.append(trade)
-    order = replace(order, status=report.status)
-    state = replace(state.with_order(order), cash=cash)
+    order = evolve(order, status=report.status)
+    state = evolve(state.with_order(order), cash=cash)
     marks = {pair: mark for pair, mark in state.marks.items() if pair in state.positions}
     for pair in positions:
         if pair in state.positions and pair not in marks:
             marks[pair] = float(fresh[-1].price)
-    state = replace(state, marks=marks)
+    state = evolve(state, marks=marks)
     update = LedgerUpdate(desk=state, orders=(order,), positions=tuple(positions.values()), fills=fresh, trades=tuple(trades))
     return Booking(state, update)
 
@@ -73,7 +74,7 @@ def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:
 def _fill_order(order: Order, fill: Fill) -> Order:
     qty = order.filled_qty + fill.qty
     value = (order.avg_price or ZERO) * order.filled_qty + fill.price * fill.qty
-    return replace(order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=OrderStatus.OPEN)
+    return evolve(order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=OrderStatus.OPEN)
 
 
 def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple[Position | None, Trade | None]:
@@ -81,7 +82,7 @@ def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple
     if fill.side is Side.BUY:
         if position is None:
             position = Position(fill.pair, order.strategy, order.reason, fill.filled_at, ZERO, ZERO)
-        bought = replace(
+        bought = evolve(
             position,
             bought_qty=position.bought_qty + fill.qty,
             bought_value=position.bought_value + value,
@@ -91,7 +92,7 @@ def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple
         return bought, None
     if position is None:
         return None, None
-    sold = replace(
+    sold = evolve(
         position,
         sold_qty=position.sold_qty + fill.qty,
         sold_value=position.sold_value + value,

@@ -15,13 +15,13 @@ The rules are those of ``docs/fills.md``:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from tickless.execution.rounding import exact, money, qty_down, simulated_price
 from tickless.execution.settlement import PRICE_SCALE_BREAK, settled_at, settlement_order
 from tickless.settings import ExecutionSection
-from tickless.types import ZERO, Fill, Liquidity, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, from_ms, to_ms
+from tickless.types import ZERO, Fill, Liquidity, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, evolve, from_ms, to_ms
 
 _BPS = Decimal(10_000)
 
@@ -96,7 +96,7 @@ class Matching:
 
     def refuse(self, sim: SimOrder, message: str) -> SimOrder:
         """Do not take an order in."""
-        sim = replace(sim, status=OrderStatus.REJECTED, message=message)
+        sim = evolve(sim, status=OrderStatus.REJECTED, message=message)
         self.changed[sim.order.client_order_id] = sim
         return sim
 
@@ -141,7 +141,7 @@ class Matching:
         """Cancel an open order; nothing happens for one that is not open."""
         for sim in self.account.orders:
             if sim.order.client_order_id == client_order_id:
-                self._put(replace(sim, status=OrderStatus.CANCELED))
+                self._put(evolve(sim, status=OrderStatus.CANCELED))
 
     def liquidate(self, sim: SimOrder, at_ms: int, price: float) -> SimOrder:
         """Fill an order whole at a given price, as taker and without slippage: the end of a recording."""
@@ -156,9 +156,7 @@ class Matching:
         """
         for sim in self.account.orders:
             if sim.order.pair == pair:
-                self._put(
-                    replace(sim, status=OrderStatus.CANCELED, message=f"{PRICE_SCALE_BREAK}: the prices of {pair} are on a new scale")
-                )
+                self._put(evolve(sim, status=OrderStatus.CANCELED, message=f"{PRICE_SCALE_BREAK}: the prices of {pair} are on a new scale"))
         qty = self.account.balance(pair.partition("/")[0])
         if qty <= 0:
             return
@@ -166,7 +164,7 @@ class Matching:
         fee_rate = exact(self.settings.taker_fee_bps) / _BPS
         self._book(SimOrder(order, at_ms), to_ms(settled_at(order.tick_at)), qty, exact(last_close), fee_rate, Liquidity.TAKER)
         others = tuple(fill for fill in self.account.settlements if fill.pair != pair)
-        self.account = replace(self.account, settlements=(*others, *self.changed[order.client_order_id].fills))
+        self.account = evolve(self.account, settlements=(*others, *self.changed[order.client_order_id].fills))
 
     def pairs(self) -> set[str]:
         """Every pair of which something is held or ordered."""
@@ -181,13 +179,13 @@ class Matching:
             # What the volume did not allow tries again at the next open, like the rest of a market order.
             self._fill(sim, open_ms, price, Liquidity.TAKER, volumes)
         else:
-            self._put(replace(sim, resting=True))
+            self._put(evolve(sim, resting=True))
 
     def _expires(self, sim: SimOrder, at_ms: int) -> bool:
         """Whether an order's time is over at ``at_ms``; it is then closed."""
         if sim.order.expires_at is None or to_ms(sim.order.expires_at) > at_ms:
             return False
-        self._put(replace(sim, status=OrderStatus.EXPIRED, message="unfilled timeout"))
+        self._put(evolve(sim, status=OrderStatus.EXPIRED, message="unfilled timeout"))
         return True
 
     def _stop_inside(self, sim: SimOrder, stamp: int, bar: Bar, volumes: Mapping[str, float]) -> bool:
@@ -198,7 +196,7 @@ class Matching:
         if not (exact(bar.low) <= stop if selling else exact(bar.high) >= stop):
             return False
         price = min(stop, exact(bar.open)) if selling else max(stop, exact(bar.open))
-        self._fill(replace(sim, triggered=True), stamp, self._slipped(price, sim.order.side), Liquidity.TAKER, volumes)
+        self._fill(evolve(sim, triggered=True), stamp, self._slipped(price, sim.order.side), Liquidity.TAKER, volumes)
         return True
 
     def _fill(self, sim: SimOrder, at_ms: int, price: Decimal, liquidity: Liquidity, volumes: Mapping[str, float] | None) -> None:
@@ -208,7 +206,7 @@ class Matching:
         fee_rate = exact(fee_bps) / _BPS
         too_small = _below_notional(order, order.limit_price or order.stop_price or price, rules)
         if too_small and not sim.fills:
-            self._put(replace(sim, status=OrderStatus.REJECTED, message=too_small))
+            self._put(evolve(sim, status=OrderStatus.REJECTED, message=too_small))
             return
         qty = sim.open_qty
         if volumes is not None and self.settings.max_participation_frac > 0.0:
@@ -219,12 +217,12 @@ class Matching:
         if order.side is Side.SELL:
             qty = min(qty, self.account.balance(base))
             if self.account.balance(base) <= 0:
-                self._put(replace(sim, status=OrderStatus.CANCELED, message="nothing left to sell"))
+                self._put(evolve(sim, status=OrderStatus.CANCELED, message="nothing left to sell"))
                 return
         else:
             free = self._free_stake(sim)
             if not sim.fills and order.qty * price * (1 + fee_rate) > free:
-                self._put(replace(sim, status=OrderStatus.REJECTED, message=f"insufficient balance: {free} {self.stake} free"))
+                self._put(evolve(sim, status=OrderStatus.REJECTED, message=f"insufficient balance: {free} {self.stake} free"))
                 return
             qty = min(qty, qty_down(max(ZERO, free) / (price * (1 + fee_rate)), rules.qty_step))
         if qty <= 0:
@@ -257,9 +255,9 @@ class Matching:
         balances[self.stake] = balances.get(self.stake, ZERO) - sign * value - fee
         if balances[base] == 0:
             del balances[base]
-        self.account = replace(self.account, balances=balances)
-        sim = replace(sim, fills=(*sim.fills, fill))
-        self._put(sim if sim.open_qty > 0 else replace(sim, status=OrderStatus.FILLED))
+        self.account = evolve(self.account, balances=balances)
+        sim = evolve(sim, fills=(*sim.fills, fill))
+        self._put(sim if sim.open_qty > 0 else evolve(sim, status=OrderStatus.FILLED))
 
     def _put(self, sim: SimOrder) -> None:
         """Store an order: in its place while it is open, out of the open ones when it is final."""
@@ -275,32 +273,34 @@ class Matching:
                 orders.append(sim)
         if not known and not sim.status.is_final:
             orders.append(sim)
-        self.account = replace(self.account, orders=tuple(orders))
+        self.account = evolve(self.account, orders=tuple(orders))
         self.changed[client_order_id] = sim
 
     def _slipped(self, price: Decimal, side: Side) -> Decimal:
         slippage = exact(self.settings.slippage_bps) / _BPS
         return simulated_price(price * (1 + slippage if side is Side.BUY else 1 - slippage))
 
-    def _refusal(self, order: Order) -> str:
+    def _refusal(self, order: Order) -> str:  # noqa: PLR0911 - one return a reason
         """Why the exchange does not take an order, or an empty text."""
         rules = self.rules.get(order.pair) or PairRules(order.pair)
         price = order.limit_price or order.stop_price
         base = order.pair.split("/")[0]
         held, free = self.account.balance(base), self._free_stake()
-        checks = (
-            (order.qty <= 0, f"quantity {order.qty} is not positive"),
-            (not _on_step(order.qty, rules.qty_step), f"quantity {order.qty} is not a multiple of {rules.qty_step}"),
-            (rules.min_qty is not None and order.qty < rules.min_qty, f"quantity {order.qty} is below the minimum {rules.min_qty}"),
-            (price is not None and not _on_step(price, rules.price_step), f"price {price} is not a multiple of {rules.price_step}"),
-            (price is not None and bool(_below_notional(order, price, rules)), _below_notional(order, price, rules)),
-            (order.side is Side.SELL and order.qty > held, f"insufficient balance: {held} {base} held"),
-            (
-                order.side is Side.BUY and (free <= 0 or self._claim(order.qty, order.limit_price) > free),
-                f"insufficient balance: {free} {self.stake} free",
-            ),
-        )
-        return next((message for refused, message in checks if refused), "")
+        if order.qty <= 0:
+            return f"quantity {order.qty} is not positive"
+        if not _on_step(order.qty, rules.qty_step):
+            return f"quantity {order.qty} is not a multiple of {rules.qty_step}"
+        if rules.min_qty is not None and order.qty < rules.min_qty:
+            return f"quantity {order.qty} is below the minimum {rules.min_qty}"
+        if price is not None and not _on_step(price, rules.price_step):
+            return f"price {price} is not a multiple of {rules.price_step}"
+        if price is not None and (too_small := _below_notional(order, price, rules)):
+            return too_small
+        if order.side is Side.SELL and order.qty > held:
+            return f"insufficient balance: {held} {base} held"
+        if order.side is Side.BUY and (free <= 0 or self._claim(order.qty, order.limit_price) > free):
+            return f"insufficient balance: {free} {self.stake} free"
+        return ""
 
     def _free_stake(self, but: SimOrder | None = None) -> Decimal:
         """Stake currency that no open limit buy, other than ``but``, has laid claim to, fees included."""

@@ -7,7 +7,7 @@ the exchange; orders are written down before they are sent, and sent only once t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -42,6 +42,7 @@ from tickless.types import (
     Side,
     Tick,
     TickRecord,
+    evolve,
     iso,
 )
 
@@ -116,7 +117,7 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
         state, facts = run.resume(state, record) if record is not None else run.start(state)
         status = "resumed" if record is not None else DONE
         ran.append(due.id)
-        loaded = replace(loaded, fresh={})
+        loaded = evolve(loaded, fresh={})
     if not ran:
         return RunReport(tick, "already_done")
     return RunReport(tick, status, tuple(ran), facts)
@@ -153,7 +154,7 @@ class TickRun:
         self._refresh(state)
         state, mismatch = self._reconcile(state)
         decision = self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, mismatch))
-        state = replace(decision.state, last_tick_at=self.at)
+        state = evolve(decision.state, last_tick_at=self.at)
         self.updates.append(LedgerUpdate(desk=state, positions=decision.positions, equity=decision.equity, settings=self.loaded.fresh))
         trace = {**decision.trace, "settings_sha256": self.settings.sha256()}
         # Before anything is written: a crash may tell people twice, never not at all.
@@ -193,7 +194,7 @@ class TickRun:
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
             if order.tick_at == self.at and order.status is OrderStatus.INTENT:
                 # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
-                state = replace(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
+                state = evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
                 continue
             # An intent that the exchange never saw belongs to a tick that is over; sending it now would be a guess.
             state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never sent"))
@@ -232,7 +233,7 @@ class TickRun:
             protected = [protect(position, order.exits.atr, self.settings.risk) for position in update.positions if position.qty > 0]
             for position in protected:
                 state = state.with_position(position)
-            update = replace(update, desk=state, positions=tuple(protected))
+            update = evolve(update, desk=state, positions=tuple(protected))
         self.updates.append(update)
         return state
 

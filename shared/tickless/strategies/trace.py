@@ -17,12 +17,12 @@ class PairTrace(Mapping[str, Mapping[str, Any]]):
     """
 
     def __init__(
-        self, actions: Mapping[str, Action], proposed: Proposals, targets: Mapping[str, float], held: Mapping[str, float], share: float
+        self, actions: Mapping[str, Action], proposed: Proposals, targets: Mapping[str, float], held: Mapping[str, float], whole: float
     ) -> None:
-        """``targets`` and ``held`` are in the stake currency, ``share`` is one over equity."""
+        """``targets`` and ``held`` are in the stake currency, and are told as fractions of ``whole``: equity, or inf where there is none."""
         self.actions = actions
         self._proposed = proposed
-        self._targets, self._held, self._share = targets, held, share
+        self._targets, self._held, self._whole = targets, held, whole
 
     def __getitem__(self, pair: str) -> dict[str, Any]:
         action, reason = self.actions[pair]
@@ -34,8 +34,11 @@ class PairTrace(Mapping[str, Mapping[str, Any]]):
         if proposal is not None and proposal.confidence == proposal.confidence:
             entry |= {"confidence": proposal.confidence, "volatility_frac": proposal.volatility_frac}
         if pair in self._targets or self._held.get(pair):
-            entry |= {"target": self._targets.get(pair, 0.0) * self._share, "held": self._held.get(pair, 0.0) * self._share}
+            entry |= {"target": self._targets.get(pair, 0.0) / self._whole, "held": self._held.get(pair, 0.0) / self._whole}
         return entry
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self.actions))
