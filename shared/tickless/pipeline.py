@@ -126,7 +126,7 @@ def decide(
     ``held_closes`` are the closes of held pairs whose last bar has just closed: a pair that the universe has dropped is in no view, and
     could not be sold without one.
     """
-    closes = {**(held_closes or {}), **view.closes()}
+    closes = {**held_closes, **view.closes()} if held_closes else view.closes()
     held = held_values(state, closes)
     equity = _add_up(state, held)
     drawdown = drawdown_frac(equity, float(state.peak_equity))
@@ -259,7 +259,7 @@ def _own(strategy: Strategy, state: DeskState) -> tuple[Own, dict[str, str]]:
 def _refresh_atr(own: Own, state: DeskState, view: MarketView) -> tuple[DeskState, tuple[Position, ...]]:
     """Give held positions the latest ATR: the trailing distance follows volatility, the stop itself never falls."""
     refreshed = []
-    for pair, latest in view.atr(sorted(own.positions)).items():
+    for pair, latest in view.atr(own.positions).items():
         position = own.positions[pair]
         if latest > 0.0 and latest != position.stop.atr:
             refreshed.append(evolve(position, stop=evolve(position.stop, atr=latest)))

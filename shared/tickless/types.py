@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 ZERO = Decimal(0)
@@ -45,7 +46,7 @@ class OrderStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing more can happen to the order."""
-        return self not in (OrderStatus.INTENT, OrderStatus.OPEN)
+        return self is not OrderStatus.OPEN and self is not OrderStatus.INTENT
 
 
 class Liquidity(StrEnum):
@@ -69,6 +70,12 @@ def evolve(value: V, **changes: Any) -> V:
     return new
 
 
+@cache
+def base_asset(pair: str) -> str:
+    """``BTC`` of ``BTC/USDT``."""
+    return pair.partition("/")[0]
+
+
 def utc(value: datetime) -> datetime:
     """Return ``value`` in UTC; raises ValueError for a naive time (rule 6)."""
     if value.tzinfo is None:
@@ -83,14 +90,14 @@ def parse_time(text: str) -> datetime:
 
 def iso(value: datetime) -> str:
     """Format a time as ISO 8601 UTC with ``Z``: whole seconds, or milliseconds where there are any."""
-    value = utc(value)
+    value = value if value.tzinfo is UTC else utc(value)
     precision = "milliseconds" if value.microsecond else "seconds"
-    return value.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+    return value.isoformat(timespec=precision)[:-6] + "Z"  # It ends in +00:00.
 
 
 def to_ms(value: datetime) -> int:
     """Milliseconds since the epoch, exactly."""
-    delta = utc(value) - EPOCH
+    delta = (value if value.tzinfo is UTC else utc(value)) - EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
 
 
@@ -117,7 +124,7 @@ class Tick:
         """``<function>``, or ``<function>-<strategy>``."""
         return f"{self.function}-{self.strategy}" if self.strategy else self.function
 
-    @property
+    @cached_property
     def id(self) -> str:
         """``<scheduled time>#<name>``: sorts by time, unique for ever."""
         return f"{iso(self.scheduled_at)}#{self.name}"
@@ -133,6 +140,12 @@ class PairRules:
     min_notional: Decimal | None = None
     min_qty: Decimal | None = None
     active: bool = True
+
+
+@cache
+def no_rules(pair: str) -> PairRules:
+    """Of a pair that has no filters."""
+    return PairRules(pair)
 
 
 @dataclass(frozen=True)

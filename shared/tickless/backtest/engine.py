@@ -24,6 +24,7 @@ from tickless.runs.desk_tick import Step, TickContext, TickRun, new_desk
 from tickless.runs.gather import pairs_to_run, universe_pairs
 from tickless.runs.market_history import History, HistoryFactory
 from tickless.runs.parameters import LoadedSettings, resolve_settings
+from tickless.runs.strategy_step import unseen
 from tickless.settings import Settings, effect_rank
 from tickless.types import DeskState, LedgerUpdate, Tick
 
@@ -233,7 +234,7 @@ class _Desk:
         tick, settings, at = context.tick, context.settings, context.tick.scheduled_at
         strategy = strategy_of(tick, settings)
         view = self._history(strategy.name, settings, at).view(at)
-        held = self._bars.closes(sorted(context.state.positions), at)
+        held = self._bars.closes(unseen(context.state, view), at)
         rules = context.venue.market.rules()
         self._decision = decide(
             tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held

@@ -187,6 +187,11 @@ class LineTrace:
             self._finish()
         self._lines[tick] = line
 
+    def news(self, trace: Mapping[str, Any], pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """What of ``pairs`` a line of the trace's function has to say; traces written before come first."""
+        self._finish()
+        return self._maker.news(trace, pairs)
+
     def line_of(self, tick: Tick) -> Mapping[str, Any]:
         """The line of a tick that has written its trace for the last time."""
         self._finish()

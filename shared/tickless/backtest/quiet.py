@@ -153,11 +153,10 @@ class QuietTicks:
             "stops": holdings.stops,
             "pairs": {},
         }
-        if holdings.spoken:
-            self._trace.add(tick, line)
-        else:
-            self._trace.write(tick, {**line, "pairs": dict.fromkeys(holdings.pairs, NO_STOP_HIT)})
+        if not holdings.spoken:
+            line["pairs"] = self._trace.news(line, dict.fromkeys(holdings.pairs, NO_STOP_HIT))
             holdings.spoken = True
+        self._trace.add(tick, line)
 
     def _holdings_of(self, state: DeskState, settings: RiskSection) -> _Holdings:
         last = self._holdings

@@ -105,13 +105,16 @@ class TickLines:
     def line(self, trace: Mapping[str, Any]) -> dict[str, Any]:
         """The line of one tick's trace."""
         line: dict[str, Any] = {key: _sorted(trace[key]) for key in TICK_KEYS if key in trace}
-        pairs = trace.get("pairs") or {}
+        line["pairs"] = self.news(trace, trace.get("pairs") or {})
+        return line
+
+    def news(self, trace: Mapping[str, Any], pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The pairs of a trace that its line has to speak of."""
         actions = pairs.actions if isinstance(pairs, PairTrace) else {p: (pairs[p].get("action"), pairs[p].get("reason")) for p in pairs}
         known = self._known.setdefault((trace.get("function"), trace.get("strategy")), {})
         changed = {pair: _sorted(pairs[pair]) for pair in sorted(p for p, now in actions.items() if known.get(p) != now)}
         known.update(actions)
-        line["pairs"] = changed
-        return line
+        return changed
 
 
 def tick_lines(traces: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -18,12 +18,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from tickless.execution.rounding import exact, money, qty_down, simulated_price
+from tickless.execution.rounding import exact, money, qty_down, rate, simulated_price
 from tickless.execution.settlement import PRICE_SCALE_BREAK, settled_at, settlement_order
 from tickless.settings import ExecutionSection
-from tickless.types import ZERO, Fill, Liquidity, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, evolve, from_ms, to_ms
-
-_BPS = Decimal(10_000)
+from tickless.types import (
+    ZERO,
+    Fill,
+    Liquidity,
+    Order,
+    OrderReport,
+    OrderStatus,
+    OrderType,
+    PairRules,
+    Side,
+    base_asset,
+    evolve,
+    from_ms,
+    no_rules,
+    to_ms,
+)
 
 
 @dataclass(frozen=True)
@@ -157,11 +170,11 @@ class Matching:
         for sim in self.account.orders:
             if sim.order.pair == pair:
                 self._put(evolve(sim, status=OrderStatus.CANCELED, message=f"{PRICE_SCALE_BREAK}: the prices of {pair} are on a new scale"))
-        qty = self.account.balance(pair.partition("/")[0])
+        qty = self.account.balance(base_asset(pair))
         if qty <= 0:
             return
         order = settlement_order(pair, from_ms(at_ms), qty)
-        fee_rate = exact(self.settings.taker_fee_bps) / _BPS
+        fee_rate = rate(self.settings.taker_fee_bps)
         self._book(SimOrder(order, at_ms), to_ms(settled_at(order.tick_at)), qty, exact(last_close), fee_rate, Liquidity.TAKER)
         others = tuple(fill for fill in self.account.settlements if fill.pair != pair)
         self.account = evolve(self.account, settlements=(*others, *self.changed[order.client_order_id].fills))
@@ -201,9 +214,9 @@ class Matching:
 
     def _fill(self, sim: SimOrder, at_ms: int, price: Decimal, liquidity: Liquidity, volumes: Mapping[str, float] | None) -> None:
         order = sim.order
-        rules = self.rules.get(order.pair) or PairRules(order.pair)
+        rules = self.rules.get(order.pair) or no_rules(order.pair)
         fee_bps = self.settings.taker_fee_bps if liquidity is Liquidity.TAKER else self.settings.maker_fee_bps
-        fee_rate = exact(fee_bps) / _BPS
+        fee_rate = rate(fee_bps)
         too_small = _below_notional(order, order.limit_price or order.stop_price or price, rules)
         if too_small and not sim.fills:
             self._put(evolve(sim, status=OrderStatus.REJECTED, message=too_small))
@@ -213,7 +226,7 @@ class Matching:
             most = self.settings.max_participation_frac * volumes.get(order.pair, 0.0)
             if exact(most) < qty:
                 qty = qty_down(exact(most), rules.qty_step)
-        base = order.pair.split("/")[0]
+        base = base_asset(order.pair)
         if order.side is Side.SELL:
             qty = min(qty, self.account.balance(base))
             if self.account.balance(base) <= 0:
@@ -249,7 +262,7 @@ class Matching:
             liquidity=liquidity,
         )
         sign = 1 if order.side is Side.BUY else -1
-        base = order.pair.split("/")[0]
+        base = base_asset(order.pair)
         balances = dict(self.account.balances)
         balances[base] = balances.get(base, ZERO) + sign * qty
         balances[self.stake] = balances.get(self.stake, ZERO) - sign * value - fee
@@ -277,14 +290,14 @@ class Matching:
         self.changed[client_order_id] = sim
 
     def _slipped(self, price: Decimal, side: Side) -> Decimal:
-        slippage = exact(self.settings.slippage_bps) / _BPS
+        slippage = rate(self.settings.slippage_bps)
         return simulated_price(price * (1 + slippage if side is Side.BUY else 1 - slippage))
 
     def _refusal(self, order: Order) -> str:  # noqa: PLR0911 - one return a reason
         """Why the exchange does not take an order, or an empty text."""
-        rules = self.rules.get(order.pair) or PairRules(order.pair)
+        rules = self.rules.get(order.pair) or no_rules(order.pair)
         price = order.limit_price or order.stop_price
-        base = order.pair.split("/")[0]
+        base = base_asset(order.pair)
         held, free = self.account.balance(base), self._free_stake()
         if order.qty <= 0:
             return f"quantity {order.qty} is not positive"
@@ -314,7 +327,7 @@ class Matching:
 
     def _claim(self, qty: Decimal, limit_price: Decimal | None) -> Decimal:
         """What a buy needs at most; a market order lays no claim before it fills."""
-        fee = exact(max(self.settings.taker_fee_bps, self.settings.maker_fee_bps)) / _BPS
+        fee = rate(max(self.settings.taker_fee_bps, self.settings.maker_fee_bps))
         return qty * (limit_price or ZERO) * (1 + fee)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from tickless.execution.rounding import exact, price_on_step, qty_down
+from tickless.execution.rounding import exact, price_on_step, qty_down, rate
 from tickless.settings import ExecutionSection
-from tickless.types import ZERO, ExitPlan, Order, OrderType, PairRules, Side, Tick
+from tickless.types import ZERO, ExitPlan, Order, OrderType, PairRules, Side, Tick, no_rules
 
-_BPS = Decimal(10_000)
+NO_EXITS = ExitPlan()
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Wish:
     """Why it is bought, if it is."""
     exit_reason: str = ""
     """Why it is sold, if it is."""
-    exits: ExitPlan = field(default_factory=ExitPlan)
+    exits: ExitPlan = NO_EXITS
     urgent: bool = False
     """A stop: at market, whatever the desk's order type."""
     strategy: str = ""
@@ -63,10 +63,15 @@ class Thresholds:
     min_order_value: float
 
 
+def _id_prefix(tick: Tick) -> str:
+    at = tick.scheduled_at
+    return f"tk{at.year % 100:02d}{at.month:02d}{at.day:02d}{at.hour:02d}{at.minute:02d}"
+
+
 def client_order_id(desk: str, strategy: str, tick: Tick, pair: str, leg: str, attempt: int = 0) -> str:
     """A deterministic id of 30 letters and digits: the same decision gives the same id, on every exchange's alphabet and length."""
     text = "|".join((desk, strategy, tick.id, pair, leg, str(attempt)))
-    return f"tk{tick.scheduled_at:%y%m%d%H%M}{hashlib.sha256(text.encode()).hexdigest()[:18]}"
+    return f"{_id_prefix(tick)}{hashlib.sha256(text.encode()).hexdigest()[:18]}"
 
 
 def plan_orders(
@@ -102,12 +107,13 @@ class _Planner:
         self.strategy = strategy
         self.thresholds = thresholds
         self.settings = settings
+        self.expires_at = tick.scheduled_at + timedelta(seconds=settings.unfilled_timeout_s)
         self.cancels: list[str] = []
         self.skipped: dict[str, str] = {}
         self.open: dict[str, list[Order]] = {}
         for order in account.open_orders:
             self.open.setdefault(order.pair, []).append(order)
-        self.cost = (exact(settings.taker_fee_bps) + exact(settings.slippage_bps) + exact(settings.buy_cushion_bps)) / _BPS
+        self.cost = rate(settings.taker_fee_bps) + rate(settings.slippage_bps) + rate(settings.buy_cushion_bps)
         reserved = sum((o.open_qty * self._price(o) for o in account.open_orders if o.side is Side.BUY), ZERO)
         self.free = account.cash - reserved * (1 + self.cost)
 
@@ -216,19 +222,19 @@ class _Planner:
             reason=wish.enter_tag if side is Side.BUY else wish.exit_reason,
             limit_price=limit,
             reduce_only=side is Side.SELL,
-            expires_at=self.tick.scheduled_at + timedelta(seconds=self.settings.unfilled_timeout_s),
-            exits=wish.exits if side is Side.BUY else ExitPlan(),
+            expires_at=self.expires_at,
+            exits=wish.exits if side is Side.BUY else NO_EXITS,
         )
 
     def _limit_price(self, wish: Wish, side: Side) -> Decimal | None:
         if self.settings.order_type != "limit" or wish.urgent:
             return None
-        offset = exact(self.settings.limit_offset_bps) / _BPS * (1 if side is Side.BUY else -1)
+        offset = rate(self.settings.limit_offset_bps) * (1 if side is Side.BUY else -1)
         step = self._rules(wish.pair).price_step
         return price_on_step(exact(self.account.prices[wish.pair]) * (1 + offset), step, up=side is Side.SELL)
 
     def _rules(self, pair: str) -> PairRules:
-        return self.account.rules.get(pair) or PairRules(pair)
+        return self.account.rules.get(pair) or no_rules(pair)
 
     def _price(self, order: Order) -> Decimal:
         if order.limit_price is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from functools import cache
 
 SIGNIFICANT_DIGITS = 12
 """Digits kept of a quantity or simulated price on a pair without a step."""
@@ -14,6 +15,12 @@ MONEY_STEP = Decimal("1e-10")
 def exact(value: float) -> Decimal:
     """The Decimal a float prints as (the shortest that gives the float back)."""
     return Decimal(repr(float(value)))
+
+
+@cache
+def rate(bps: float) -> Decimal:
+    """Basis points as an exact fraction."""
+    return exact(bps) / 10_000
 
 
 def qty_down(qty: Decimal, step: Decimal | None) -> Decimal:

@@ -42,6 +42,7 @@ from tickless.types import (
     Side,
     Tick,
     TickRecord,
+    base_asset,
     evolve,
     iso,
 )
@@ -286,7 +287,7 @@ class TickRun:
             **({"strategy": self.tick.strategy} if self.tick.strategy else {}),
             "at": iso(self.at),
             "orders": list(intents),
-            "stops": {p: pos.stop.stop_price for p, pos in sorted(state.positions.items()) if pos.stop.stop_price is not None},
+            "stops": dict(sorted((p, price) for p, pos in state.positions.items() if (price := pos.stop.stop_price) is not None)),
         }
         self.ports.trace.write(self.tick, content)
         facts = {
@@ -370,11 +371,12 @@ def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
 
 def _compare(state: DeskState, snapshot: AccountSnapshot, stake: str) -> str:
     """The first holding of the ledger that the exchange does not have; empty when all are there. More than the ledger holds is not ours."""
-    for pair in sorted(state.positions):
-        held = snapshot.balances.get(pair.split("/")[0])
-        if held is None or held < state.positions[pair].qty:
-            return f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {held or 0}"
-    cash = snapshot.balances.get(stake, ZERO)
+    balances = snapshot.balances
+    short = [pair for pair, position in state.positions.items() if balances.get(base_asset(pair), ZERO) < position.qty]
+    if short:
+        pair = min(short)
+        return f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {balances.get(base_asset(pair), 0)}"
+    cash = balances.get(stake, ZERO)
     if cash < state.cash - _CASH_TOLERANCE:
         return f"{stake}: the ledger holds {state.cash}, the exchange {cash}"
     return ""

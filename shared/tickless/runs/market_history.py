@@ -89,6 +89,7 @@ class MarketHistory:
         self.step_ms = panel.step_ms
         self.table_start_ms = panel.start_ms + self.first_row * panel.step_ms
         self.refused: list[str] = []
+        self._all_fine = (OK,) * len(self.pairs)
         self._days: dict[datetime, tuple[NDArray[np.int64], Floats]] = {}
 
     def still(self, at: datetime) -> bool:  # noqa: ARG002 - the protocol's signature
@@ -115,9 +116,16 @@ class MarketHistory:
         np.cumsum(~np.isnan(self.mine.close), axis=0, out=count[1:])
         return count
 
+    @cached_property
+    def _all_here(self) -> NDArray[np.bool_]:
+        """Rows in which no pair lacks its bar, (T,)."""
+        return np.asarray(~np.isnan(self.mine.close).any(axis=1))
+
     def _ineligible(self, at: datetime, row: int, volume: Floats) -> tuple[str, ...]:
         """``portfolio.universe.eligibility`` on the window that a live tick reads, from counts of bars."""
         universe, panel = self.settings.universe, self.mine
+        if self._all_here[row] and universe.min_age_days == 0.0 and universe.min_daily_volume == 0.0:
+            return self._all_fine
         first = max(0, -(-(to_ms(self.strategy.first_bar(self.settings, at)) - panel.start_ms) // panel.step_ms))
         min_age_bars = int(universe.min_age_days * 86_400_000 // panel.step_ms)
         until = min(max(first, row + 1 - min_age_bars + 1), row + 1)
@@ -125,6 +133,6 @@ class MarketHistory:
         old = self._bars_before[until] > self._bars_before[first]
         liquid = np.nan_to_num(volume) >= universe.min_daily_volume
         if here.all() and old.all() and liquid.all():
-            return (OK,) * len(self.pairs)
+            return self._all_fine
         flags = zip(here.tolist(), old.tolist(), liquid.tolist(), strict=True)
         return tuple(NO_BAR if not h else TOO_YOUNG if not o else LOW_VOLUME if not v else OK for h, o, v in flags)

@@ -6,6 +6,13 @@ from tickless.pipeline import Decision, decide
 from tickless.runs.desk_strategies import strategy_of
 from tickless.runs.desk_tick import TickContext
 from tickless.runs.gather import held_closes, view_market
+from tickless.strategies.view import MarketView
+from tickless.types import DeskState
+
+
+def unseen(state: DeskState, view: MarketView) -> list[str]:
+    """What is held of pairs that the view does not have, sorted: the universe has dropped them, or never had them."""
+    return sorted(state.positions.keys() - view.known)
 
 
 def step(context: TickContext, *, full: bool = False) -> Decision:
@@ -13,6 +20,6 @@ def step(context: TickContext, *, full: bool = False) -> Decision:
     tick, settings, at = context.tick, context.settings, context.tick.scheduled_at
     strategy = strategy_of(tick, settings)
     view = view_market(context.ports, context.venue, settings, strategy, at)
-    held = held_closes(context.ports.bars, sorted(context.state.positions), settings.desk.timeframe, at)
+    held = held_closes(context.ports.bars, unseen(context.state, view), settings.desk.timeframe, at)
     rules = context.venue.market.rules()
     return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)

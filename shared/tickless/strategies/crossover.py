@@ -58,12 +58,12 @@ class Crossover:
         entering = [n for n in np.flatnonzero(crossed > 0.0).tolist() if not view.ineligible[n]]
         below = {view.pairs[n] for n in np.flatnonzero(trend < 0.0).tolist()}
         leaving: dict[str, str] = {}
-        for pair in own.pairs:
+        mine = own.pairs
+        for pair in mine:
             # NaN: the averages start anew after a gap; what is held waits for them.
             verdicts[pair] = _DOWN if pair in below else _ABOVE
             if pair in below:
                 leaving[pair] = CROSS_DOWN
-        mine = {*own.positions, *own.buying}
         proposals = [
             Proposal(NAME, pair, "long", ExitPlan(), CROSS_UP, stake=stake) for n in entering if (pair := view.pairs[n]) not in mine
         ]

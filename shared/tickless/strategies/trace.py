@@ -19,7 +19,7 @@ class PairTrace(Mapping[str, Mapping[str, Any]]):
     def __init__(
         self, actions: Mapping[str, Action], proposed: Proposals, targets: Mapping[str, float], held: Mapping[str, float], whole: float
     ) -> None:
-        """``targets`` and ``held`` are in the stake currency, and are told as fractions of ``whole``: equity, or inf where there is none."""
+        """``targets`` and ``held`` are in the stake currency, and are told as fractions of ``whole``: equity, inf where there is none."""
         self.actions = actions
         self._proposed = proposed
         self._targets, self._held, self._whole = targets, held, whole

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property, lru_cache
 from math import isnan, nan
 
 import numpy as np
@@ -18,6 +19,11 @@ ATR = "atr_14_30m"
 """The feature that stops are measured in; a feature set may lack it."""
 NO_REGIME = Regime("", "", nan, nan)
 """Of a strategy that does not look for one."""
+
+
+@lru_cache(maxsize=64)
+def _as_set(pairs: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(pairs)
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,21 @@ class MarketView:
     models: Mapping[str, str] = field(default_factory=dict)
     """``name@version`` of every model that made a forecast, by name."""
 
+    @cached_property
+    def known(self) -> Set[str]:
+        """The pairs, to look one up."""
+        return _as_set(self.pairs)
+
     def feature(self, name: str) -> Floats:
         """One feature, (N,)."""
         return self.features[:, self.feature_names.index(name)]
 
-    def atr(self, pairs: Sequence[str]) -> dict[str, float]:
+    def atr(self, pairs: Collection[str]) -> dict[str, float]:
         """The ATR of ``pairs``, in price units, where the strategy's features have one and the view has the pair."""
         if ATR not in self.feature_names:
             return {}
         known = dict(zip(self.pairs, self.feature(ATR).tolist(), strict=True))
-        return {pair: known[pair] for pair in pairs if pair in known}
+        return {pair: known[pair] for pair in sorted(pairs) if pair in known}
 
     def closes(self) -> dict[str, float]:
         """The last closes by pair, pairs without one left out."""
