@@ -38,6 +38,12 @@ def walk(
     return Panel(timeframe, tuple(pairs), start_ms - start_ms % step_ms(timeframe), opened, high, low, close, volume)
 
 
+def closes_only(closes: Sequence[float | None]) -> Panel:
+    """15m bars of one pair, each of them nothing but its close; None is a missing bar."""
+    column = np.array([[np.nan if close is None else close] for close in closes])
+    return Panel("15m", ("A/USDT",), to_ms(MONDAY), column, column, column, column, np.where(np.isnan(column), np.nan, 1000.0))
+
+
 def without(panel: Panel, pair: str, first: int, last: int) -> Panel:
     """The panel without the bars of one pair in rows [first, last)."""
     columns = {name: getattr(panel, name).copy() for name in COLUMNS}
