@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from tickless.features.crossover import NAMES as SIGNAL_NAMES
 from tickless.features.rotation import NAMES
 from tickless.regimes.ema_trend import Regime
 from tickless.settings import load_desk
@@ -48,13 +49,30 @@ def a_view(
     )
 
 
-def a_position(pair: str, qty: str, price: str = "100", *, hours: float = 1.0, stop: StopState | None = None) -> Position:
+def a_position(
+    pair: str, qty: str, price: str = "100", *, hours: float = 1.0, stop: StopState | None = None, strategy: str = "rotation"
+) -> Position:
     """A position opened ``hours`` before T0."""
     return Position(
-        pair, "rotation", "entry", T0 - timedelta(hours=hours), Decimal(qty), Decimal(qty) * Decimal(price), stop=stop or StopState()
+        pair, strategy, "entry", T0 - timedelta(hours=hours), Decimal(qty), Decimal(qty) * Decimal(price), stop=stop or StopState()
     )
 
 
 def a_desk(*positions: Position, cash: str = "50000", peak: str = "50000", **changes: object) -> DeskState:
     state = DeskState(Decimal(cash), Decimal(peak), {p.pair: p for p in positions})
     return DeskState(**{**vars(state), **changes})
+
+
+def a_signal_view(pairs: Mapping[str, Mapping[str, float | str]], *, minutes: float = 0) -> MarketView:
+    """What ``crossover`` sees of pairs given as ``{pair: {close, trend, crossed, ineligible}}``; else: above, not crossed."""
+    names = tuple(sorted(pairs))
+    quiet = {"sma_fast": 100.0, "sma_slow": 100.0, "trend": 1.0, "crossed": 0.0}
+    return MarketView(
+        at=T0 + timedelta(minutes=minutes),
+        pairs=names,
+        close=np.array([float(pairs[p].get("close", 100.0)) for p in names]),
+        feature_names=SIGNAL_NAMES,
+        features=np.array([[float(pairs[p].get(name, quiet[name])) for name in SIGNAL_NAMES] for p in names]).reshape(len(names), 4),
+        tiers=np.ones(len(names), dtype=np.int64),
+        ineligible=tuple(str(pairs[p].get("ineligible", "")) for p in names),
+    )
