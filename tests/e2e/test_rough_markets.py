@@ -99,6 +99,28 @@ def test_a_redenomination_of_what_is_held_is_no_profit_and_no_loss(tmp_path: Pat
     assert findings(record, market, tmp_path) == []
 
 
+@pytest.mark.parametrize(("close_at_end", "latency_s", "hours"), [("false", 0, HELD_H), ("true", 0, HELD_H), ("true", 30, HELD_H + 0.25)])
+def test_a_break_that_only_the_last_bar_tells_of_is_in_no_final_value(
+    tmp_path: Path, smooth: FolderMarket, close_at_end: str, latency_s: int, hours: float
+) -> None:
+    """No tick comes after that bar has closed without a trade; with latency, orders still wait then."""
+    overrides = (f"execution.close_at_end={close_at_end}", f"execution.latency_s={latency_s}")
+    end = START + timedelta(hours=hours)
+    row = smooth.panel.row_at(end) - 1
+    pair = steadily_held(run(smooth, *overrides), end - STEP, end - STEP)[0]
+    panel = rescaled(smooth.panel, pair, row, 1000.0, 0)
+    panel.volume[row, panel.column[pair]] = 0.0
+    market = FolderMarket(panel, smooth.filters)
+    record = run(market, *overrides, days=hours / 24)
+    assert abs(float(record.end_equity / record.equity[-1].equity) - 1) < 0.02
+    if close_at_end == "true":
+        final = [fill for fill in record.fills if fill.pair == pair][-1]
+        assert float(final.price) == panel.close[row - 1, panel.column[pair]]
+        assert not held_at(record, end + STEP)
+        assert any(order.tick_at == end - STEP and order.reason != BREAK for order in record.orders) or not latency_s
+    assert findings(record, market, tmp_path) == []
+
+
 def test_the_auditor_would_have_seen_it(tmp_path: Path, smooth: FolderMarket) -> None:
     """The same run, audited against a market in which its pair was redenominated once more, later, while it was held."""
     record = run(smooth, *CALM)

@@ -17,10 +17,11 @@ from tickless.backtest.results import RunRecord, tick_lines
 from tickless.bars import Panel
 from tickless.execution.accounting import book
 from tickless.execution.planning import client_order_id
+from tickless.execution.settlement import settlement_due
 from tickless.pipeline import portfolio_value
 from tickless.ports import Fence, Ledger, Trace
 from tickless.settings import Settings, effect_rank
-from tickless.types import DeskState, Order, OrderReport, OrderType, Side, Tick, TickRecord, iso, to_ms
+from tickless.types import DeskState, Order, OrderReport, OrderStatus, OrderType, Side, Tick, TickRecord, iso, to_ms
 
 END_OF_DATA = "end_of_data"
 
@@ -103,6 +104,10 @@ def _close_positions(run: FinishedRun, state: DeskState, closes: dict[str, float
     fence = run.ledger.acquire(tick.id, run.end, run.settings.schedule.lease_ttl_s)
     for open_order in list(state.orders.values()):
         state = _book(run, fence, state, open_order, run.exchange.cancel(open_order, run.end))
+    for fill in run.exchange.snapshot(run.end, ()).settlements:
+        due = settlement_due(state, fill)
+        if due is not None:
+            state = _book(run, fence, state, due, OrderReport(due.client_order_id, OrderStatus.FILLED, (fill,)))
     for pair, position in sorted(state.positions.items()):
         order = Order(
             client_order_id=client_order_id(run.settings.desk.name, position.strategy, tick, pair, Side.SELL.value),

@@ -59,6 +59,18 @@ def test_a_bar_that_turns_out_to_have_traded_nothing_is_known_for_a_new_scale_at
     assert (fill.price, fill.filled_at) == (D(102), at(3) - MS)
 
 
+def test_what_rests_there_ends_with_it():
+    exchange = held([OLD, LAST, (*NEW[:4], 0.0), NEW, NEW])
+    orders = [
+        make_order(SELL, "1", tick=1, order_id="limit", limit_price=150),
+        make_order(SELL, "1", tick=1, order_id="stop", stop_price=90),
+    ]
+    for order in orders:
+        exchange.send(order)
+    assert [exchange.report(order, 3).status for order in orders] == [OrderStatus.CANCELED] * 2
+    assert exchange.tick(4) == {"USDT": D(100_004)}
+
+
 def test_a_jump_while_trading_goes_on_is_a_price():
     exchange = held([OLD, LAST, NEW, NEW, NEW])
     assert exchange.tick(4)["AAA"] == 2
