@@ -257,25 +257,39 @@ def test_a_strategy_without_a_filter_or_a_stop_gains_nothing_from_scars(tmp_path
     assert findings(record, market, tmp_path) == []
 
 
+def alike(folder: Path, market: FolderMarket, *overrides: str, desk: str = "rotation", hours: float) -> RunRecord:
+    """Run it both ways, require the same files, and return what the backtest left."""
+    replay(ReplayRequest(desk, overrides, market, START, START + timedelta(hours=hours), folder / "replay", None, False))
+    record = run(market, *overrides, desk=desk, days=hours / 24)
+    write_results(replace(record, seconds=1.0), folder / "backtest")
+    comparison = compare(folder / "replay", folder / "backtest")
+    assert comparison.same, comparison.first_difference
+    for name in ("orders.csv", "fills.csv", "trades.csv", "equity.csv", "ticks.jsonl"):
+        assert (folder / "replay" / name).read_bytes() == (folder / "backtest" / name).read_bytes(), name
+    return record
+
+
 @pytest.mark.parametrize(("desk", "latency_s"), [("rotation", 0), ("rotation", 30), ("crossover", 0)])
 def test_a_replay_of_a_battered_market_leaves_the_same_files(tmp_path: Path, smooth: FolderMarket, desk: str, latency_s: int) -> None:
     overrides = (*(CALM if desk == "rotation" else ()), f"execution.latency_s={latency_s}")
-    days = 0.5
-    end = START + timedelta(days=days)
-    clean = run(smooth, *overrides, desk=desk, days=days)
+    clean = run(smooth, *overrides, desk=desk, days=0.5)
     times = (START + timedelta(hours=3) + n * STEP for n in range(24))
     at, (first, second, *_) = next((at, pairs) for at in times if len(pairs := steadily_held(clean, at - STEP, at)) > 1)
     row = smooth.panel.row_at(at)
     panel = rescaled(rescaled(smooth.panel, first, row + 3, 1000.0, 3), second, row + 5, 0.01, 5)
-    market = FolderMarket(panel, smooth.filters)
-    replay(ReplayRequest(desk, overrides, market, START, end, tmp_path / "replay", None, False))
-    record = run(market, *overrides, desk=desk, days=days)
-    write_results(replace(record, seconds=1.0), tmp_path / "backtest")
+    record = alike(tmp_path, FolderMarket(panel, smooth.filters), *overrides, desk=desk, hours=12)
     assert {trade.pair for trade in record.trades if trade.exit_reason == BREAK} == {first, second}
-    comparison = compare(tmp_path / "replay", tmp_path / "backtest")
-    assert comparison.same, comparison.first_difference
-    for name in ("orders.csv", "fills.csv", "trades.csv", "equity.csv", "ticks.jsonl"):
-        assert (tmp_path / "replay" / name).read_bytes() == (tmp_path / "backtest" / name).read_bytes(), name
+
+
+def test_a_replay_ends_like_a_backtest_where_only_the_last_bar_tells_of_a_break(tmp_path: Path, smooth: FolderMarket) -> None:
+    overrides = ("execution.close_at_end=true", "execution.latency_s=30")
+    end = START + timedelta(hours=3.25)
+    row = smooth.panel.row_at(end) - 1
+    pair = steadily_held(run(smooth, *overrides), end - STEP, end - STEP)[0]
+    panel = rescaled(smooth.panel, pair, row, 1000.0, 0)
+    panel.volume[row, panel.column[pair]] = 0.0
+    record = alike(tmp_path, FolderMarket(panel, smooth.filters), *overrides, hours=3.25)
+    assert trades_of(record, pair, BREAK)
 
 
 @pytest.mark.realdata

@@ -15,8 +15,10 @@ from tickless import bootstrap
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.memory import ManualClock
+from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.backtest.engine import copy_models
+from tickless.backtest.memory import PanelBars
 from tickless.backtest.record import FinishedRun, collect, stored_lines
 from tickless.backtest.report import write_report
 from tickless.backtest.results import write_results
@@ -80,9 +82,10 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
         for done, firing in enumerate(scheduler.fire(), start=1):
             _require_success(firing)
             progress(done, scheduler.planned)
-        exchange = SimExchange(TextAccounts(cloud.sim_store), cloud.bars, request.market, settings)
-        lines = partial(stored_lines, cloud.trace)
         panel, ledger = request.market.panel, cloud.ledger
+        # What ends the run looks at bars that have closed since the last tick, which no tick has stored.
+        exchange = SimExchange(TextAccounts(cloud.sim_store), PanelBars(panel), request.market, settings, PanelScales(panel))
+        lines = partial(stored_lines, cloud.trace)
         run = FinishedRun(settings, panel, pairs, request.start, request.end, ledger, lines, exchange, request.note)
         record = collect(run)
     record = replace(record, seconds=round(time.monotonic() - began, 3))
