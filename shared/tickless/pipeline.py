@@ -195,7 +195,7 @@ def _block_stopped(state: DeskState, exits: Mapping[str, str], tick: Tick, setti
 def _cancel_buys(plan: Plan, state: DeskState, pairs: Set[str]) -> Plan:
     """Also cancel the open buys of ``pairs``: one that fills later would be an entry nobody wants any more."""
     unwanted = [i for i, order in sorted(state.orders.items()) if order.side is Side.BUY and order.pair in pairs]
-    return evolve(plan, cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
+    return plan._replace(cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
 
 
 def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> Mapping[str, str]:

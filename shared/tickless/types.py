@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any, TypeVar
 
 ZERO = Decimal(0)
@@ -88,6 +88,7 @@ def parse_time(text: str) -> datetime:
     return utc(datetime.fromisoformat(text))
 
 
+@lru_cache(maxsize=1 << 12)
 def iso(value: datetime) -> str:
     """Format a time as ISO 8601 UTC with ``Z``: whole seconds, or milliseconds where there are any."""
     value = value if value.tzinfo is UTC else utc(value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -74,9 +76,10 @@ def backtest(request: BacktestRequest, progress: Progress = lambda _done, _of: N
         copy_models(request.models, models)
     desk = _Desk(request, pairs, models)
     ticks = calendar(settings, request.start, request.end, with_retrain=request.retrain)
-    for done, tick in enumerate(ticks, start=1):
-        desk.run(tick)
-        progress(done, len(ticks))
+    with _without_collector():
+        for done, tick in enumerate(ticks, start=1):
+            desk.run(tick)
+            progress(done, len(ticks))
     return collect(desk.finished())
 
 
@@ -107,6 +110,18 @@ def copy_models(source: ModelStore, target: ModelStore) -> None:
             target.register(name, version.version, version.manifest, source.artifact(version))
         for promotion in source.promotions(name):
             target.promote(name, promotion)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A run makes a million values and no cycles: looking for some costs a tenth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Desk:

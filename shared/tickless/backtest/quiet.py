@@ -44,12 +44,12 @@ class _Holding(NamedTuple):
 class _Holdings:
     """All positions of a state, sorted by pair."""
 
-    state: DeskState
+    positions: Mapping[str, Position]
+    blocked: Mapping[str, str]
     settings: RiskSection
     pairs: list[str]
     columns: NDArray[np.intp]
     qty: list[float]
-    cash: float
     stops: dict[str, float]
     low: Floats | None
     """None where no close would make anything happen."""
@@ -92,7 +92,7 @@ class QuietTicks:
         if holdings.pairs and not self._nothing_hit(holdings, row, close):
             return False
         closes = close.tolist()
-        equity = holdings.cash
+        cash = equity = float(state.cash)
         for qty, price in zip(holdings.qty, closes, strict=True):
             equity += qty * price
         worth = money(exact(equity))
@@ -101,7 +101,7 @@ class QuietTicks:
         if state.halt is None and kill_switch_trips(drawdown, settings):
             return False
         self._valued = _Valued(tick.scheduled_at, closes, peak, drawdown)
-        exposure = (equity - holdings.cash) / equity if equity > 0.0 else 0.0
+        exposure = (equity - cash) / equity if equity > 0.0 else 0.0
         self._ledger.value(tick, EquityRow(tick.scheduled_at, worth, state.cash, exposure, drawdown, state.regime))
         self._leave_line(tick, state, holdings)
         return True
@@ -160,22 +160,22 @@ class QuietTicks:
 
     def _holdings_of(self, state: DeskState, settings: RiskSection) -> _Holdings:
         last = self._holdings
-        if last is not None and last.state is state and last.settings is settings:
+        if last is not None and last.positions is state.positions and last.blocked is state.blocked and last.settings is settings:
             return last
         if last is None or last.settings is not settings:
             self._known.clear()
         pairs = sorted(state.positions)
         held = [self._holding(state, pair, settings) for pair in pairs]
-        low, high = [one.low for one in held], [one.high for one in held]
-        bounded = any(value != -inf for value in low) or any(value != inf for value in high)
+        columns, qty, low, high = [list(column) for column in zip(*(one[2:] for one in held), strict=True)] or [[], [], [], []]
+        bounded = min(high, default=inf) != inf or max(low, default=-inf) != -inf
         self._holdings = _Holdings(
-            state=state,
+            positions=state.positions,
+            blocked=state.blocked,
             settings=settings,
             pairs=pairs,
-            columns=np.array([one.column for one in held], dtype=np.intp),
-            qty=[one.qty for one in held],
-            cash=float(state.cash),
-            stops={one.position.pair: price for one in held if (price := one.position.stop.stop_price) is not None},
+            columns=np.array(columns, dtype=np.intp),
+            qty=qty,
+            stops={pair: price for pair in pairs if (price := state.positions[pair].stop.stop_price) is not None} if bounded else {},
             low=np.array(low) if bounded else None,
             high=np.array(high) if bounded else None,
             spoken=last is not None and last.spoken and set(pairs) <= set(last.pairs),

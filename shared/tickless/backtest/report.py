@@ -105,10 +105,10 @@ class _View:
         """The desk, the market in equal parts, and Bitcoin where the run has it."""
         window = self.record.market_window
         lines = [charts.Series("Desk", "desk", self.equity[self.drawn])]
-        lines.append(charts.Series("Market, equal weight", "market", self.benchmark(window.close)))
+        lines.append(charts.Series("Market, equal weight", "market", self.benchmark(self.record.market_close)))
         btc = next((n for n, pair in enumerate(window.pairs) if pair.startswith("BTC/")), None)
         if btc is not None and len(window.pairs) > 1:
-            lines.append(charts.Series("Bitcoin", "btc", self.benchmark(window.close[:, btc : btc + 1])))
+            lines.append(charts.Series("Bitcoin", "btc", self.benchmark(self.record.market_close[:, btc : btc + 1])))
         return lines
 
 

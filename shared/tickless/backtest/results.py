@@ -18,7 +18,8 @@ import numpy as np
 
 from tickless import metrics
 from tickless.backtest import tables
-from tickless.bars import Panel
+from tickless.bars import Floats, Panel
+from tickless.breaks import rescaled_close
 from tickless.errors import DataError, InputError
 from tickless.settings import TRADING_ORDER, Settings
 from tickless.strategies.trace import PairTrace
@@ -76,7 +77,13 @@ class RunRecord:
     def market_window(self) -> Panel:
         """The run's pairs in the bars that close in [start, end]."""
         step = timedelta(milliseconds=self.market.step_ms)
-        return self.market.between(self.start - step, self.end).select(list(self.pairs))
+        window = self.market.between(self.start - step, self.end)
+        return window if window.pairs == tuple(self.pairs) else window.select(list(self.pairs))
+
+    @cached_property
+    def market_close(self) -> Floats:
+        """The closes of ``market_window`` for every return of the market, (T, N): no break of a price scale is one."""
+        return rescaled_close(self.market_window)
 
 
 @dataclass(frozen=True)
@@ -187,7 +194,7 @@ def summarize(record: RunRecord, orders_sha256: str) -> dict[str, Any]:
         "turnover_frac": metrics.turnover_frac(traded, rows),
         "fees_paid": sum((order.fee for order in record.orders), ZERO),
         "ticks": count_ticks(record.ticks),
-        "market_return_frac": metrics.market_return_frac(record.market_window.close),
+        "market_return_frac": metrics.market_return_frac(record.market_close),
         "data_sha256": record.data_sha256,
         "settings_sha256": record.settings.sha256(),
         "orders_sha256": orders_sha256,
@@ -301,7 +308,7 @@ def _btc_return_frac(record: RunRecord) -> float | None:
     column = next((n for n, pair in enumerate(window.pairs) if pair.startswith("BTC/")), None)
     if column is None or not window.rows or np.isnan(window.close[0, column]):
         return None
-    return metrics.market_return_frac(window.close[:, column : column + 1])
+    return metrics.market_return_frac(record.market_close[:, column : column + 1])
 
 
 def _read_text(path: Path) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from tickless.execution.rounding import exact, price_on_step, qty_down, rate
 from tickless.settings import ExecutionSection
@@ -15,8 +15,7 @@ from tickless.types import ZERO, ExitPlan, Order, OrderType, PairRules, Side, Ti
 NO_EXITS = ExitPlan()
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """What the desk wants to hold of one pair."""
 
     pair: str
@@ -33,8 +32,7 @@ class Wish:
     """Whose position it is; empty = of the strategy that plans."""
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):
     """What planning needs to know of the desk's money and market."""
 
     cash: Decimal
@@ -46,8 +44,7 @@ class Account:
     rules: Mapping[str, PairRules]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Orders to send (sells first), orders to cancel first, and why a wish led to no order."""
 
     orders: tuple[Order, ...]
@@ -55,8 +52,7 @@ class Plan:
     skipped: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Thresholds:
+class Thresholds(NamedTuple):
     """What is too small to trade. Exits to zero ignore both; the exchange's own minimum always holds."""
 
     hysteresis_frac: float

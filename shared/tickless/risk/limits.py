@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tickless.risk.drawdown import target_scale
 from tickless.settings import RiskSection
 
 
-@dataclass(frozen=True)
-class Limited:
+class Limited(NamedTuple):
     """Targets after limits, the limits that bound, and why a pair was held back."""
 
     values: dict[str, float]
@@ -41,8 +40,7 @@ def limit(
     if not held_back:
         return limited
     reduced = {p: held.get(p, 0.0) if p in held_back else value for p, value in limited.values.items()}
-    return replace(
-        limited,
+    return limited._replace(
         values={p: value for p, value in reduced.items() if value > 0.0},
         limits=(*limited.limits, *(["halted"] if halted else [f"blocked:{p}" for p in held_back])),
         held_back=held_back,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from tickless.errors import (
     EventError,
@@ -57,8 +57,7 @@ _CASH_TOLERANCE = Decimal("0.01")
 """Stake currency by which an exchange's own rounding of fills may differ from ours."""
 
 
-@dataclass(frozen=True)
-class TickContext:
+class TickContext(NamedTuple):
     """What a step decides on."""
 
     tick: Tick

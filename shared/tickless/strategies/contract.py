@@ -8,17 +8,18 @@ names a pair once when it enters and once when it leaves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from tickless.settings import Settings
 from tickless.strategies.view import MarketView, Proposal, Proposals
 from tickless.types import Position
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class Own:
+
+class Own(NamedTuple):
     """What a strategy has in the market."""
 
     positions: Mapping[str, Position]
@@ -31,8 +32,7 @@ class Own:
         return sorted({*self.positions, *self.buying})
 
 
-@dataclass(frozen=True)
-class Targets:
+class Targets(NamedTuple):
     """What a strategy's positions should become, before limits."""
 
     values: Mapping[str, float]
@@ -41,9 +41,9 @@ class Targets:
     """Pairs to sell whole, and why; an open buy of theirs is cancelled."""
     limits: tuple[str, ...] = ()
     """Limits of the construction that bound."""
-    passed_over: Mapping[str, str] = field(default_factory=dict)
+    passed_over: Mapping[str, str] = NOTHING
     """Proposed, but not in ``values``, and why."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = NOTHING
     """What else the trace should say of the tick."""
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
 from math import isnan, nan
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +70,7 @@ class MarketView:
         return {pair: close for pair, close in known.items() if not isnan(close)} if np.isnan(self.close).any() else known
 
 
-@dataclass(frozen=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A strategy's wish to hold a pair. NaN = the strategy has no opinion."""
 
     strategy: str
@@ -108,13 +109,12 @@ class Verdict:
         self.action: Action = ("pass", reason)
 
 
-@dataclass(frozen=True)
-class Proposals:
+class Proposals(NamedTuple):
     """All that a strategy wants at a tick, and a verdict on every pair."""
 
     proposals: tuple[Proposal, ...]
     verdicts: Mapping[str, Verdict]
     source: str
     """Where the opinion comes from: ``models``, ``fallback``, ``signals``."""
-    leaving: Mapping[str, str] = field(default_factory=dict)
+    leaving: Mapping[str, str] = MappingProxyType({})
     """Pairs of its own that the strategy wants to be out of, and why: the exit reason."""
