@@ -52,6 +52,21 @@ def find_scale_breaks(panel: Panel) -> list[ScaleBreak]:
     return found
 
 
+def rescaled_close(panel: Panel) -> Floats:
+    """The closes of a panel, each pair's on its latest scale: (T, N), NaN where a pair has no bar; the panel's own array without a break.
+
+    Prices before a break are multiplied by its ratio, so that a return between any two rows leaves the jump out and keeps all else. Not
+    causal: for curves of what has been, never for a decision.
+    """
+    close = panel.close
+    found = find_scale_breaks(panel)
+    if found:
+        close = close.copy()
+    for pair, row, ratio in found:
+        close[:row, panel.column[pair]] *= ratio
+    return close
+
+
 def break_rows(times_ms: NDArray[np.int64], opened: Floats, close: Floats, volume: Floats, step: int) -> tuple[NDArray[np.intp], Floats]:
     """The breaks of one pair: indices of the first bars on a new scale, and their ratios.
 

@@ -149,7 +149,7 @@ def market_curve(close: ArrayLike) -> Floats:
     """Buy and hold in equal parts the pairs that have a close in the first row, never rebalanced: shape (T,), first value 1.
 
     ``close`` has shape (T, N), NaN where a pair has no bar: its last close stands. Pairs that list later are not bought. All ones where no
-    pair has a close in the first row.
+    pair has a close in the first row. A jump in ``close`` is a return: where a price scale breaks, pass ``tickless.breaks.rescaled_close``.
     """
     values = np.asarray(close, dtype=np.float64)
     if not values.size:
@@ -157,9 +157,11 @@ def market_curve(close: ArrayLike) -> Floats:
     held = values[:, ~np.isnan(values[0])]
     if not held.shape[1]:
         return np.ones(len(values))
-    rows = np.where(np.isnan(held), 0, np.arange(len(held))[:, None])
-    filled = np.take_along_axis(held, np.maximum.accumulate(rows, axis=0), axis=0)
-    return np.asarray((filled / filled[0]).mean(axis=1))
+    missing = np.isnan(held)
+    if missing.any():
+        rows = np.where(missing, 0, np.arange(len(held))[:, None])
+        held = np.take_along_axis(held, np.maximum.accumulate(rows, axis=0), axis=0)
+    return np.asarray((held / held[0]).mean(axis=1))
 
 
 def market_return_frac(close: ArrayLike) -> float:
