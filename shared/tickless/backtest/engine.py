@@ -141,7 +141,6 @@ class _Desk:
         self._parameters = FixedParameters(settings.sections())
         self._loaded: LoadedSettings | None = None
         self._state: DeskState | None = None
-        self._decision: Decision | None = None
         self._quiet = QuietTicks(self._bars.panel, self._ledger, self._trace)
         silence = Silence()
         self._ports = Ports(
@@ -179,23 +178,38 @@ class _Desk:
         loaded = self._load_settings()
         venue = self._connect(loaded.settings)
         state = new_desk(venue, loaded.settings, tick.scheduled_at) if self._state is None else self._quiet.caught_up(tick, self._state)
-        run = TickRun(tick, self._ports, venue, loaded, _FENCE, self._steps[tick.function])
-        self._state, _ = run.start(state)
+        self._state, _ = self._tick_run(tick).start(state)
         self._loaded = replace(loaded, fresh={})
-        if tick.strategy and self._decision is not None:
-            self._quiet.scanned(tick, self._decision, self._state)
+
+    def _tick_run(self, tick: Tick) -> TickRun:
+        loaded = self._load_settings()
+        return TickRun(tick, self._ports, self._connect(loaded.settings), loaded, _FENCE, self._steps[tick.function])
 
     def _is_quiet(self, tick: Tick) -> bool:
-        """Whether the tick changes nothing; then all that it leaves is left."""
+        """Whether the tick needs less than the whole run; then all that it leaves is left."""
         if self._state is None or self._loaded is None:
             return False
         settings = self._loaded.settings
         if tick.function == risk_check.NAME:
             return self._quiet.risk(tick, self._state, settings.risk)
-        if tick.strategy:
-            history = self._history(tick.strategy, settings, tick.scheduled_at)
-            return self._quiet.scan(tick, self._state, settings.risk, history)
-        return False
+        if not tick.strategy or not self._quiet.is_settled(tick, self._state):
+            return False
+        return self._quiet.scan(tick, self._state, settings.risk, self._history(tick.strategy, settings, tick.scheduled_at)) or self._scan(
+            tick
+        )
+
+    def _scan(self, tick: Tick) -> bool:
+        """A scan right after a quiet risk check: the exchange has nothing to tell, so it decides at once."""
+        assert self._state is not None
+        run = self._tick_run(tick)
+        state = self._quiet.caught_up(tick, self._state)
+        decision = self._run_strategy(TickContext(tick, self._ports, run.venue, run.settings, state))
+        if decision.state is state and self._quiet.nothing_done(tick, decision):
+            self._state = state
+        else:
+            self._state, _ = run.carry_out(decision)
+        self._quiet.scanned(tick, decision, self._state)
+        return True
 
     def _load_settings(self) -> LoadedSettings:
         """The settings in force: what the parameters say, and the last good value of every section that they say badly."""
@@ -251,7 +265,4 @@ class _Desk:
         view = self._history(strategy.name, settings, at).view(at)
         held = self._bars.closes(unseen(context.state, view), at)
         rules = context.venue.market.rules()
-        self._decision = decide(
-            tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held
-        )
-        return self._decision
+        return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)

@@ -64,7 +64,6 @@ class _Valued(NamedTuple):
     at: datetime
     closes: list[float]
     peak: Decimal
-    drawdown: float
 
 
 class QuietTicks:
@@ -79,8 +78,10 @@ class QuietTicks:
         self._known: dict[str, _Holding] = {}
         self._holdings: _Holdings | None = None
         self._valued: _Valued | None = None
-        self._calm: dict[str, tuple[DeskState, Mapping[str, Any]]] = {}
-        """By strategy: the state that its last scan left, where it found nothing to do, and the line it left."""
+        self._valued_at: datetime | None = None
+        self._drawdown = 0.0
+        self._calm: dict[str, tuple[Mapping[str, Position], Mapping[str, Any]]] = {}
+        """By strategy: the positions at its last scan, where it found nothing to do, and the line it left."""
 
     def risk(self, tick: Tick, state: DeskState, settings: RiskSection) -> bool:
         """Value the portfolio, if that is all there is to do."""
@@ -100,35 +101,49 @@ class QuietTicks:
         drawdown = drawdown_frac(equity, float(peak))
         if state.halt is None and kill_switch_trips(drawdown, settings):
             return False
-        self._valued = _Valued(tick.scheduled_at, closes, peak, drawdown)
+        self._valued = _Valued(tick.scheduled_at, closes, peak)
+        self._valued_at, self._drawdown = tick.scheduled_at, drawdown
         exposure = (equity - cash) / equity if equity > 0.0 else 0.0
         self._ledger.value(tick, EquityRow(tick.scheduled_at, worth, state.cash, exposure, drawdown, state.regime))
         self._leave_line(tick, state, holdings)
         return True
 
+    def is_settled(self, tick: Tick, state: DeskState) -> bool:
+        """Whether a risk check of this very minute was quiet, and nothing has happened since: the exchange has nothing to tell."""
+        return self._valued_at == tick.scheduled_at and not state.orders
+
     def scan(self, tick: Tick, state: DeskState, settings: RiskSection, history: History) -> bool:
         """Say that nothing has changed, if that is so: no signal, no order, nothing that a limit scales."""
-        state_before, line = self._calm.get(tick.strategy, (None, {}))
-        valued = self._valued
-        if state_before is not state or valued is None or valued.at != tick.scheduled_at:
+        positions, line = self._calm.get(tick.strategy, (None, {}))
+        if positions is not state.positions or target_scale(self._drawdown, settings) != 1.0 or not history.still(tick.scheduled_at):
             return False
-        if target_scale(valued.drawdown, settings) != 1.0 or not history.still(tick.scheduled_at):
+        self._trace.add(tick, {**line, "id": tick.id, "at": iso(tick.scheduled_at), "regime": state.regime, "pairs": {}})
+        self._ledger.value(tick, None)
+        return True
+
+    def nothing_done(self, tick: Tick, decision: Decision) -> bool:
+        """Whether a scan's decision changes nothing but what it says of the pairs; that is then written."""
+        plan, holdings = decision.plan, self._holdings
+        if plan.orders or plan.cancels or decision.positions or holdings is None or holdings.positions is not decision.state.positions:
             return False
-        self._trace.add(tick, {**line, "id": tick.id, "at": iso(tick.scheduled_at), "pairs": {}})
+        trace = {"id": tick.id, "function": tick.function, "strategy": tick.strategy, "at": iso(tick.scheduled_at), "stops": holdings.stops}
+        self._trace.write(tick, {**decision.trace, **trace})
         self._ledger.value(tick, None)
         return True
 
     def scanned(self, tick: Tick, decision: Decision, state: DeskState) -> None:
-        """Look at a scan that went the whole way and at the state it left, to know whether the next one may be skipped."""
+        """Look at what a scan decided and at the state it left, to know whether the next one may be skipped."""
         self._calm.pop(tick.strategy, None)
         plan = decision.plan
         if not (plan.orders or plan.cancels or plan.skipped or decision.positions or decision.trace["limits"] or state.orders):
-            self._calm[tick.strategy] = (state, self._trace.line_of(tick))
+            self._calm[tick.strategy] = (state.positions, self._trace.line_of(tick))
 
     def caught_up(self, tick: Tick, state: DeskState) -> DeskState:
         """The state with what quiet risk checks have seen since: ``tick`` goes the whole way."""
-        if tick.function == risk_check.NAME and self._holdings is not None:
-            self._holdings.spoken = False
+        if tick.function == risk_check.NAME:
+            self._valued_at = None
+            if self._holdings is not None:
+                self._holdings.spoken = False
         valued, holdings = self._valued, self._holdings
         if valued is None or holdings is None:
             return state

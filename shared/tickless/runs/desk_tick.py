@@ -153,7 +153,10 @@ class TickRun:
             raise StaleTickError(f"tick {self.tick.id}: the desk has already run a tick of {iso(state.last_tick_at)}")
         self._refresh(state)
         state, mismatch = self._reconcile(state)
-        decision = self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, mismatch))
+        return self.carry_out(self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, mismatch)))
+
+    def carry_out(self, decision: Decision) -> tuple[DeskState, dict[str, Any]]:
+        """Journal, act and record what was decided."""
         state = evolve(decision.state, last_tick_at=self.at)
         self.updates.append(LedgerUpdate(desk=state, positions=decision.positions, equity=decision.equity, settings=self.loaded.fresh))
         trace = {**decision.trace, "settings_sha256": self.settings.sha256()}
