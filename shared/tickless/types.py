@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 ZERO = Decimal(0)
@@ -125,7 +125,7 @@ class Tick:
         """``<function>``, or ``<function>-<strategy>``."""
         return f"{self.function}-{self.strategy}" if self.strategy else self.function
 
-    @cached_property
+    @property
     def id(self) -> str:
         """``<scheduled time>#<name>``: sorts by time, unique for ever."""
         return f"{iso(self.scheduled_at)}#{self.name}"

@@ -13,6 +13,7 @@ from tickless.backtest.results import TickLines
 from tickless.bars import Panel
 from tickless.errors import TickRecordedError
 from tickless.ports import Fence
+from tickless.strategies.view import Action
 from tickless.types import DeskState, EquityRow, Fill, LedgerUpdate, Order, Position, Tick, TickRecord, Trade, evolve
 
 
@@ -187,10 +188,10 @@ class LineTrace:
             self._finish()
         self._lines[tick] = line
 
-    def news(self, trace: Mapping[str, Any], pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """What of ``pairs`` a line of the trace's function has to say; traces written before come first."""
+    def news(self, trace: Mapping[str, Any], pairs: Sequence[str], action: Action) -> list[str]:
+        """Of which of ``pairs`` a line of the trace's function has to say that ``action`` was taken; traces written before come first."""
         self._finish()
-        return self._maker.news(trace, pairs)
+        return self._maker.news(trace, pairs, action)
 
     def line_of(self, tick: Tick) -> Mapping[str, Any]:
         """The line of a tick that has written its trace for the last time."""

@@ -26,7 +26,10 @@ from tickless.risk.stops import calm_corridor
 from tickless.runs import risk_check
 from tickless.runs.market_history import History
 from tickless.settings import RiskSection
+from tickless.strategies.view import Action
 from tickless.types import DeskState, EquityRow, Position, Tick, evolve, iso
+
+_KEPT: Action = (NO_STOP_HIT["action"], NO_STOP_HIT["reason"])
 
 
 class _Holding(NamedTuple):
@@ -169,7 +172,7 @@ class QuietTicks:
             "pairs": {},
         }
         if not holdings.spoken:
-            line["pairs"] = self._trace.news(line, dict.fromkeys(holdings.pairs, NO_STOP_HIT))
+            line["pairs"] = dict.fromkeys(self._trace.news(line, holdings.pairs, _KEPT), NO_STOP_HIT)
             holdings.spoken = True
         self._trace.add(tick, line)
 

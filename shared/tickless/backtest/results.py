@@ -23,6 +23,7 @@ from tickless.breaks import rescaled_close
 from tickless.errors import DataError, InputError
 from tickless.settings import TRADING_ORDER, Settings
 from tickless.strategies.trace import PairTrace
+from tickless.strategies.view import Action
 from tickless.types import ZERO, EquityRow, Fill, Order, Trade, iso, to_ms
 
 TABLE_FILES = ("orders.csv", "fills.csv", "trades.csv", "equity.csv")
@@ -112,16 +113,23 @@ class TickLines:
     def line(self, trace: Mapping[str, Any]) -> dict[str, Any]:
         """The line of one tick's trace."""
         line: dict[str, Any] = {key: _sorted(trace[key]) for key in TICK_KEYS if key in trace}
-        line["pairs"] = self.news(trace, trace.get("pairs") or {})
+        pairs = trace.get("pairs") or {}
+        actions = pairs.actions if isinstance(pairs, PairTrace) else {p: (pairs[p].get("action"), pairs[p].get("reason")) for p in pairs}
+        known = self._known_to(trace)
+        changed = sorted([pair for pair, now in actions.items() if known.get(pair) != now])
+        known.update(actions)
+        line["pairs"] = {pair: _sorted(pairs[pair]) for pair in changed}
         return line
 
-    def news(self, trace: Mapping[str, Any], pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """The pairs of a trace that its line has to speak of."""
-        actions = pairs.actions if isinstance(pairs, PairTrace) else {p: (pairs[p].get("action"), pairs[p].get("reason")) for p in pairs}
-        known = self._known.setdefault((trace.get("function"), trace.get("strategy")), {})
-        changed = {pair: _sorted(pairs[pair]) for pair in sorted(p for p, now in actions.items() if known.get(p) != now)}
-        known.update(actions)
+    def news(self, trace: Mapping[str, Any], pairs: Sequence[str], action: Action) -> list[str]:
+        """Of which of ``pairs`` a line of the trace's function has to say that ``action`` was taken; it then counts as said."""
+        known = self._known_to(trace)
+        changed = [pair for pair in pairs if known.get(pair) != action]
+        known.update(dict.fromkeys(changed, action))
         return changed
+
+    def _known_to(self, trace: Mapping[str, Any]) -> dict[str, Any]:
+        return self._known.setdefault((trace.get("function"), trace.get("strategy")), {})
 
 
 def tick_lines(traces: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -300,7 +308,7 @@ def _finite(value: Any) -> Any:
 
 
 def _sorted(value: Any) -> Any:
-    return {key: value[key] for key in sorted(value)} if isinstance(value, Mapping) else value
+    return {key: value[key] for key in sorted(value)} if isinstance(value, Mapping) and value else value
 
 
 def _btc_return_frac(record: RunRecord) -> float | None:

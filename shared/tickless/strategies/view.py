@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import isnan, nan
 from types import MappingProxyType
 from typing import NamedTuple
@@ -48,7 +48,7 @@ class MarketView:
     models: Mapping[str, str] = field(default_factory=dict)
     """``name@version`` of every model that made a forecast, by name."""
 
-    @cached_property
+    @property
     def known(self) -> Set[str]:
         """The pairs, to look one up."""
         return _as_set(self.pairs)
