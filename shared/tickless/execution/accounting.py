@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tickless.execution.rounding import money
@@ -37,7 +38,8 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     fresh = _unbooked(order, report)
     if not fresh and report.status == order.status:
         return Booking(state, None)
-    positions: dict[str, Position] = {}
+    positions = dict(state.positions)
+    moved: dict[str, Position] = {}
     trades: list[Trade] = []
     cash = state.cash
     for fill in fresh:
@@ -45,21 +47,29 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
         signed = -1 if fill.side is Side.BUY else 1
         # Each fill is rounded by itself: the sum is then the same in whatever order fills are booked.
         cash = money(cash + signed * money(fill.qty * fill.price) - fill.fee)
-        position, trade = _fill_position(state.positions.get(fill.pair), order, fill)
+        position, trade = _fill_position(positions.pop(fill.pair, None), order, fill)
         if position is not None:
-            state = state.with_position(position)
-            positions[fill.pair] = position
+            moved[fill.pair] = position
+            if position.qty > 0:
+                positions[fill.pair] = position
         if trade is not None:
             trades.append(trade)
     order = evolve(order, status=report.status)
-    state = evolve(state.with_order(order), cash=cash)
-    marks = {pair: mark for pair, mark in state.marks.items() if pair in state.positions}
-    for pair in positions:
-        if pair in state.positions and pair not in marks:
-            marks[pair] = float(fresh[-1].price)
-    state = evolve(state, marks=marks)
-    update = LedgerUpdate(desk=state, orders=(order,), positions=tuple(positions.values()), fills=fresh, trades=tuple(trades))
-    return Booking(state, update)
+    orders = dict(state.orders)
+    orders.pop(order.client_order_id, None)
+    if not order.status.is_final:
+        orders[order.client_order_id] = order
+    marks = _marked(state.marks, positions, fresh)
+    state = evolve(state, cash=cash, positions=positions, orders=orders, marks=marks)
+    return Booking(state, LedgerUpdate(state, (order,), tuple(moved.values()), fresh, tuple(trades)))
+
+
+def _marked(marks: Mapping[str, float], positions: Mapping[str, Position], fresh: Sequence[Fill]) -> Mapping[str, float]:
+    """The marks of what is held; what is new is worth what it was bought at, until its bar closes."""
+    if not marks.keys() <= positions.keys():
+        marks = {pair: mark for pair, mark in marks.items() if pair in positions}
+    new = {fill.pair: float(fresh[-1].price) for fill in fresh if fill.pair in positions and fill.pair not in marks}
+    return {**marks, **new} if new else marks
 
 
 def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:

@@ -233,10 +233,11 @@ class TickRun:
             return state
         state, update = booking.state, booking.update
         if order.side is Side.BUY:
-            protected = [protect(position, order.exits.atr, self.settings.risk) for position in update.positions if position.qty > 0]
-            for position in protected:
-                state = state.with_position(position)
-            update = evolve(update, desk=state, positions=tuple(protected))
+            protected = tuple([protect(position, order.exits.atr, self.settings.risk) for position in update.positions if position.qty > 0])
+            if protected != update.positions:
+                for position in protected:
+                    state = state.with_position(position)
+                update = evolve(update, desk=state, positions=protected)
         self.updates.append(update)
         return state
 
@@ -248,9 +249,7 @@ class TickRun:
         self.updates.append(LedgerUpdate(record=TickRecord(self.tick, JOURNALED, self.fence.number, intents, {"cancels": list(cancels)})))
         self.ports.trace.write(self.tick, trace)
         self._flush()
-        for order in orders:
-            state = state.with_order(order)
-        return state
+        return evolve(state, orders={**state.orders, **{order.client_order_id: order for order in orders}})
 
     def _cancel(self, state: DeskState, cancels: Sequence[str]) -> DeskState:
         for client_order_id in cancels:
