@@ -48,7 +48,7 @@ def render(record: RunRecord, summary: Mapping[str, Any]) -> str:
             _months(view),
             _distribution(record),
             report_tables.trade_groups(record),
-            report_tables.trades(record),
+            view.trades.html(),
             report_tables.open_positions(record),
             report_tables.models(record),
             _ticks(record),
@@ -90,8 +90,20 @@ class _View:
         return np.asarray([getattr(row, name) for row in self.record.equity], dtype=np.float64)[self.drawn]
 
     @cached_property
+    def trades(self) -> report_tables.TradeTable:
+        return report_tables.TradeTable(self.record)
+
+    @cached_property
+    def model_changes(self) -> list[tuple[int, str]]:
+        return report_tables.model_changes(self.record)
+
+    @cached_property
     def regimes(self) -> list[str]:
         return [row.regime for row in self.record.equity]
+
+    @cached_property
+    def regime_changes(self) -> bool:
+        return len(set(self.regimes)) > 1
 
     def benchmark(self, close: Floats) -> Floats:
         """The start equity held in the market, at the drawn rows."""
@@ -164,23 +176,25 @@ def _charts(view: _View) -> str:
     at = view.at_ms[view.drawn]
     axis = charts.value_axis(np.concatenate([line.values for line in view.lines]).tolist())
     equity = charts.line_plot("equity", view.lines[::-1], axis, view.times, at, [f"{mark:,.10g}" for mark in axis.marks])
-    fall = -view.column("drawdown_frac")
+    fall = view.column("drawdown_frac")
     axis = charts.value_axis(fall.tolist(), most=3, include=0.0)
     lines = [charts.Series("Drawdown", "dd", fall, filled=True)]
     drawdown = charts.line_plot("drawdown", lines, axis, view.times, at, [_percent(mark) for mark in axis.marks])
     held = view.column("exposure_frac")
     axis = charts.value_axis([*held.tolist(), 1.0], most=4, include=0.0)
-    back = charts.bands(view.times, view.at_ms, view.regimes) + charts.moments(view.times, report_tables.model_changes(view.record))
+    # A desk that knows no regime says the same one at every tick: a band over everything would say nothing.
+    known = [name for name in ("trend", "chop", "down") if name in set(view.regimes)] if view.regime_changes else []
+    changes = view.model_changes
+    back = (charts.bands(view.times, view.at_ms, view.regimes) if view.regime_changes else "") + charts.moments(view.times, changes)
     lines = [charts.Series("Exposure", "desk", held, filled=True)]
     exposure = charts.line_plot("exposure", lines, axis, view.times, at, [_percent(mark) for mark in axis.marks], back)
     names = "".join(f'<li><i class="{line.style}"></i>{line.name}</li>' for line in view.lines)
-    known = [name for name in ("trend", "chop", "down") if name in set(view.regimes)]
     regimes = "".join(f'<li><i class="box r-{name}"></i>regime {name}</li>' for name in known)
-    marks = '<li><i class="mark"></i>another model version</li>' if report_tables.model_changes(view.record) else ""
+    marks = '<li><i class="mark"></i>another model version</li>' if changes else ""
     return (
         f'<section class="card"><h2>Equity</h2><ul class="legend">{names}</ul>{equity}</section>'
         f'<section class="card low"><h2>Drawdown</h2>{drawdown}</section>'
-        f'<section class="card low"><h2>Exposure and regime</h2><ul class="legend">'
+        f'<section class="card low"><h2>{"Exposure and regime" if view.regime_changes else "Exposure"}</h2><ul class="legend">'
         f'<li><i class="desk"></i>share of equity in positions</li>{regimes}{marks}</ul>{exposure}</section>'
     )
 
@@ -275,8 +289,14 @@ def _page_data(view: _View) -> str:
         "drawdown": series([charts.Series("Drawdown", "", view.column("drawdown_frac"))], "share", 5),
         "exposure": [*held, {"name": "Regime", "format": "text", "values": regimes}],
     }
-    data = {"start": view.times.start_ms, "end": view.times.end_ms, "at": view.at_ms[view.drawn].tolist(), "plots": plots}
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    data = {
+        "start": view.times.start_ms,
+        "end": view.times.end_ms,
+        "at": view.at_ms[view.drawn].tolist(),
+        "plots": plots,
+        "tables": {"trades": view.trades.data()},
+    }
+    return json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _coloured(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""The tables of the report: every one sorts on a click, a long one shows its first rows until asked for more."""
+"""The tables of the report: every one sorts on a click, a long one shows its first rows until asked for more.
+
+The trades, which may be tens of thousands, are rows of text in the page's data: the page makes elements of those that are looked at only.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from tickless.backtest.tables import plain
 from tickless.types import ZERO, Side, Trade, parse_time, to_ms
 
 FIRST_ROWS = 25
+MOST_TRADES = 40_000
+"""More would make the page larger than six megabytes."""
 NONE = "–"
 Cell = str | tuple[float, str]
 """Text, or a number that sorts and the text that shows."""
@@ -58,47 +63,82 @@ def table(name: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence
 
 
 def trade_groups(record: RunRecord) -> str:
-    """How trades paid by pair, strategy, exit reason and entry."""
+    """How trades paid by exit reason, entry, strategy and pair, each pair beside what holding it would have returned."""
     if not record.trades:
         return '<section class="card"><h2>Trades</h2><p class="soft">The run closed no trade.</p></section>'
     kinds: tuple[tuple[str, str, str, Callable[[Trade], str]], ...] = (
         ("By exit reason", "exits", "Exit reason", lambda trade: trade.exit_reason),
         ("By entry", "entries", "Entry", lambda trade: trade.enter_tag),
         ("By strategy", "strategies", "Strategy", lambda trade: trade.strategy),
-        ("By pair", "pairs", "Pair", lambda trade: trade.pair),
     )
-    return "".join(
-        f'<section class="card"><h2>{title}</h2>{_group(record.trades, name, head, key)}</section>' for title, name, head, key in kinds
-    )
+    cards = [(title, _group(record.trades, name, head, key)) for title, name, head, key in kinds]
+    cards.append(("By pair", _group(record.trades, "pairs", "Pair", lambda trade: trade.pair, _held_returns(record))))
+    return "".join(f'<section class="card"><h2>{title}</h2>{content}</section>' for title, content in cards)
 
 
-def trades(record: RunRecord) -> str:
-    """Every closed trade."""
-    if not record.trades:
-        return ""
-    columns = (
-        ("Pair", "t"), ("Opened", "t"), ("Held", ""), ("Profit", ""), ("Profit %", ""), ("Open", ""), ("Close", ""), ("Quantity", ""),
-        ("Fees", ""), ("Exit", "t"), ("Entry", "t"), ("Strategy", "t"), ("Closed", "t"),
-    )  # fmt: skip
-    rows: list[list[Cell]] = [
-        [
-            trade.pair,
-            f"{trade.opened_at:%Y-%m-%d %H:%M}",
-            _held(trade.closed_at - trade.opened_at),
-            _profit(trade.pnl),
-            (float(trade.pnl_frac), share(trade.pnl_frac, plus=True)),
-            _price(trade.open_price),
-            _price(trade.close_price),
-            _price(trade.qty),
-            _amount(trade.fees),
-            trade.exit_reason,
-            trade.enter_tag,
-            trade.strategy,
-            f"{trade.closed_at:%Y-%m-%d %H:%M}",
+class TradeTable:
+    """The closed trades as columns of text: the latest ``MOST_TRADES`` of them."""
+
+    def __init__(self, record: RunRecord) -> None:
+        trades = record.trades[-MOST_TRADES:]
+        self.count = len(record.trades)
+        columns: list[tuple[str, str, list[str]]] = [
+            ("Pair", "t", [trade.pair for trade in trades]),
+            ("Opened", "t", [str(trade.opened_at)[:16] for trade in trades]),
+            ("Held", "", [_held(trade.closed_at - trade.opened_at)[1] for trade in trades]),
+            ("Profit", "", [_profit(trade.pnl)[1] for trade in trades]),
+            ("Profit %", "", [share(trade.pnl_frac, plus=True) for trade in trades]),
+            ("Open", "", [_price(trade.open_price)[1] for trade in trades]),
+            ("Close", "", [_price(trade.close_price)[1] for trade in trades]),
+            ("Quantity", "", [_price(trade.qty)[1] for trade in trades]),
+            ("Fees", "", [money(trade.fees) for trade in trades]),
+            ("Exit", "t", [trade.exit_reason for trade in trades]),
+            ("Entry", "t", [trade.enter_tag for trade in trades]),
+            ("Strategy", "t", [trade.strategy for trade in trades]),
+            ("Closed", "t", [str(trade.closed_at)[:16] for trade in trades]),
         ]
-        for trade in record.trades
-    ]
-    return f'<section class="card"><h2>All {len(rows):,} trades</h2>{table("trades", columns, rows, FIRST_ROWS)}</section>'
+        # A column that says the same of every trade only pushes the others off the screen; By strategy names it.
+        one = len(set(columns[-2][2])) == 1
+        self.columns = [column for column in columns if not (one and column[0] == "Strategy")]
+
+    def html(self) -> str:
+        """The card with the first rows; the page's script goes on from ``data``."""
+        if not self.count:
+            return ""
+        texts = [texts for _, _, texts in self.columns]
+        rows = [
+            [(0.0, text) if not style else text for text, (_, style, _) in zip(row, self.columns, strict=True)] for row in self._rows(texts)
+        ]
+        title = f"All {self.count:,} trades" if self.count <= MOST_TRADES else f"The last {MOST_TRADES:,} of {self.count:,} trades"
+        search = '<input type="search" class="filter" placeholder="Filter: a pair, a day, an exit" aria-label="Filter the trades">'
+        more = '<button type="button" class="more">Show more</button>' if self.count > FIRST_ROWS else ""
+        content = table("trades", [column[:2] for column in self.columns], rows)
+        counted = f'<p class="soft count">{min(FIRST_ROWS, self.count):,} of {self.count:,} shown</p>'
+        return f'<section class="card"><h2>{title}</h2>{search}{content}{counted}{more}</section>'
+
+    def data(self) -> list[Any]:
+        """Every column: its texts, or for words that come again and again the words and each row's number in them."""
+        return [_packed(texts) if style else texts for _, style, texts in self.columns] if self.count else []
+
+    @staticmethod
+    def _rows(texts: list[list[str]]) -> list[tuple[str, ...]]:
+        return list(zip(*(column[:FIRST_ROWS] for column in texts), strict=True))
+
+
+def _packed(texts: list[str]) -> dict[str, list[Any]]:
+    words = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    return {"words": list(words), "at": [words[text] for text in texts]}
+
+
+def _held_returns(record: RunRecord) -> dict[str, float]:
+    """What each pair itself returned from its first close in the timerange to its last, a break of its price scale left out."""
+    window, close = record.market_window, record.market_close
+    returns = {}
+    for n, pair in enumerate(window.pairs):
+        known = close[~np.isnan(close[:, n]), n]
+        if len(known):
+            returns[pair] = float(known[-1] / known[0]) - 1.0
+    return returns
 
 
 def open_positions(record: RunRecord) -> str:
@@ -125,7 +165,7 @@ def models(record: RunRecord) -> str:
     """Which model versions decided, and when."""
     spans: dict[tuple[str, str], list[Any]] = {}
     for line in record.ticks:
-        for name, version in model_versions(line.get("models")).items():
+        for name, version in model_versions(line.get("models")).items() if line.get("models") else ():
             span = spans.setdefault((name, version), [line["at"], line["at"], 0])
             span[1:] = [line["at"], span[2] + 1]
     if not spans:
@@ -151,22 +191,27 @@ def model_changes(record: RunRecord) -> list[tuple[int, str]]:
     current: dict[str, str] = {}
     changes = []
     for line in record.ticks:
-        for name, version in model_versions(line.get("models")).items():
+        for name, version in model_versions(line.get("models")).items() if line.get("models") else ():
             if name in current and current[name] != version:
                 changes.append((to_ms(parse_time(line["at"])), f"{name}: {version}"))
             current[name] = version
     return changes
 
 
-def _group(trades: Sequence[Trade], name: str, head: str, key: Callable[[Trade], str]) -> str:
+def _group(trades: Sequence[Trade], name: str, head: str, key: Callable[[Trade], str], held: Mapping[str, float] | None = None) -> str:
     groups: dict[str, list[Trade]] = {}
     for trade in trades:
         groups.setdefault(key(trade), []).append(trade)
-    columns = (
+    columns = [
         (head, "t"), ("Trades", ""), ("Winners", ""), ("Profit", ""), ("Average", ""), ("Worst", ""), ("Best", ""), ("Profit factor", ""),
         ("Fees", ""), ("Held, median", ""),
-    )  # fmt: skip
+    ]  # fmt: skip
     rows = [_group_row(label, groups[label]) for label in sorted(groups, key=lambda label: (sum(t.pnl for t in groups[label]), label))]
+    if held is not None:
+        columns.append(("Buy and hold", ""))
+        for row in rows:
+            value = held.get(str(row[0]))
+            row.append(NONE if value is None else (value, share(value, plus=True)))
     return table(name, columns, rows, FIRST_ROWS)
 
 
@@ -196,28 +241,28 @@ def _cell(cell: Cell, style: str) -> str:
         return f"<td{_class(style)}>{escape(cell)}</td>"
     value, text = cell
     tone = "neg" if text.startswith("−") else "pos" if text.startswith("+") else ""
-    # What the page's script can read off the text is not said twice: ten thousand trades make the difference of a megabyte.
-    plainly = re.fullmatch(r"[-+−]?[\d,]+(\.\d+)?( %)?", text)
+    # What the page's script can read off the text is not said twice.
+    plainly = re.fullmatch(r"[-+−]?[\d,]+(\.\d+)?( (%|min|h|d))?", text)
     number = "" if plainly else f' data-v="{"Infinity" if math.isinf(value) else format(value, ".10g")}"'
     return f"<td{number}{_class(tone)}>{escape(text)}</td>"
 
 
-def _amount(value: Decimal) -> Cell:
+def _amount(value: Decimal) -> tuple[float, str]:
     return float(value), money(value)
 
 
-def _profit(value: Decimal) -> Cell:
+def _profit(value: Decimal) -> tuple[float, str]:
     return float(value), _minus(f"{float(value):+,.2f}")
 
 
-def _price(value: Decimal | float) -> Cell:
+def _price(value: Decimal | float) -> tuple[float, str]:
     """Six significant digits, never an exponent."""
     number = float(value)
     digits = max(0, 5 - math.floor(math.log10(abs(number)))) if number else 0
     return number, plain(Decimal(f"{number:.{min(digits, 12)}f}"))
 
 
-def _held(span: timedelta) -> Cell:
+def _held(span: timedelta) -> tuple[float, str]:
     minutes = span / timedelta(minutes=1)
     if minutes < 60:
         return minutes, f"{minutes:.0f} min"

@@ -116,7 +116,7 @@ class _Desk:
         value = self.value(at)
         equity = self.cash + value
         self.peak = max(self.peak, equity)
-        self.equity.append(EquityRow(at, equity, self.cash, float(value / equity), float(1 - equity / self.peak), self.regime))
+        self.equity.append(EquityRow(at, equity, self.cash, float(value / equity), float(equity / self.peak - 1), self.regime))
         for pair in sorted(self.held):
             close = float(self.close(pair, at))
             if close < self.stops.get(pair, 0.0):

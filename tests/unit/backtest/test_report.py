@@ -43,6 +43,39 @@ def test_a_long_busy_run_stays_small(run: RunRecord, tmp_path: Path) -> None:
     assert len(report(long, tmp_path).encode()) < LIMIT_BYTES
 
 
+def test_more_trades_than_a_page_can_hold_are_the_latest(run: RunRecord, tmp_path: Path) -> None:
+    trades = [replace(run.trades[n % len(run.trades)], closed_at=run.start + timedelta(minutes=n)) for n in range(45_000)]
+    text = report(replace(run, trades=trades), tmp_path)
+    assert "The last 40,000 of 45,000 trades" in text
+    assert str(trades[-1].closed_at)[:16] in text
+    assert len(text.encode()) < LIMIT_BYTES
+
+
+def test_drawdown_hangs_from_the_top(run: RunRecord, tmp_path: Path) -> None:
+    """The rows count it from the peak down: zero or negative."""
+    text = report(run, tmp_path)
+    (plot,) = re.findall(r'data-plot="drawdown">(.*?)</div>', text, re.DOTALL)
+    marks = re.findall(r'<span class="y" style="top:([\d.]+)%">([^<]+)</span>', plot)
+    assert ("0.00", "0 %") in marks
+    assert all(text.startswith("−") for top, text in marks if top != "0.00")
+
+
+def test_a_desk_without_regimes_has_no_bands(run: RunRecord, tmp_path: Path) -> None:
+    text = report(replace(run, equity=[replace(row, regime="chop") for row in run.equity]), tmp_path)
+    assert ">Exposure<" in text
+    assert 'class="band' not in text
+    assert "regime chop" not in text
+
+
+def test_each_pair_stands_beside_itself_held(run: RunRecord, tmp_path: Path) -> None:
+    close = run.market_window.close[:, run.market_window.column["BTC/USDT"]]
+    (row,) = re.findall(
+        r'<tr><td class="t">BTC/USDT</td>(?:(?!</tr>).)*</tr>', report(run, tmp_path).partition('id="pairs"')[2].partition("</table>")[0]
+    )
+    held = f"{(close[-1] / close[0] - 1) * 100:+,.2f} %".replace("-", "−")
+    assert re.sub(r"<[^>]+>", "|", row).split("|")[-3] == held
+
+
 def test_every_text_is_escaped(run: RunRecord, tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>"
     trades = [replace(trade, enter_tag=evil, exit_reason=evil, strategy=evil, pair=evil) for trade in run.trades]
@@ -117,8 +150,9 @@ def test_the_page_works_in_a_browser(chromium: str, page: Path, tmp_path: Path, 
         drawn = browser.value("[...document.querySelectorAll('path.line')].map(p => p.getBoundingClientRect().width)")
         assert len(drawn) == 5
         assert min(drawn) > width / 2
-        sorts_on_a_click(browser)
         shows_more_trades(browser)
+        finds_trades(browser)
+        sorts_on_a_click(browser)
         reads_values_out(browser)
         browser.screenshot(tmp_path / "page.png")
         assert (tmp_path / "page.png").stat().st_size > 50_000
@@ -147,16 +181,35 @@ def sorts_on_a_click(browser: Browser) -> None:
     assert names == sorted(names)
     assert len(set(names)) > 5
     browser.click("#trades th:nth-child(3) button")
-    held = browser.value("[...document.querySelectorAll('#trades tbody tr')].map(r => Number(r.cells[2].dataset.v))")
+    browser.click("section:has(#trades) .more")
+    held = [minutes(text) for text in column(browser, "trades", 2)]
     assert held == sorted(held, reverse=True)
     assert len(set(held)) > 20
 
 
+def minutes(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * {"min": 1, "h": 60, "d": 1440}[unit]
+
+
 def shows_more_trades(browser: Browser) -> None:
-    shown = "document.querySelectorAll('#trades tbody tr:not([hidden])').length"
-    assert browser.value(shown) == 25
+    assert len(column(browser, "trades", 0)) == 25
     browser.click("section:has(#trades) .more")
-    assert browser.value(shown) > 25
+    assert len(column(browser, "trades", 0)) > 25
+
+
+def finds_trades(browser: Browser) -> None:
+    """Words in the filter leave the trades that hold them all, in the order they had."""
+    typed = "(() => {{ const f = document.querySelector('.filter'); f.value = '{}'; f.dispatchEvent(new Event('input')); }})()"
+    browser.value(typed.format("btc left_target"))
+    found = list(zip(column(browser, "trades", 0), column(browser, "trades", 9), strict=True))
+    assert found
+    assert set(found) == {("BTC/USDT", "left_target")}
+    browser.value(typed.format("no such trade"))
+    assert column(browser, "trades", 0) == []
+    assert browser.value("document.querySelector('.count').textContent") == "0 of 0 shown"
+    browser.value(typed.format(""))
+    assert len(column(browser, "trades", 0)) == 25
 
 
 def reads_values_out(browser: Browser) -> None:
