@@ -134,6 +134,8 @@ class Panel:
 
     def select(self, pairs: Sequence[str]) -> Panel:
         """The panel with exactly these pairs, in this order; a pair that is not here is a column of NaN."""
+        if tuple(pairs) == self.pairs:
+            return self
         known = [self.column.get(pair, -1) for pair in pairs]
         index = np.asarray(known, dtype=np.intp)
         columns: dict[str, Any] = {}

@@ -39,16 +39,19 @@ def build_features(
     """
     first = max(0, since_row - startup_bars(settings, max_gap_bars) - extra_startup_bars)
     series = pair_series(panel.take(first, panel.rows), max_gap_bars)
-    fast = simple_average(series.close, settings.fast_bars, series.age)
-    slow = simple_average(series.close, settings.slow_bars, series.age)
-    difference = fast - slow
+    # One block a feature: what is written below is contiguous, and nothing is copied together at the end.
+    blocks = np.empty((len(NAMES), *series.close.shape))
+    fast, slow, trend, crossed = blocks
+    fast[:] = simple_average(series.close, settings.fast_bars, series.age)
+    slow[:] = simple_average(series.close, settings.slow_bars, series.age)
+    np.subtract(fast, slow, out=trend)
     with np.errstate(invalid="ignore"):
-        difference[np.abs(difference) < EQUAL_FRAC * slow] = 0.0
-    trend = np.sign(difference)
+        trend[np.abs(trend) < EQUAL_FRAC * slow] = 0.0
+    np.sign(trend, out=trend)
     # NaN compares to nothing: the bar before the first with both averages makes no cross.
-    crossed = np.zeros_like(trend)
     before, now = trend[:-1], trend[1:]
-    crossed[1:] = ((now > 0.0) & (before <= 0.0)).astype(float) - ((now < 0.0) & (before >= 0.0))
-    crossed[(series.age < settings.slow_bars)] = 0.0
-    values = np.stack([fast, slow, trend, crossed], axis=2)[since_row - first :]
+    crossed[:1] = 0.0
+    np.subtract((now > 0.0) & (before <= 0.0), (now < 0.0) & (before >= 0.0), out=crossed[1:], dtype=np.float64)
+    crossed[series.age < settings.slow_bars] = 0.0
+    values = np.moveaxis(blocks[:, since_row - first :], 0, 2)
     return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms + since_row * panel.step_ms, values)

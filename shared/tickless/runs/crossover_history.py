@@ -34,6 +34,8 @@ class CrossoverHistory(MarketHistory):
     def view(self, at: datetime) -> MarketView:
         """What a scan sees at ``at``."""
         row = self.mine.row_at(at) - 1
+        if row < 0 and self.before is not None:
+            return self.before.view(at)
         tiers, ineligible = self._universe(at, row)
         return MarketView(
             at=at,

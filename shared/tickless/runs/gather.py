@@ -62,11 +62,29 @@ def refresh_bars(bars: BarStore, market: Market, pairs: Sequence[str], timeframe
     if start < since:
         bars.write(market.bars(pairs, timeframe, start, since))
     if through + step <= at:
-        known = set(bars.read(timeframe, through - step, through).pairs)
-        fresh = [pair for pair in pairs if pair not in known]
+        recent = max(since, through - REFETCH_BARS * step)
+        stored = bars.read(timeframe, recent, through)
+        fresh = [pair for pair in pairs if pair not in stored.column]
         if fresh:
             bars.write(market.bars(fresh, timeframe, min(start, since), at))
-        bars.write(market.bars(pairs, timeframe, max(since, through - REFETCH_BARS * step), at))
+        latest = market.bars(pairs, timeframe, recent, at)
+        back = sorted((_trading(latest) & set(stored.pairs)) - _trading(stored))
+        if back:
+            # After a gap at the exchange, or out of the universe for a while: then the store has a hole that the market has not.
+            bars.write(market.bars(back, timeframe, _last_bar(bars.read(timeframe, start, through).select(back)), at))
+        bars.write(latest)
+
+
+def _trading(panel: Panel) -> set[str]:
+    """The pairs that have a bar in a panel."""
+    return {pair for n, pair in enumerate(panel.pairs) if not np.isnan(panel.close[:, n]).all()}
+
+
+def _last_bar(panel: Panel) -> datetime:
+    """When the earliest of the pairs' last bars opens; the panel's start where a pair has none."""
+    here = ~np.isnan(panel.close)
+    last = np.where(here.any(axis=0), panel.rows - 1 - here[::-1].argmax(axis=0), 0) if panel.rows else np.zeros(1, dtype=np.intp)
+    return panel.start + int(last.min()) * timedelta(milliseconds=panel.step_ms)
 
 
 def held_closes(bars: BarStore, held: Sequence[str], timeframe: str, at: datetime) -> dict[str, float]:

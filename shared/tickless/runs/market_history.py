@@ -6,6 +6,7 @@ code, and its rows do not depend on where the panel begins (rule 8 of the archit
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tickless.bars import Floats, Panel, join
+from tickless.bars import Floats, Panel
 from tickless.portfolio.universe import LOW_VOLUME, NO_BAR, OK, TOO_YOUNG, assign_tiers, median_daily_volume
 from tickless.ports import ModelStore
 from tickless.settings import Settings
@@ -63,7 +64,7 @@ class HistoryFactory(Protocol):
         ...
 
 
-class MarketHistory:
+class MarketHistory(ABC):
     """What every strategy's history has: the universe's bars, its tiers, and who may be bought.
 
     ``panel`` holds all bars known to the run, those before ``start`` included; nothing after a tick's time reaches its view.
@@ -75,10 +76,12 @@ class MarketHistory:
     def __init__(
         self, panel: Panel, pairs: Sequence[str], settings: Settings, start: datetime, models: ModelStore, extra_startup_bars: int = 0
     ) -> None:
+        self.before: MarketHistory | None = None
+        """What a tick sees at which no bar has closed yet: nothing."""
         if panel.start >= start:
-            # The first tick decides on a bar that was never recorded: without a row of its own it would read the last one.
-            before = start - timedelta(milliseconds=panel.step_ms)
-            panel = join([Panel.empty(panel.timeframe, panel.pairs, before, start), panel])
+            nothing = Panel.empty(panel.timeframe, panel.pairs, start - timedelta(milliseconds=panel.step_ms), start)
+            self.before = type(self)(nothing, pairs, settings, start, models)
+            start = panel.start + timedelta(milliseconds=panel.step_ms)
         self.panel = panel
         self.pairs = tuple(pairs)
         self.settings = settings
@@ -91,6 +94,14 @@ class MarketHistory:
         self.refused: list[str] = []
         self._all_fine = (OK,) * len(self.pairs)
         self._days: dict[datetime, tuple[NDArray[np.int64], Floats]] = {}
+
+    @abstractmethod
+    def view(self, at: datetime) -> MarketView:
+        """See ``History.view``."""
+
+    @abstractmethod
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """See ``History.columns``."""
 
     def still(self, at: datetime) -> bool:  # noqa: ARG002 - the protocol's signature
         """See ``History.still``."""

@@ -56,6 +56,8 @@ class RotationHistory(MarketHistory):
     def view(self, at: datetime) -> MarketView:
         """What a rebalance sees at ``at``."""
         row = self.mine.row_at(at) - 1
+        if row < 0 and self.before is not None:
+            return self.before.view(at)
         tiers, ineligible = self._universe(at, row)
         forecasts, labels = self._forecast(at, row)
         return MarketView(
