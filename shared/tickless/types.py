@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache, lru_cache
@@ -104,8 +104,7 @@ def to_ms(value: datetime) -> int:
 
 def from_ms(value: int) -> datetime:
     """The UTC time ``value`` milliseconds after the epoch."""
-    seconds, millis = divmod(int(value), 1000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=millis * 1000)
+    return EPOCH + timedelta(milliseconds=int(value))
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,9 @@ class FolderMarket:
         row = self.panel.row_at(at)
         if not 0 <= row < self.panel.rows:
             return {}
-        values = {pair: float(self.panel.open[row, self.panel.column[pair]]) for pair in pairs if pair in self.panel.column}
-        return {pair: value for pair, value in values.items() if not np.isnan(value)}
+        opens, column = self.panel.open[row], self.panel.column
+        values = {pair: float(opens[column[pair]]) for pair in pairs if pair in column}
+        return {pair: value for pair, value in values.items() if not isnan(value)}
 
     def rules(self) -> Mapping[str, PairRules]:
         """The filters of ``markets.json``; a pair that is absent has none."""

@@ -193,6 +193,8 @@ class SimExchange:
     def _settle(self, matching: Matching, now_ms: int) -> None:
         """Work off every bar since the last settlement, in the order in which things happened."""
         done_ms = matching.account.settled_ms
+        if now_ms <= done_ms:
+            return
         breaks = self._scales.breaks(done_ms, now_ms, matching.pairs)
         while matching.account.orders:
             close_ms = floor_ms(done_ms, self._step) + self._step
@@ -203,8 +205,7 @@ class SimExchange:
         for found in breaks:
             if found.known_ms > done_ms:
                 matching.end_scale(found.pair, found.known_ms, found.last_close)
-        if now_ms > matching.account.settled_ms:
-            matching.account = evolve(matching.account, settled_ms=now_ms)
+        matching.account = evolve(matching.account, settled_ms=now_ms)
 
     def _settle_bar(self, matching: Matching, close_ms: int, breaks: Sequence[Break]) -> None:
         """Work off the bars that close at ``close_ms``, and the opens of that moment."""
@@ -223,7 +224,8 @@ class SimExchange:
     def _suspended(self, pair: str, now_ms: int) -> bool:
         """Whether the running bar of a pair is known to be the first on a new scale: what was decided before it cannot mean its prices."""
         open_ms = floor_ms(now_ms, self._step)
-        return any(found.first_ms == open_ms for found in self._scales.breaks(open_ms - 1, open_ms, lambda: (pair,)))
+        breaks = self._scales.breaks(open_ms - 1, open_ms, lambda: (pair,))
+        return bool(breaks) and any(found.first_ms == open_ms for found in breaks)
 
     def _stored_last_bars(self, pairs: Sequence[str], at: datetime) -> tuple[dict[str, float], dict[str, float]]:
         window = self._bars.read(self._timeframe, from_ms(to_ms(at) - self._step), at).select(pairs)

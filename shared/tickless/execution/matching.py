@@ -67,7 +67,7 @@ class SimOrder:
     @property
     def open_qty(self) -> Decimal:
         """What has not been filled."""
-        return self.order.qty - sum((fill.qty for fill in self.fills), ZERO)
+        return self.order.qty - sum([fill.qty for fill in self.fills], ZERO)
 
     def report(self) -> OrderReport:
         """What the exchange says of it."""
@@ -215,8 +215,7 @@ class Matching:
     def _fill(self, sim: SimOrder, at_ms: int, price: Decimal, liquidity: Liquidity, volumes: Mapping[str, float] | None) -> None:
         order = sim.order
         rules = self.rules.get(order.pair) or no_rules(order.pair)
-        fee_bps = self.settings.taker_fee_bps if liquidity is Liquidity.TAKER else self.settings.maker_fee_bps
-        fee_rate = rate(fee_bps)
+        fee_rate = rate(self.settings.taker_fee_bps if liquidity is Liquidity.TAKER else self.settings.maker_fee_bps)
         too_small = _below_notional(order, order.limit_price or order.stop_price or price, rules)
         if too_small and not sim.fills:
             self._put(evolve(sim, status=OrderStatus.REJECTED, message=too_small))
@@ -226,18 +225,18 @@ class Matching:
             most = self.settings.max_participation_frac * volumes.get(order.pair, 0.0)
             if exact(most) < qty:
                 qty = qty_down(exact(most), rules.qty_step)
-        base = base_asset(order.pair)
         if order.side is Side.SELL:
-            qty = min(qty, self.account.balance(base))
-            if self.account.balance(base) <= 0:
+            held = self.account.balance(base_asset(order.pair))
+            qty = min(qty, held)
+            if held <= 0:
                 self._put(evolve(sim, status=OrderStatus.CANCELED, message="nothing left to sell"))
                 return
         else:
-            free = self._free_stake(sim)
-            if not sim.fills and order.qty * price * (1 + fee_rate) > free:
+            free, with_fee = self._free_stake(sim), 1 + fee_rate
+            if not sim.fills and order.qty * price * with_fee > free:
                 self._put(evolve(sim, status=OrderStatus.REJECTED, message=f"insufficient balance: {free} {self.stake} free"))
                 return
-            qty = min(qty, qty_down(max(ZERO, free) / (price * (1 + fee_rate)), rules.qty_step))
+            qty = min(qty, qty_down(max(ZERO, free) / (price * with_fee), rules.qty_step))
         if qty <= 0:
             self._put(sim)
             return
@@ -249,14 +248,14 @@ class Matching:
         # Rounded together with the value: what was affordable before rounding is so after it.
         fee = money(qty * price * (1 + fee_rate)) - value
         fill = Fill(
-            fill_id=f"{order.client_order_id}-{len(sim.fills) + 1}",
-            client_order_id=order.client_order_id,
-            filled_at=from_ms(at_ms),
-            pair=order.pair,
-            side=order.side,
-            qty=qty,
-            price=price,
-            fee=fee,
+            f"{order.client_order_id}-{len(sim.fills) + 1}",
+            order.client_order_id,
+            from_ms(at_ms),
+            order.pair,
+            order.side,
+            qty,
+            price,
+            fee,
             fee_asset=self.stake,
             fee_qty=fee,
             liquidity=liquidity,
@@ -268,25 +267,19 @@ class Matching:
         balances[self.stake] = balances.get(self.stake, ZERO) - sign * value - fee
         if balances[base] == 0:
             del balances[base]
-        self.account = evolve(self.account, balances=balances)
-        sim = evolve(sim, fills=(*sim.fills, fill))
-        self._put(sim if sim.open_qty > 0 else evolve(sim, status=OrderStatus.FILLED))
+        status = sim.status if sim.open_qty > qty else OrderStatus.FILLED
+        self._put(evolve(sim, fills=(*sim.fills, fill), status=status), balances)
 
-    def _put(self, sim: SimOrder) -> None:
-        """Store an order: in its place while it is open, out of the open ones when it is final."""
+    def _put(self, sim: SimOrder, balances: Mapping[str, Decimal] | None = None) -> None:
+        """Store an order, in its place while it is open, out of the open ones when it is final; and the balances that it left."""
         client_order_id = sim.order.client_order_id
-        orders = []
-        known = False
-        for other in self.account.orders:
-            if other.order.client_order_id != client_order_id:
-                orders.append(other)
-                continue
-            known = True
-            if not sim.status.is_final:
-                orders.append(sim)
-        if not known and not sim.status.is_final:
-            orders.append(sim)
-        self.account = evolve(self.account, orders=tuple(orders))
+        orders = {other.order.client_order_id: other for other in self.account.orders}
+        if sim.status.is_final:
+            orders.pop(client_order_id, None)
+        else:
+            orders[client_order_id] = sim
+        account = self.account
+        self.account = evolve(account, orders=tuple(orders.values()), balances=account.balances if balances is None else balances)
         self.changed[client_order_id] = sim
 
     def _slipped(self, price: Decimal, side: Side) -> Decimal:
@@ -297,8 +290,6 @@ class Matching:
         """Why the exchange does not take an order, or an empty text."""
         rules = self.rules.get(order.pair) or no_rules(order.pair)
         price = order.limit_price or order.stop_price
-        base = base_asset(order.pair)
-        held, free = self.account.balance(base), self._free_stake()
         if order.qty <= 0:
             return f"quantity {order.qty} is not positive"
         if not _on_step(order.qty, rules.qty_step):
@@ -309,26 +300,29 @@ class Matching:
             return f"price {price} is not a multiple of {rules.price_step}"
         if price is not None and (too_small := _below_notional(order, price, rules)):
             return too_small
-        if order.side is Side.SELL and order.qty > held:
-            return f"insufficient balance: {held} {base} held"
-        if order.side is Side.BUY and (free <= 0 or self._claim(order.qty, order.limit_price) > free):
+        if order.side is Side.SELL:
+            base = base_asset(order.pair)
+            held = self.account.balance(base)
+            return f"insufficient balance: {held} {base} held" if order.qty > held else ""
+        free = self._free_stake()
+        if free <= 0 or (order.limit_price is not None and self._claim(order.qty, order.limit_price) > free):
             return f"insufficient balance: {free} {self.stake} free"
         return ""
 
     def _free_stake(self, but: SimOrder | None = None) -> Decimal:
         """Stake currency that no open limit buy, other than ``but``, has laid claim to, fees included."""
         mine = but.order.client_order_id if but is not None else ""
-        claims = (
+        claims = [
             self._claim(s.open_qty, s.order.limit_price)
             for s in self.account.orders
-            if s.order.side is Side.BUY and s.order.client_order_id != mine
-        )
+            if s.order.side is Side.BUY and s.order.limit_price is not None and s.order.client_order_id != mine
+        ]
         return self.account.balance(self.stake) - sum(claims, ZERO)
 
-    def _claim(self, qty: Decimal, limit_price: Decimal | None) -> Decimal:
-        """What a buy needs at most; a market order lays no claim before it fills."""
+    def _claim(self, qty: Decimal, limit_price: Decimal) -> Decimal:
+        """What a limit buy needs at most; a market order lays no claim before it fills."""
         fee = rate(max(self.settings.taker_fee_bps, self.settings.maker_fee_bps))
-        return qty * (limit_price or ZERO) * (1 + fee)
+        return qty * limit_price * (1 + fee)
 
 
 def _below_notional(order: Order, price: Decimal | None, rules: PairRules) -> str:

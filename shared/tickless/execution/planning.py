@@ -59,15 +59,11 @@ class Thresholds(NamedTuple):
     min_order_value: float
 
 
-def _id_prefix(tick: Tick) -> str:
-    at = tick.scheduled_at
-    return f"tk{at.year % 100:02d}{at.month:02d}{at.day:02d}{at.hour:02d}{at.minute:02d}"
-
-
 def client_order_id(desk: str, strategy: str, tick: Tick, pair: str, leg: str, attempt: int = 0) -> str:
     """A deterministic id of 30 letters and digits: the same decision gives the same id, on every exchange's alphabet and length."""
-    text = "|".join((desk, strategy, tick.id, pair, leg, str(attempt)))
-    return f"{_id_prefix(tick)}{hashlib.sha256(text.encode()).hexdigest()[:18]}"
+    of = tick.id  # It starts with the scheduled time, as in 2024-06-01T00:15:00Z.
+    digest = hashlib.sha256(f"{desk}|{strategy}|{of}|{pair}|{leg}|{attempt}".encode()).hexdigest()
+    return f"tk{of[2:4]}{of[5:7]}{of[8:10]}{of[11:13]}{of[14:16]}{digest[:18]}"
 
 
 def plan_orders(
@@ -170,8 +166,10 @@ class _Planner:
         Who leaves a pair sells all of it: an open sell counts as that only if it covers what is held, and for a stop is at market, too.
         """
         pair, leaving = wish.pair, side is Side.SELL and wish.qty <= 0.0
-        same = [o for o in self.open.get(pair, []) if o.side is side]
-        other = [o for o in self.open.get(pair, []) if o.side is not side]
+        if pair not in self.open:
+            return True
+        same = [o for o in self.open[pair] if o.side is side]
+        other = [o for o in self.open[pair] if o.side is not side]
         self.cancels.extend(o.client_order_id for o in other)
         covered = sum((o.open_qty for o in same), ZERO) >= held
         at_market = all(o.type is OrderType.MARKET for o in same)
@@ -197,24 +195,22 @@ class _Planner:
 
     def _order(self, wish: Wish, side: Side, qty: Decimal) -> Order | None:
         rules = self._rules(wish.pair)
-        price = exact(self.account.prices[wish.pair])
         limit = self._limit_price(wish, side)
-        notional = qty * (limit or price)
         if qty <= 0 or (rules.min_qty is not None and qty < rules.min_qty):
             self.skipped[wish.pair] = "below_min_qty"
             return None
-        if rules.min_notional is not None and notional < rules.min_notional:
+        if rules.min_notional is not None and qty * (limit or exact(self.account.prices[wish.pair])) < rules.min_notional:
             self.skipped[wish.pair] = "below_min_notional"
             return None
         strategy = wish.strategy or self.strategy
         return Order(
-            client_order_id=client_order_id(self.desk, strategy, self.tick, wish.pair, side.value),
-            tick_at=self.tick.scheduled_at,
-            strategy=strategy,
-            pair=wish.pair,
-            side=side,
-            type=OrderType.MARKET if limit is None else OrderType.LIMIT,
-            qty=qty,
+            client_order_id(self.desk, strategy, self.tick, wish.pair, side),
+            self.tick.scheduled_at,
+            strategy,
+            wish.pair,
+            side,
+            OrderType.MARKET if limit is None else OrderType.LIMIT,
+            qty,
             reason=wish.enter_tag if side is Side.BUY else wish.exit_reason,
             limit_price=limit,
             reduce_only=side is Side.SELL,

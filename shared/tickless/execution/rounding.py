@@ -10,6 +10,7 @@ SIGNIFICANT_DIGITS = 12
 _DOWN = Context(prec=SIGNIFICANT_DIGITS, rounding=ROUND_DOWN)
 _EVEN = Context(prec=SIGNIFICANT_DIGITS, rounding=ROUND_HALF_EVEN)
 MONEY_STEP = Decimal("1e-10")
+_ONE = Decimal(1)
 
 
 def exact(value: float) -> Decimal:
@@ -50,4 +51,4 @@ def money(value: Decimal) -> Decimal:
 def _plain(value: Decimal) -> Decimal:
     """No exponent and no trailing zeros: 1E+3 → 1000, 0.500 → 0.5."""
     value = value.normalize()
-    return value.quantize(Decimal(1)) if value == value.to_integral_value() else value
+    return value.quantize(_ONE) if value == value.to_integral_value() else value
