@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,31 +14,51 @@ from tickless.adapters.folder_market import FolderMarket, load_market
 from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.synthetic_market import make_market
 from tickless.backtest.compare import compare
-from tickless.backtest.engine import BacktestRequest, backtest
-from tickless.backtest.results import write_results
+from tickless.backtest.engine import BacktestRequest, ParameterChange, backtest
+from tickless.backtest.results import RunRecord, write_results
 from tickless.bars import Panel
 from tickless.cli.replaying import ReplayRequest, replay
 from tickless.learn.spec import load_specs
+from tickless.risk.stops import STOP_REASONS
 from tickless.runs.retrain import store, train_specs, training_start
-from tickless.settings import load_desk
+from tickless.settings import load_desk, read_desk
+from tickless.types import Side
 
 START = datetime(2024, 6, 3, tzinfo=UTC)
 
 
-def both(tmp_path: Path, market: FolderMarket, start: datetime, days: float, overrides: tuple[str, ...] = (), **options: object) -> int:
-    """Run both ways, require the same files, return how many orders there were."""
+def both(
+    tmp_path: Path,
+    market: FolderMarket,
+    start: datetime,
+    days: float,
+    overrides: tuple[str, ...] = (),
+    *,
+    desk: str = "rotation",
+    models: Path | None = None,
+    retrain: bool = False,
+    changes: Sequence[ParameterChange] = (),
+) -> RunRecord:
+    """Run both ways, require the same files, return the backtest."""
     end = start + timedelta(days=days)
-    models = options.get("models")
-    retrain = bool(options.get("retrain", False))
-    replay(ReplayRequest("rotation", overrides, market, start, end, tmp_path / "replay", models, retrain))
+    replay(ReplayRequest(desk, overrides, market, start, end, tmp_path / "replay", models, retrain, changes=changes))
     registry = FolderModelStore(models) if models else None
-    record = backtest(BacktestRequest(load_desk("rotation", overrides), market, start, end, registry, retrain))
+    record = backtest(BacktestRequest(load_desk(desk, overrides), market, start, end, registry, retrain, changes=changes))
     write_results(replace(record, seconds=1.0), tmp_path / "backtest")
     comparison = compare(tmp_path / "replay", tmp_path / "backtest")
     assert comparison.same, comparison.first_difference
     for name in ("orders.csv", "fills.csv", "trades.csv", "equity.csv", "ticks.jsonl"):
         assert (tmp_path / "replay" / name).read_bytes() == (tmp_path / "backtest" / name).read_bytes(), name
-    return comparison.orders
+    assert comparison.orders == len(record.orders)
+    return record
+
+
+def reasons(record: RunRecord) -> set[str]:
+    return {order.reason for order in record.orders}
+
+
+def strategies(record: RunRecord) -> set[str]:
+    return {order.strategy for order in record.orders}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +82,7 @@ def scarred(market: FolderMarket) -> FolderMarket:
 
 
 def test_a_scarred_market_decides_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
-    assert both(tmp_path, scarred(synthetic), START, 1.0) > 20
+    assert len(both(tmp_path, scarred(synthetic), START, 1.0).orders) > 20
 
 
 def test_limits_latency_and_a_halt_decide_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
@@ -71,7 +93,7 @@ def test_limits_latency_and_a_halt_decide_alike(tmp_path: Path, synthetic: Folde
         "execution.close_at_end=true",
         "risk.kill_switch_drawdown_frac=0.004",
     )
-    assert both(tmp_path, scarred(synthetic), START, 1.0, overrides) > 10
+    assert len(both(tmp_path, scarred(synthetic), START, 1.0, overrides).orders) > 10
 
 
 def test_a_model_and_a_retraining_decide_alike(tmp_path: Path) -> None:
@@ -83,7 +105,7 @@ def test_a_model_and_a_retraining_decide_alike(tmp_path: Path) -> None:
     promoted = store(train_specs(panel, settings, folder, load_specs("rotation"), START, START), folder, START, START)
     assert promoted
 
-    assert both(tmp_path, market, START, 0.5, models=tmp_path / "models", retrain=True) > 0
+    assert both(tmp_path, market, START, 0.5, models=tmp_path / "models", retrain=True).orders
     lines = (tmp_path / "backtest" / "ticks.jsonl").read_text("utf8")
     assert promoted[0] in lines
     assert '"trained"' in lines
@@ -92,4 +114,126 @@ def test_a_model_and_a_retraining_decide_alike(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_real_bars_decide_alike(tmp_path: Path, realdata: Path) -> None:
     market, _ = load_market(realdata / "spot_2024", "15m", quote="USDT")
-    assert both(tmp_path, market, datetime(2024, 6, 3, tzinfo=UTC), 1.0) > 50
+    assert len(both(tmp_path, market, START, 1.0).orders) > 50
+
+
+# Signals
+
+QUICK = ("strategy.crossover.fast_bars=4", "strategy.crossover.slow_bars=12")
+"""Averages that cross a few times a day."""
+
+
+def test_signals_on_a_scarred_market_decide_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
+    record = both(tmp_path, scarred(synthetic), START, 1.0, QUICK, desk="crossover")
+    assert len(record.orders) > 100
+    assert reasons(record) == {"cross_up", "cross_down", "end_of_data"}
+
+
+def test_signals_under_every_limit_decide_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
+    """Cash that binds, stops, a drawdown that scales and then halts, orders that wait, fill in parts and expire."""
+    overrides = (
+        *QUICK,
+        "desk.dry_run_wallet=6000",
+        "execution.filters=true",
+        "execution.slippage_bps=5",
+        "execution.latency_s=30",
+        "execution.max_participation_frac=0.0005",
+        "execution.close_at_end=false",
+        "risk.max_position_loss_frac=0.01",
+        "risk.block_after_stop=true",
+        'risk.drawdown_steps=[{"drawdown_frac": 0.005, "scale_frac": 0.5}]',
+        "risk.kill_switch_drawdown_frac=0.012",
+    )
+    record = both(tmp_path, scarred(synthetic), START, 1.0, overrides, desk="crossover")
+    assert {"cross_up", "cross_down", "max_loss"} <= reasons(record)
+    assert {order.status.value for order in record.orders} >= {"filled", "expired"}
+    limits = [line["limits"] for line in record.ticks]
+    assert ["drawdown_scale:0.5"] in limits
+    assert ["halted"] in limits
+
+
+@pytest.mark.realdata
+def test_signals_on_real_bars_decide_alike(tmp_path: Path, realdata: Path) -> None:
+    market, _ = load_market(realdata / "spot_2024", "15m", quote="USDT")
+    record = both(tmp_path, market, START, 1.0, desk="crossover")
+    assert len(record.orders) > 50
+
+
+@pytest.fixture(scope="module")
+def pair_of_strategies(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A desk that runs ``rotation`` and ``crossover``."""
+    path = tmp_path_factory.mktemp("desk") / "both.toml"
+    path.write_text(f"{read_desk('rotation')[0]}\n[strategy.crossover]\nfast_bars = 4\nslow_bars = 12\nstake = 800.0\n")
+    return str(path)
+
+
+def test_two_strategies_on_one_desk_decide_alike(tmp_path: Path, synthetic: FolderMarket, pair_of_strategies: str) -> None:
+    record = both(tmp_path, scarred(synthetic), START, 1.0, desk=pair_of_strategies)
+    assert strategies(record) == {"rotation", "crossover"}
+    said = {entry["reason"] for line in record.ticks for entry in line["pairs"].values()}
+    assert {"belongs_to_rotation", "belongs_to_crossover"} <= said
+    assert {order.strategy for order in record.orders if order.reason in STOP_REASONS} == {"rotation", "crossover"}
+
+
+# A parameter that somebody writes while the desk runs
+
+
+def written(desk: str, hours: float, *overrides: str) -> ParameterChange:
+    """A section as a person would put it, some hours after the start."""
+    (name,) = {override.rpartition("=")[0].rpartition(".")[0] for override in overrides}
+    return ParameterChange(START + timedelta(hours=hours), name, load_desk(desk, overrides).sections()[name])
+
+
+def broken(name: str, hours: float) -> ParameterChange:
+    return ParameterChange(START + timedelta(hours=hours), name, '{"max_position_loss_frac": 7}')
+
+
+def test_a_parameter_changed_in_the_middle_decides_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
+    """A tighter stop, rubbish that is refused, a universe without what is held, and one tick between two ticks of the desk."""
+    unchanged = backtest(BacktestRequest(load_desk("rotation"), synthetic, START, START + timedelta(days=1), retrain=False))
+    held = sorted({order.pair for order in unchanged.orders if order.tick_at < START + timedelta(hours=4)})[:3]
+    changes = [
+        written("rotation", 3.1, "risk.max_position_loss_frac=0.001"),
+        broken("risk", 5),
+        written("rotation", 8, f"universe.pair_blacklist={json.dumps(held)}"),
+        broken("no.such", 9),
+        written("rotation", 12, "execution.slippage_bps=20", "execution.max_participation_frac=0.01"),
+        written("rotation", 16, "universe.pair_blacklist=[]", "universe.max_gap_bars=2"),
+    ]
+    record = both(tmp_path, synthetic, START, 1.0, changes=changes)
+    assert reasons(record) >= {"max_loss", "left_target"}
+    assert [order.reason for order in record.orders] != [order.reason for order in unchanged.orders]
+    hours = {(order.tick_at - START) // timedelta(hours=4) for order in record.orders if order.side is Side.BUY and order.pair in held}
+    assert 0 in hours
+    assert not {2, 3} & hours, "bought while out of the universe"
+
+
+def test_signals_whose_parameters_change_in_the_middle_decide_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
+    """Other averages, another stake, stops that were off, a universe that loses pairs and gets them back."""
+    names = list(synthetic.pairs())[:8]
+    section = "strategy.crossover"
+    changes = [
+        written("crossover", 3, *QUICK, f"{section}.stake=500"),
+        broken(section, 4),
+        written("crossover", 6, "risk.max_position_loss_frac=0.005", "risk.block_after_stop=true"),
+        written("crossover", 9, f"universe.pair_blacklist={json.dumps(names)}"),
+        written("crossover", 12, f"{section}.fast_bars=5", f"{section}.slow_bars=15"),
+        written("crossover", 15, "universe.pair_blacklist=[]"),
+        written("crossover", 18, "risk.kill_switch_drawdown_frac=0.0001"),
+    ]
+    record = both(tmp_path, synthetic, START, 1.0, desk="crossover", changes=changes)
+    assert {"cross_up", "cross_down", "max_loss"} <= reasons(record)
+    assert {line["at"] for line in record.ticks if "halted" in line["limits"]} >= {"2024-06-03T18:00:00Z"}
+    hours = {(order.tick_at - START) // timedelta(hours=3) for order in record.orders if order.side is Side.BUY and order.pair in names}
+    assert {1, 2, 5} <= hours
+    assert not {3, 4} & hours, "bought while out of the universe"
+
+
+def test_two_strategies_and_a_change_of_one_decide_alike(tmp_path: Path, synthetic: FolderMarket, pair_of_strategies: str) -> None:
+    changes = [
+        written(pair_of_strategies, 4, "strategy.crossover.slow_bars=40", "strategy.crossover.stake=2000"),
+        written(pair_of_strategies, 7, "portfolio.tier1_cap_frac=0.05", "portfolio.hysteresis_frac=0.01"),
+        broken("strategy.rotation", 9),
+    ]
+    record = both(tmp_path, scarred(synthetic), START, 1.0, desk=pair_of_strategies, changes=changes)
+    assert strategies(record) == {"rotation", "crossover"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,12 +17,12 @@ from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.memory import ManualClock
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import SimExchange, TextAccounts
-from tickless.backtest.engine import copy_models
+from tickless.backtest.engine import ParameterChange, copy_models
 from tickless.backtest.memory import PanelBars
 from tickless.backtest.record import FinishedRun, collect, stored_lines
 from tickless.backtest.report import write_report
 from tickless.backtest.results import write_results
-from tickless.bootstrap import Environment, Wiring
+from tickless.bootstrap import Cloud, Environment, Wiring
 from tickless.cli.options import check_out
 from tickless.errors import InputError, TicklessError
 from tickless.localcloud.assembly import ensure_assembly, load_assembly
@@ -50,6 +50,8 @@ class ReplayRequest:
     models: Path | None = None
     retrain: bool = True
     note: str = ""
+    changes: Sequence[ParameterChange] = ()
+    """In order of time; written to SSM before the first event from their time on is delivered."""
 
 
 def project_root() -> Path:
@@ -78,7 +80,8 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
         if request.models is not None:
             copy_models(FolderModelStore(request.models), cloud.models)
         without = () if request.retrain else ("retrain",)
-        scheduler = LocalScheduler(local, clock, request.start, request.end, without=without)
+        before = partial(_write_due, list(request.changes), cloud)
+        scheduler = LocalScheduler(local, clock, request.start, request.end, without=without, before=before)
         for done, firing in enumerate(scheduler.fire(), start=1):
             _require_success(firing)
             progress(done, scheduler.planned)
@@ -92,6 +95,13 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
     summary = write_results(record, request.out)
     write_report(record, summary, request.out)
     return summary
+
+
+def _write_due(changes: list[ParameterChange], cloud: Cloud, at: datetime) -> None:
+    """Write the changes that are due at ``at``, and forget them."""
+    while changes and changes[0].at <= at:
+        change = changes.pop(0)
+        cloud.parameters.write(change.section, change.text)
 
 
 def _require_success(firing: Firing) -> None:

@@ -107,6 +107,7 @@ class LocalScheduler:
         duplicates: the share of events that are delivered a second time, up to 45 s later.
         seed: of the shuffling, the duplicates and the execution ids.
         without: functions whose schedules are switched off.
+        before: called with an event's scheduled time before it is delivered: what people do to the desk while it runs.
 
     """
 
@@ -121,8 +122,9 @@ class LocalScheduler:
         duplicates: float = 0.0,
         seed: int = 0,
         without: Collection[str] = (),
+        before: Callable[[datetime], None] = lambda _: None,
     ) -> None:
-        self._cloud, self._clock = cloud, clock
+        self._cloud, self._clock, self._before = cloud, clock, before
         self._order, self._duplicates = order, duplicates
         self._random = random.Random(seed)
         self._created = 0
@@ -145,6 +147,7 @@ class LocalScheduler:
             delivery = heapq.heappop(self._queue)
             now = max(delivery.at, self._clock.now())
             self._clock.set(now)
+            self._before(delivery.scheduled_at)
             yield self._deliver(delivery, now)
 
     def _plan(self, schedules: Sequence[Schedule], start: datetime, end: datetime) -> list[_Delivery]:

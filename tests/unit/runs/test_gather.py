@@ -78,6 +78,29 @@ def test_a_pair_that_is_new_in_the_whitelist_gets_its_history(asked, panel):
     np.testing.assert_array_equal(store.read("15m", at(0), at(11)).close, panel.close[:11])
 
 
+def test_a_pair_that_was_left_out_for_a_while_is_fetched_from_its_last_bar(asked, panel):
+    store = MemoryBarStore()
+    refresh(store, asked, 10)
+    for bar in range(11, 20):
+        refresh(store, asked, bar, pairs=(A,))
+    asked.asked.clear()
+    refresh(store, asked, 20)
+    assert asked.asked == [((A, B), at(19 - REFETCH_BARS), at(20)), ((B,), at(9), at(20))]
+    np.testing.assert_array_equal(store.read("15m", at(0), at(20)).close, panel.close[:20])
+    refresh(store, asked, 21)
+    assert asked.asked[2:] == [((A, B), at(20 - REFETCH_BARS), at(21))]
+
+
+def test_a_pair_that_trades_no_more_is_asked_for_as_any_other(panel):
+    gone = make_panel({A: steady(30), B: [*steady(8), *[None] * 12, *steady(10)]})
+    asked, store = Asked(FolderMarket(gone)), MemoryBarStore()
+    for bar in range(5, 30):
+        refresh(store, asked, bar)
+    alone = [(start, end) for pairs, start, end in asked.asked if pairs == (B,)]
+    assert alone == [(at(7), at(21))]
+    np.testing.assert_array_equal(store.read("15m", at(0), at(29)).close, gone.close[:29])
+
+
 def test_who_needs_an_earlier_start_fetches_what_lies_before(asked, panel):
     store = MemoryBarStore()
     refresh(store, asked, 10, start=5)
