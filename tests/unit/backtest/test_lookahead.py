@@ -21,9 +21,11 @@ from tickless.backtest.lookahead import LookaheadRequest, Proof, check, choose_c
 from tickless.backtest.memory import PanelBars
 from tickless.cli.app import app
 from tickless.errors import InputError
-from tickless.features import rotation
+from tickless.features import crossover, rotation
+from tickless.runs.crossover_history import CrossoverHistory
+from tickless.runs.desk_strategies import HISTORIES
 from tickless.runs.rotation_history import RotationHistory
-from tickless.settings import load_desk
+from tickless.settings import load_desk, read_desk
 
 THURSDAY, TUESDAY = datetime(2024, 5, 30, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC)
 MONDAY = datetime(2024, 6, 3, tzinfo=UTC)
@@ -47,10 +49,10 @@ def fields(proof: Proof, kind: str) -> set[str]:
     return {one.found.field for one in proof.differences if one.proof == kind}
 
 
-def planting(name, column):
+def planting(name, column, into=RotationHistory):
     """A history one of whose features is ``column(history, values of that feature)``, both (T, N)."""
 
-    class Planted(RotationHistory):
+    class Planted(into):
         @cached_property
         def features(self):
             table = super().features
@@ -164,6 +166,46 @@ def test_a_window_that_is_shorter_than_what_features_reach_back_to_is_caught(mar
     proof = prove(market)
     assert fields(proof, "window") >= {"ema60_z"}
     assert not proof.passed
+
+
+SIGNALS = load_desk("crossover", ["strategy.crossover.fast_bars=4", "strategy.crossover.slow_bars=12"])
+
+
+def test_a_desk_of_signals_passes(market):
+    proof = prove(market, settings=SIGNALS, histories=HISTORIES)
+    assert proof.passed
+    assert proof.differences == ()
+    assert proof.compared["orders"] > 100
+    assert set(proof.startup) == {"crossover"}
+    assert {column.name: column.largest_difference for column in proof.startup["crossover"].columns} == dict.fromkeys(crossover.NAMES, 0.0)
+
+
+@pytest.mark.parametrize("name", ["crossed", "trend"])
+def test_a_signal_that_knows_the_next_close_is_caught(market, name):
+    leaking = planting(name, lambda _history, x: ahead(x), CrossoverHistory)
+    proof = prove(market, settings=SIGNALS, histories={"crossover": leaking})
+    assert not proof.passed
+    assert fields(proof, "cut") == {name}
+    assert name in fields(proof, "window")
+
+
+def test_a_signal_leak_is_seen_in_what_the_desk_does(market):
+    def shifted(panel, *more):
+        return CrossoverHistory(replace(panel, close=ahead(panel.close)), *more)
+
+    proof = prove(market, settings=SIGNALS, histories={"crossover": shifted})
+    assert set(crossover.NAMES) <= fields(proof, "cut")
+    assert {field.partition(":")[0] for field in fields(proof, "decisions")} & {"orders", "fills", "tick line"}
+
+
+def test_a_leak_of_one_strategy_is_named_on_a_desk_of_two(market, tmp_path):
+    path = tmp_path / "both.toml"
+    path.write_text(f"{read_desk('rotation')[0]}\n[strategy.crossover]\n")
+    both = load_desk(str(path))
+    assert prove(market, settings=both, histories=HISTORIES, end=THURSDAY + timedelta(days=2)).differences == ()
+    leaking = {**HISTORIES, "crossover": planting("trend", lambda _history, x: ahead(x), CrossoverHistory)}
+    proof = prove(market, settings=both, histories=leaking, end=THURSDAY + timedelta(days=2))
+    assert fields(proof, "cut") == {"trend"}
 
 
 def test_a_range_that_begins_with_the_data_has_no_bar_at_its_first_tick():
