@@ -24,8 +24,9 @@ from tickless.settings import Settings
 from tickless.strategies.rotation import Rotation, market_pair
 from tickless.strategies.view import MarketView
 
-_CHUNK_ROWS = 7 * 96
-"""Rows forecast at once: a week at 15m."""
+_CHUNK_TICKS = 7 * 48
+"""Rebalances forecast at once: a week of them."""
+_MINUTE_MS = 60_000
 
 
 class RotationHistory(MarketHistory):
@@ -39,7 +40,8 @@ class RotationHistory(MarketHistory):
     ) -> None:
         super().__init__(panel, pairs, settings, start, models, extra_startup_bars)
         self._models: dict[tuple[str, str], OnnxModel] = {}
-        self._forecasts: dict[tuple[str, str, int], Floats] = {}
+        self._forecasts: dict[tuple[str, str, int, int], Floats] = {}
+        self._rows_a_tick = max(1, settings.schedule.rebalance_every_min * _MINUTE_MS // self.step_ms)
 
     @cached_property
     def features(self) -> FeatureTable:
@@ -120,10 +122,13 @@ class RotationHistory(MarketHistory):
 
     def _rows(self, model: OnnxModel, row: int) -> Floats:
         """The model's forecasts of one row, (N,)."""
-        chunk, offset = divmod(row - self.first_row, _CHUNK_ROWS)
-        key = (model.name, model.version, chunk)
+        # Only rows that rebalances fall on: those between would double the cost, and nobody asks for them.
+        tick, phase = divmod(row - self.first_row, self._rows_a_tick)
+        chunk, offset = divmod(tick, _CHUNK_TICKS)
+        key = (model.name, model.version, chunk, phase)
         if key not in self._forecasts:
-            values = self.features.values[chunk * _CHUNK_ROWS : (chunk + 1) * _CHUNK_ROWS]
+            size = _CHUNK_TICKS * self._rows_a_tick
+            values = self.features.values[chunk * size + phase : (chunk + 1) * size : self._rows_a_tick]
             columns = [self.features.names.index(name) for name in rotation_features.MODEL_FEATURES]
             x = values[:, :, columns].reshape(-1, len(columns))
             rv = values[:, :, self.features.names.index("rv_24h")].ravel()

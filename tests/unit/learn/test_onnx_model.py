@@ -39,6 +39,14 @@ def test_a_row_predicts_the_same_alone_and_in_a_batch(artifact, manifest):
     np.testing.assert_array_equal(alone, model.predict(x))
 
 
+def test_many_rows_predict_what_few_do(artifact, manifest):
+    model = OnnxModel.from_bytes(artifact, manifest)
+    x = np.random.default_rng(4).standard_normal((9001, 3)).astype(np.float32)
+    x[17, 0] = np.nan
+    few = np.concatenate([model.predict(x[i : i + 60]) for i in range(0, len(x), 60)])
+    np.testing.assert_array_equal(few, model.predict(x))
+
+
 def test_every_damaged_byte_is_refused(artifact, manifest):
     for place in range(0, len(artifact), max(1, len(artifact) // 50)):
         damaged = bytearray(artifact)
