@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tickless.adapters.bar_tables import FORMATS, RawBars, read_raw, write_raw
+from tickless.adapters.bar_tables import FORMATS, RawBars, read_raw, release_memory, write_raw
 from tickless.bars import COLUMNS, Panel, floor_ms, step_ms
 from tickless.errors import DataError
 from tickless.types import TIMEFRAME_MINUTES, from_ms, iso, to_ms
@@ -206,7 +206,7 @@ def read_folder(
     step_ms(timeframe)
     files, ignored = list_files(folder)
     wanted = _choose(folder, files, timeframe, pairs, quote)
-    loaded: list[PairBars] = []
+    grid = _Grid(timeframe, [file.pair for file in wanted])
     reports: list[FileReport] = []
     empty: list[str] = []
     spans: list[str] = []
@@ -215,17 +215,18 @@ def read_folder(
         reports.append(report)
         kept = _clip(bars, start, end)
         if len(kept.open_times_ms):
-            loaded.append(kept)
+            grid.add(kept)
             continue
         empty.append(file.pair)
         if len(bars.open_times_ms):
             spans.extend((iso(from_ms(int(bars.open_times_ms[0]))), iso(from_ms(int(bars.open_times_ms[-1])))))
-    if not loaded:
+    release_memory()
+    if len(empty) == len(wanted):
         extent = f" in the range asked for; the data runs from {min(spans)} to {max(spans)}" if spans else ""
         raise DataError(f"{folder}: no pair has a usable {timeframe} bar{extent}")
     if pairs is not None and empty:
         raise DataError(f"{folder}: pair {empty[0]} has no usable {timeframe} bar in the range asked for")
-    return panel_of(loaded), FolderReport(folder, timeframe, tuple(reports), tuple(empty), ignored)
+    return grid.panel(), FolderReport(folder, timeframe, tuple(reports), tuple(empty), ignored)
 
 
 def _choose(folder: Path, files: Iterable[BarFile], timeframe: str, pairs: Sequence[str] | None, quote: str | None) -> list[BarFile]:
@@ -258,18 +259,56 @@ def panel_of(bars: Sequence[PairBars]) -> Panel:
     parts = sorted((part for part in bars if len(part.open_times_ms)), key=lambda part: part.pair)
     if not parts:
         raise ValueError("no bars to make a panel of")
-    timeframe = parts[0].timeframe
-    step = step_ms(timeframe)
-    start = floor_ms(min(int(part.open_times_ms[0]) for part in parts), step)
-    rows = (max(int(part.open_times_ms[-1]) for part in parts) - start) // step + 1
-    columns = [np.full((rows, len(parts)), np.nan) for _ in COLUMNS]
-    for n, part in enumerate(parts):
-        index = (part.open_times_ms - start) // step
+    grid = _Grid(parts[0].timeframe, [part.pair for part in parts])
+    for part in parts:
+        grid.add(part)
+    return grid.panel()
+
+
+class _Grid:
+    """A panel that takes one pair after the other, so that no pair's bars are in memory twice; it grows where a pair reaches further."""
+
+    def __init__(self, timeframe: str, pairs: Sequence[str]) -> None:
+        self._timeframe, self._pairs, self._step = timeframe, pairs, step_ms(timeframe)
+        self._start = self._rows = 0
+        self._columns = [np.empty((0, len(pairs))) for _ in COLUMNS]
+        self._known: list[str] = []
+
+    def add(self, bars: PairBars) -> None:
+        """Lay a pair's bars, of which there is at least one, onto the grid."""
+        times = bars.open_times_ms
+        first, last = floor_ms(int(times[0]), self._step), int(times[-1])
+        self._span(first, (last - first) // self._step + 1)
+        index = (times - self._start) // self._step
         contiguous = int(index[-1] - index[0]) + 1 == len(index)
         where = slice(int(index[0]), int(index[-1]) + 1) if contiguous else index
-        for column, values in zip(columns, part.values, strict=True):
+        n = self._pairs.index(bars.pair)
+        for column, values in zip(self._columns, bars.values, strict=True):
             column[where, n] = values
-    return Panel(timeframe, tuple(part.pair for part in parts), start, *columns)
+        self._known.append(bars.pair)
+
+    def panel(self) -> Panel:
+        """The pairs that were added."""
+        pairs = tuple(pair for pair in self._pairs if pair in self._known)
+        if len(pairs) < len(self._pairs):
+            index = [n for n, pair in enumerate(self._pairs) if pair in self._known]
+            self._columns = [np.take(column, index, axis=1) for column in self._columns]
+        return Panel(self._timeframe, pairs, self._start, *self._columns)
+
+    def _span(self, first: int, rows: int) -> None:
+        """Make room for ``rows`` rows from the time ``first`` on."""
+        start, end = first, first + rows * self._step
+        if self._rows:
+            start, end = min(start, self._start), max(end, self._start + self._rows * self._step)
+        wanted = (end - start) // self._step
+        if (start, wanted) == (self._start, self._rows):
+            return
+        above = (self._start - start) // self._step if self._rows else 0
+        for n, column in enumerate(self._columns):
+            grown = np.full((wanted, len(self._pairs)), np.nan)
+            grown[above : above + self._rows] = column
+            self._columns[n] = grown
+        self._start, self._rows = start, wanted
 
 
 def pair_bars(panel: Panel, pair: str) -> PairBars:

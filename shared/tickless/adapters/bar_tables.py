@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,13 @@ def read_raw(path: Path) -> RawBars:
         return readers[path.suffix.removeprefix(".")](path)
     except (OSError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: not a readable {path.suffix.removeprefix('.')} file: {first_line(error)}") from error
+
+
+def release_memory() -> None:
+    """Give back what reading took and the process would keep for the next file."""
+    pyarrow = sys.modules.get("pyarrow")
+    if pyarrow is not None:
+        pyarrow.default_memory_pool().release_unused()
 
 
 def write_raw(path: Path, bars: RawBars) -> None:

@@ -30,7 +30,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 
 def write_report(record: RunRecord, summary: Mapping[str, Any], out: Path) -> Path:
     """Write ``report.html`` into the folder ``out`` and return its path; ``summary`` is what ``write_results`` returned."""
-    write_files(out, {"report.html": render(record, summary)})
+    write_files(out, [("report.html", (render(record, summary),))])
     return out / "report.html"
 
 

@@ -145,15 +145,25 @@ def write_results(record: RunRecord, out: Path) -> dict[str, Any]:
     All files are written beside the old ones first and then renamed over them, so that none is ever half there; other files in the folder
     stay. Raises InputError where ``out`` is, or lies below, a file.
     """
-    texts = _texts(record)
-    summary = summarize(record, orders_sha256=hashlib.sha256(texts["orders.csv"].encode()).hexdigest())
-    texts["summary.json"] = tables.json_text(summary, indent=2) + "\n"
-    write_files(out, texts)
+    summary: dict[str, Any] = {}
+
+    def files() -> Iterator[tuple[str, Iterable[str]]]:
+        text = _orders_text(record)
+        yield "orders.csv", (text,)
+        summary.update(summarize(record, orders_sha256=hashlib.sha256(text.encode()).hexdigest()))
+        yield from _tables(record)
+        yield "ticks.jsonl", (_line_text(line) for line in record.ticks)
+        yield "summary.json", (tables.json_text(summary, indent=2), "\n")
+
+    write_files(out, files())
     return summary
 
 
-def write_files(out: Path, texts: Mapping[str, str]) -> None:
-    """Write files into a folder, each whole or not at all; raises InputError where the folder cannot be made or written."""
+def write_files(out: Path, files: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Write files (a name, and the parts of its text) into a folder, all of them whole or none at all, one in memory at a time.
+
+    Raises InputError where the folder cannot be made or written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -162,9 +172,12 @@ def write_files(out: Path, texts: Mapping[str, str]) -> None:
         raise InputError(f"{out}: cannot be made a folder for the results ({error.strerror or error})") from error
     try:
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as scratch:
-            for name, text in texts.items():
-                (Path(scratch) / name).write_bytes(text.encode())
-            for name in texts:
+            names = []
+            for name, parts in files:
+                with (Path(scratch) / name).open("w", encoding="utf8", newline="") as file:
+                    file.writelines(parts)
+                names.append(name)
+            for name in names:
                 (Path(scratch) / name).replace(out / name)
     except OSError as error:
         raise InputError(f"{out}: the results cannot be written there ({error.strerror or error})") from error
@@ -265,26 +278,26 @@ def read_tick_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _texts(record: RunRecord) -> dict[str, str]:
+def _orders_text(record: RunRecord) -> str:
     orders = sorted(record.orders, key=lambda order: (order.tick_at, order.client_order_id))
+    return tables.csv_text(tables.ORDER_COLUMNS, orders)
+
+
+def _tables(record: RunRecord) -> Iterator[tuple[str, Iterable[str]]]:
     fills = sorted(record.fills, key=lambda fill: (fill.filled_at, fill.client_order_id))
+    yield "fills.csv", (tables.csv_text(tables.FILL_COLUMNS, fills),)
     trades = sorted(record.trades, key=lambda trade: (trade.closed_at, trade.pair, trade.opened_at))
+    yield "trades.csv", (tables.csv_text(tables.TRADE_COLUMNS, trades),)
     equity = sorted(record.equity, key=lambda row: row.at)
-    return {
-        "orders.csv": tables.csv_text(tables.ORDER_COLUMNS, orders),
-        "fills.csv": tables.csv_text(tables.FILL_COLUMNS, fills),
-        "trades.csv": tables.csv_text(tables.TRADE_COLUMNS, trades),
-        "equity.csv": tables.csv_text(tables.EQUITY_COLUMNS, equity),
-        "ticks.jsonl": "".join(f"{_line_text(line)}\n" for line in record.ticks),
-    }
+    yield "equity.csv", (tables.csv_text(tables.EQUITY_COLUMNS, equity),)
 
 
 def _line_text(line: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json)
+        return f"{_LINES.encode(line)}\n"
     except ValueError:
         # NaN has no place in JSON, and a forecast that is missing is no error: it is written as null.
-        return json.dumps(_finite(line), ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json)
+        return f"{_LINES.encode(_finite(line))}\n"
 
 
 def _as_json(value: Any) -> Any:
@@ -305,6 +318,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_LINES = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json)
 
 
 def _sorted(value: Any) -> Any:

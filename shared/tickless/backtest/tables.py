@@ -14,13 +14,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 from tickless.errors import DataError
 from tickless.types import EquityRow, Fill, Liquidity, Order, OrderStatus, OrderType, Side, Trade, iso, parse_time
 
 T = TypeVar("T")
+_NO_ZEROS = ("-0", "")
+_BLOCK = 2_000
+"""Rows that are turned into text together, column by column."""
 
 ORDER_COLUMNS = (
     "client_order_id", "tick_at", "strategy", "pair", "side", "type", "qty", "limit_price", "stop_price", "status",
@@ -36,12 +42,14 @@ EQUITY_COLUMNS = ("at", "equity", "cash", "exposure_frac", "drawdown_frac", "reg
 
 def plain(value: Decimal | float) -> str:
     """A number as a plain decimal that reads back as the same number; raises ValueError for NaN and infinity."""
-    if not math.isfinite(value):
+    text = str(value) if isinstance(value, Decimal) else repr(float(value))
+    if "n" in text or "N" in text:
         raise ValueError(f"{value} is not a number that can be written")
-    text = format(value if isinstance(value, Decimal) else Decimal(repr(float(value))), "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
+    if "E" in text or "e" in text:
+        text = format(value if isinstance(value, Decimal) else Decimal(text), "f")
+    if "." in text and text[-1] == "0":
+        text = text.rstrip("0").removesuffix(".")
+    return "0" if text in _NO_ZEROS else text
 
 
 def cell(value: Any) -> str:
@@ -60,8 +68,23 @@ def csv_text(columns: Sequence[str], rows: Iterable[object]) -> str:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([cell(getattr(row, name)) for name in columns] for row in rows)
+    taken = map(attrgetter(*columns), rows)
+    while block := list(islice(taken, _BLOCK)):
+        writer.writerows(zip(*map(_cells, zip(*block, strict=True)), strict=True))
     return out.getvalue()
+
+
+def _cells(values: tuple[Any, ...]) -> Sequence[Any]:
+    """One column as texts. Most are of one type, and what is text or nothing already is written as it is."""
+    kinds = set(map(type, values))
+    if kinds <= {str, NoneType}:
+        return values
+    if kinds == {datetime}:
+        # A column holds more times than the cache of ``iso``, each of them once.
+        return [iso.__wrapped__(value) for value in values]
+    if kinds <= {Decimal, float}:
+        return [plain(value) for value in values]
+    return [cell(value) for value in values]
 
 
 def json_text(value: Any, indent: int = 0) -> str:

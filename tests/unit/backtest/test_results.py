@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -195,6 +196,15 @@ def test_plain_numbers() -> None:
     cases = {"1E+3": "1000", "0.10": "0.1", "-0": "0", "-0.00": "0", "1E-9": "0.000000001", "12.000": "12"}
     assert {text: tables.plain(Decimal(text)) for text in cases} == cases
     assert [tables.plain(x) for x in (0.1, 1e-7, 3.0, -0.0, 1e22)] == ["0.1", "0.0000001", "3", "0", "10000000000000000000000"]
+
+
+def test_a_long_table_of_mixed_values_is_written_cell_by_cell() -> None:
+    """Thousands of rows, columns that change their type on the way, and text that needs quotes."""
+    values = (Decimal("1.50"), None, 2.0, Decimal("1E-9"), 3, START, 'a "b", c')
+    rows = [SimpleNamespace(name=f"row {n}", value=values[n * n % 7] if n > 4100 else Decimal(n)) for n in range(6000)]
+    lines = list(csv.reader(tables.csv_text(("name", "value"), rows).splitlines()))
+    assert lines == [["name", "value"], *([row.name, tables.cell(row.value)] for row in rows)]
+    assert tables.csv_text(("name",), []) == "name\n"
 
 
 @pytest.mark.parametrize(
