@@ -222,7 +222,7 @@ def test_signals_whose_parameters_change_in_the_middle_decide_alike(tmp_path: Pa
         written("crossover", 18, "risk.kill_switch_drawdown_frac=0.0001"),
     ]
     record = both(tmp_path, synthetic, START, 1.0, desk="crossover", changes=changes)
-    assert {"cross_up", "cross_down", "max_loss"} <= reasons(record)
+    assert {"cross_up", "cross_down", "left_universe", "max_loss"} <= reasons(record)
     assert {line["at"] for line in record.ticks if "halted" in line["limits"]} >= {"2024-06-03T18:00:00Z"}
     hours = {(order.tick_at - START) // timedelta(hours=3) for order in record.orders if order.side is Side.BUY and order.pair in names}
     assert {1, 2, 5} <= hours

@@ -124,6 +124,14 @@ def test_a_pair_without_a_fresh_bar_is_sold_at_the_next_one():
     assert sent(scan({A: BELOW}, a_desk(mine(A)), minutes=15)) == [("sell", A, "cross_down")]
 
 
+def test_what_the_universe_has_dropped_is_sold_at_its_own_close():
+    state = a_desk(mine(A), marks={A: 90.0})
+    assert scan({B: ABOVE}, state).plan.skipped == {A: "no_bar"}
+    decision = scan({B: ABOVE}, state, held_closes={A: 80.0})
+    assert sent(decision) == [("sell", A, "left_universe")]
+    assert scan({B: ABOVE}, a_desk(orders=an_open(Side.BUY))).plan.cancels == ("o-1",)
+
+
 def test_an_open_buy_is_cancelled_when_the_averages_cross_down():
     decision = scan({A: DOWN}, a_desk(orders=an_open(Side.BUY)))
     assert (sent(decision), decision.plan.cancels) == ([], ("o-1",))

@@ -21,7 +21,7 @@ from tickless.strategies.view import MarketView, Proposal, Proposals, Verdict
 from tickless.types import ExitPlan
 
 NAME = "crossover"
-CROSS_UP, CROSS_DOWN = "cross_up", "cross_down"
+CROSS_UP, CROSS_DOWN, LEFT_UNIVERSE = "cross_up", "cross_down", "left_universe"
 NO_CROSS, NOT_SETTLED, ABOVE = "no_cross_up", "features_not_settled", "above_slow"
 _NO_CROSS, _NOT_SETTLED, _ABOVE, _DOWN, _UP = (Verdict(reason) for reason in (NO_CROSS, NOT_SETTLED, ABOVE, CROSS_DOWN, ""))
 
@@ -47,7 +47,7 @@ class Crossover:
         return ()
 
     def propose(self, view: MarketView, own: Own, settings: Settings) -> Proposals:
-        """Enter what has just crossed up and is not held; leave what lies below."""
+        """Enter what has just crossed up and is not held; leave what lies below, and what the universe has dropped: nobody watches it."""
         stake = settings.crossover.stake
         trend, crossed = view.feature(crossover_features.TREND), view.feature(crossover_features.CROSSED)
         verdicts: dict[str, Verdict] = dict.fromkeys(view.pairs, _NO_CROSS)
@@ -60,6 +60,9 @@ class Crossover:
         leaving: dict[str, str] = {}
         mine = own.pairs
         for pair in mine:
+            if pair not in verdicts:
+                leaving[pair] = LEFT_UNIVERSE
+                continue
             # NaN: the averages start anew after a gap; what is held waits for them.
             verdicts[pair] = _DOWN if pair in below else _ABOVE
             if pair in below:

@@ -61,6 +61,12 @@ def test_a_pair_that_may_not_be_bought_is_not_entered_but_can_be_left():
     assert got.verdicts["A/USDT"].reason == "too_young"
 
 
+def test_what_the_universe_has_dropped_is_left():
+    got = propose({"A/USDT": {}}, holding("GONE/USDT", "A/USDT", buying=["LOST/USDT"]))
+    assert got.leaving == {"GONE/USDT": "left_universe", "LOST/USDT": "left_universe"}
+    assert set(got.verdicts) == {"A/USDT"}
+
+
 def test_every_pair_of_the_view_has_a_verdict_and_the_order_is_that_of_the_view():
     pairs = {f"{name}/USDT": UP for name in "DBAC"}
     got = propose(pairs)
