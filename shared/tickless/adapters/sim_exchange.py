@@ -155,12 +155,15 @@ class SimExchange:
         self._settle(matching, now_ms)
         arrival = now_ms + round(self._settings.execution.latency_s * 1000)
         sim = SimOrder(order, arrival)
-        sim = matching.refuse(sim, SUSPENDED) if self._suspended(order.pair, now_ms) else matching.arrive(sim)
-        if sim.status is OrderStatus.OPEN and arrival == now_ms and now_ms % self._step == 0:
+        refusal = SUSPENDED if self._suspended(order.pair, now_ms) else matching.refusal(order)
+        if refusal:
+            sim = matching.refuse(sim, refusal)
+        elif arrival == now_ms and now_ms % self._step == 0:
             opens = self._market.opens([order.pair], self._timeframe, at)
             closes, volumes = self._last_bars([order.pair], at)
-            matching.at_open(now_ms, _prices(opens, closes), volumes, only=order.client_order_id)
-            sim = matching.changed[order.client_order_id]
+            sim = matching.arrive_at_open(sim, now_ms, _prices(opens, closes), volumes)
+        else:
+            sim = matching.arrive(sim)
         self._save(version, matching)
         if sim.status is OrderStatus.REJECTED:
             raise OrderRejectedError(f"{order.pair} {order.side} {order.qty}: {sim.message}")
@@ -184,9 +187,9 @@ class SimExchange:
             return known.report()
         version, account = self._load(at)
         matching = self._matching(account)
-        sim = matching.arrive(SimOrder(order, to_ms(at)))
-        if not sim.status.is_final:
-            sim = matching.liquidate(sim, to_ms(at), price)
+        sim = SimOrder(order, to_ms(at))
+        refusal = matching.refusal(order)
+        sim = matching.refuse(sim, refusal) if refusal else matching.liquidate(sim, to_ms(at), price)
         self._save(version, matching)
         return sim.report()
 

@@ -43,7 +43,7 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     trades: list[Trade] = []
     cash = state.cash
     for fill in fresh:
-        order = _fill_order(order, fill)
+        order = _fill_order(order, fill, report.status)
         signed = -1 if fill.side is Side.BUY else 1
         # Each fill is rounded by itself: the sum is then the same in whatever order fills are booked.
         cash = money(cash + signed * money(fill.qty * fill.price) - fill.fee)
@@ -54,7 +54,8 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
                 positions[fill.pair] = position
         if trade is not None:
             trades.append(trade)
-    order = evolve(order, status=report.status)
+    if not fresh:
+        order = evolve(order, status=report.status)
     orders = dict(state.orders)
     orders.pop(order.client_order_id, None)
     if not order.status.is_final:
@@ -81,17 +82,17 @@ def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:
     return ()
 
 
-def _fill_order(order: Order, fill: Fill) -> Order:
+def _fill_order(order: Order, fill: Fill, status: OrderStatus) -> Order:
     qty = order.filled_qty + fill.qty
     value = (order.avg_price or ZERO) * order.filled_qty + fill.price * fill.qty
-    return evolve(order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=OrderStatus.OPEN)
+    return evolve(order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=status)
 
 
 def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple[Position | None, Trade | None]:
     value = fill.qty * fill.price
     if fill.side is Side.BUY:
         if position is None:
-            position = Position(fill.pair, order.strategy, order.reason, fill.filled_at, ZERO, ZERO)
+            return Position(fill.pair, order.strategy, order.reason, fill.filled_at, fill.qty, value, fees=fill.fee), None
         bought = evolve(
             position,
             bought_qty=position.bought_qty + fill.qty,

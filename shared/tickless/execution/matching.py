@@ -100,12 +100,15 @@ class Matching:
     changed: dict[str, SimOrder] = field(default_factory=dict)
 
     def arrive(self, sim: SimOrder) -> SimOrder:
-        """Take an order in. It is filled by ``at_open`` or ``inside``, later; here it is only checked. A refusal is its status."""
-        refusal = self._refusal(sim.order)
-        if refusal:
-            return self.refuse(sim, refusal)
+        """Take an order in that ``refusal`` does not speak against. It is filled by ``at_open`` or ``inside``, later."""
         self._put(sim)
         return sim
+
+    def arrive_at_open(self, sim: SimOrder, open_ms: int, opens: Mapping[str, float], volumes: Mapping[str, float]) -> SimOrder:
+        """Take an order in, as ``arrive`` does, at the moment at which bars open: what it can do at its open it does at once."""
+        if not self._works_at_open(sim, open_ms, opens, volumes):
+            self._put(sim)
+        return self.changed[sim.order.client_order_id]
 
     def refuse(self, sim: SimOrder, message: str) -> SimOrder:
         """Do not take an order in."""
@@ -113,23 +116,10 @@ class Matching:
         self.changed[sim.order.client_order_id] = sim
         return sim
 
-    def at_open(self, open_ms: int, opens: Mapping[str, float], volumes: Mapping[str, float], only: str | None = None) -> None:
-        """Work off what waits for the bars that open at ``open_ms``, or the one order ``only``.
-
-        ``volumes`` are those of the bars that closed at that moment.
-        """
+    def at_open(self, open_ms: int, opens: Mapping[str, float], volumes: Mapping[str, float]) -> None:
+        """Work off what waits for the bars that open at ``open_ms``; ``volumes`` are those of the bars that closed at that moment."""
         for sim in self.account.orders:
-            if only is not None and sim.order.client_order_id != only:
-                continue
-            if self._expires(sim, open_ms):
-                continue
-            price = opens.get(sim.order.pair)
-            if price is None or sim.arrival_ms > open_ms or sim.resting:
-                continue
-            if sim.order.type is OrderType.LIMIT:
-                self._limit_at_open(sim, open_ms, exact(price), volumes)
-            elif sim.order.type is OrderType.MARKET or sim.triggered:
-                self._fill(sim, open_ms, self._slipped(exact(price), sim.order.side), Liquidity.TAKER, volumes)
+            self._works_at_open(sim, open_ms, opens, volumes)
 
     def inside(self, open_ms: int, close_ms: int, bars: Mapping[str, Bar], volumes: Mapping[str, float]) -> None:
         """Settle resting orders on the bars that opened at ``open_ms`` and have closed, stops first. ``volumes``: of the bars before."""
@@ -183,6 +173,21 @@ class Matching:
         """Every pair of which something is held or ordered."""
         held = {f"{asset}/{self.stake}" for asset, qty in self.account.balances.items() if asset != self.stake and qty > 0}
         return held | {sim.order.pair for sim in self.account.orders}
+
+    def _works_at_open(self, sim: SimOrder, open_ms: int, opens: Mapping[str, float], volumes: Mapping[str, float]) -> bool:
+        """Whether something became of an order at the open of its pair's bar; it is then stored."""
+        if self._expires(sim, open_ms):
+            return True
+        price = opens.get(sim.order.pair)
+        if price is None or sim.arrival_ms > open_ms or sim.resting:
+            return False
+        if sim.order.type is OrderType.LIMIT:
+            self._limit_at_open(sim, open_ms, exact(price), volumes)
+        elif sim.order.type is OrderType.MARKET or sim.triggered:
+            self._fill(sim, open_ms, self._slipped(exact(price), sim.order.side), Liquidity.TAKER, volumes)
+        else:
+            return False
+        return True
 
     def _limit_at_open(self, sim: SimOrder, open_ms: int, price: Decimal, volumes: Mapping[str, float]) -> None:
         limit = sim.order.limit_price
@@ -286,7 +291,7 @@ class Matching:
         slippage = rate(self.settings.slippage_bps)
         return simulated_price(price * (1 + slippage if side is Side.BUY else 1 - slippage))
 
-    def _refusal(self, order: Order) -> str:  # noqa: PLR0911 - one return a reason
+    def refusal(self, order: Order) -> str:  # noqa: PLR0911 - one return a reason
         """Why the exchange does not take an order, or an empty text."""
         rules = self.rules.get(order.pair) or no_rules(order.pair)
         price = order.limit_price or order.stop_price
