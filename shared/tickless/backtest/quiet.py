@@ -182,17 +182,23 @@ class QuietTicks:
             return last
         if last is None or last.settings is not settings:
             self._known.clear()
-        pairs = sorted(state.positions)
-        held = [self._holding(state, pair, settings) for pair in pairs]
-        columns, qty, low, high = [list(column) for column in zip(*(one[2:] for one in held), strict=True)] or [[], [], [], []]
+        positions, known = state.positions, self._known
+        pairs = sorted(positions)
+        held = [
+            one
+            if (one := known.get(pair)) is not None and one.position is positions[pair] and one.blocked == (pair in state.blocked)
+            else self._holding(state, pair, settings)
+            for pair in pairs
+        ]
+        low, high = [one.low for one in held], [one.high for one in held]
         bounded = min(high, default=inf) != inf or max(low, default=-inf) != -inf
         self._holdings = _Holdings(
             positions=state.positions,
             blocked=state.blocked,
             settings=settings,
             pairs=pairs,
-            columns=np.array(columns, dtype=np.intp),
-            qty=qty,
+            columns=np.array([one.column for one in held], dtype=np.intp),
+            qty=[one.qty for one in held],
             stops={pair: price for pair in pairs if (price := state.positions[pair].stop.stop_price) is not None} if bounded else {},
             low=np.array(low) if bounded else None,
             high=np.array(high) if bounded else None,
@@ -202,9 +208,6 @@ class QuietTicks:
 
     def _holding(self, state: DeskState, pair: str, settings: RiskSection) -> _Holding:
         position, blocked = state.positions[pair], pair in state.blocked
-        known = self._known.get(pair)
-        if known is not None and known.position is position and known.blocked == blocked:
-            return known
         low, high = calm_corridor(position, settings)
         column = self._panel.column.get(pair)
         if blocked or column is None:
