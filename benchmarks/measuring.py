@@ -43,6 +43,11 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.machine()} {platform.system()}, Python {platform.python_version()}"
 
 
+def load() -> str:
+    """The machine's load average over one minute: above the number of cores, wall time is not ours alone."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
 def peak_mb() -> float:
     """The most memory this process has held, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
