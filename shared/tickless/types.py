@@ -62,11 +62,11 @@ def evolve(value: V, **changes: Any) -> V:
     Raises TypeError for a field that the value does not have. Not for classes with ``__post_init__``, slots or cached properties.
     """
     fields = value.__dict__
-    if not changes.keys() <= fields.keys():
+    changed = fields | changes
+    if len(changed) != len(fields):
         raise TypeError(f"{type(value).__name__} has no field {', '.join(sorted(changes.keys() - fields.keys()))}")
     new = object.__new__(type(value))
-    new.__dict__.update(fields)
-    new.__dict__.update(changes)
+    object.__setattr__(new, "__dict__", changed)
     return new
 
 

@@ -267,7 +267,7 @@ def _prices(opens: Mapping[str, float], closes: Mapping[str, float]) -> dict[str
 
     What follows a bar without a close has been looked at already.
     """
-    return {pair: price for pair, price in opens.items() if pair not in closes or not is_jump(price, closes[pair])}
+    return {pair: price for pair, price in opens.items() if (close := closes.get(pair)) is None or not is_jump(price, close)}
 
 
 def _closes_at(window: Panel, row: int) -> dict[str, float]:

@@ -249,9 +249,10 @@ class Matching:
 
     def _book(self, sim: SimOrder, at_ms: int, qty: Decimal, price: Decimal, fee_rate: Decimal, liquidity: Liquidity) -> None:
         order = sim.order
-        value = money(qty * price)
+        gross = qty * price
+        value = money(gross)
         # Rounded together with the value: what was affordable before rounding is so after it.
-        fee = money(qty * price * (1 + fee_rate)) - value
+        fee = money(gross * (1 + fee_rate)) - value
         fill = Fill(
             f"{order.client_order_id}-{len(sim.fills) + 1}",
             order.client_order_id,

@@ -106,7 +106,7 @@ class _Planner:
         for order in account.open_orders:
             self.open.setdefault(order.pair, []).append(order)
         self.cost = rate(settings.taker_fee_bps) + rate(settings.slippage_bps) + rate(settings.buy_cushion_bps)
-        reserved = sum((o.open_qty * self._price(o) for o in account.open_orders if o.side is Side.BUY), ZERO)
+        reserved = sum([o.open_qty * self._price(o) for o in account.open_orders if o.side is Side.BUY], ZERO)
         self.free = account.cash - reserved * (1 + self.cost)
 
     def sell(self, wish: Wish) -> Order | None:
