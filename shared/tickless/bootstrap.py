@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +58,8 @@ class Wiring:
 
     market: Market | None = None
     clock: Clock | None = None
+    ends_at: datetime | None = None
+    """When the run ends."""
     clouds: dict[Environment, Cloud] = field(default_factory=dict)
 
     def cloud(self, environment: Environment) -> Cloud:
@@ -213,7 +216,8 @@ def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, met
 
     def connect(settings: Settings) -> Venue:
         market = wiring.market or cloud.market(settings.desk.exchange, settings.desk.stake_currency)
-        return Venue(market, SimExchange(TextAccounts(cloud.sim_store), cloud.bars, market, settings))
+        exchange = SimExchange(TextAccounts(cloud.sim_store), cloud.bars, market, settings, ends_at=wiring.ends_at)
+        return Venue(market, exchange)
 
     return Ports(
         connect=connect,

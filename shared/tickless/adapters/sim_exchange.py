@@ -21,7 +21,7 @@ from tickless.execution.matching import Bar, Matching, SimAccount, SimOrder
 from tickless.execution.settlement import PRICE_SCALE_BREAK
 from tickless.ports import BarStore, Market
 from tickless.settings import Settings
-from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, evolve, from_ms, to_ms
+from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, Side, evolve, from_ms, to_ms
 
 T = TypeVar("T", SimAccount, SimOrder)
 
@@ -30,6 +30,10 @@ SUSPENDED = f"{PRICE_SCALE_BREAK}: the pair is suspended until its first bar on 
 
 LastBars = Callable[[Sequence[str], datetime], tuple[Mapping[str, float], Mapping[str, float]]]
 """(pairs, at) → closes and volumes of the bars that have just closed at ``at``; a pair without that bar is absent."""
+
+
+LAST_BAR = "the run closes what is open at the end of this bar"
+"""Why nothing is bought any more."""
 
 
 class SimStore(Protocol):
@@ -111,6 +115,7 @@ class SimExchange:
     """A simulated account on the bars of a market. Settings are those of the tick.
 
     ``scales`` says where price scales break, ``last_bars`` how bars that have just closed did; without them the stored bars are asked.
+    ``ends_at`` is when a run ends; with ``execution.close_at_end`` nothing is bought in its last bar, only to be sold at that bar's close.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class SimExchange:
         settings: Settings,
         scales: Scales | None = None,
         last_bars: LastBars | None = None,
+        ends_at: datetime | None = None,
     ) -> None:
         self._accounts = accounts
         self._bars = bars
@@ -129,6 +135,8 @@ class SimExchange:
         self._timeframe = settings.desk.timeframe
         self._step = step_ms(self._timeframe)
         self._scales = scales or StoredScales(bars, market, self._timeframe)
+        ending = ends_at if settings.execution.close_at_end else None
+        self._last_open_ms = None if ending is None else to_ms(ending) - self._step
         self._last_bars = last_bars or self._stored_last_bars
 
     def snapshot(self, at: datetime, orders: Sequence[Order]) -> AccountSnapshot:
@@ -156,6 +164,8 @@ class SimExchange:
         arrival = now_ms + round(self._settings.execution.latency_s * 1000)
         sim = SimOrder(order, arrival)
         refusal = SUSPENDED if self._suspended(order.pair, now_ms) else matching.refusal(order)
+        if order.side is Side.BUY and self._is_last_open(-(-arrival // self._step) * self._step):
+            refusal = refusal or LAST_BAR
         if refusal:
             sim = matching.refuse(sim, refusal)
         elif arrival == now_ms and now_ms % self._step == 0:
@@ -222,7 +232,12 @@ class SimExchange:
             if found.first_ms == close_ms:
                 matching.end_scale(found.pair, close_ms, found.last_close)
         opens = self._market.opens(pairs, self._timeframe, from_ms(close_ms))
+        if self._is_last_open(close_ms):
+            matching.end_buys(LAST_BAR)
         matching.at_open(close_ms, _prices(opens, _closes_at(window, -1)), _volumes_at(window, -1))
+
+    def _is_last_open(self, open_ms: int) -> bool:
+        return self._last_open_ms is not None and open_ms >= self._last_open_ms
 
     def _suspended(self, pair: str, now_ms: int) -> bool:
         """Whether the running bar of a pair is known to be the first on a new scale: what was decided before it cannot mean its prices."""

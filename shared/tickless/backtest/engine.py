@@ -243,7 +243,8 @@ class _Desk:
         return self._venues[key]
 
     def _exchange(self, settings: Settings) -> SimExchange:
-        return SimExchange(self._accounts, self._bars, self._request.market, settings, self._scales, self._bars.last_bars)
+        request, bars = self._request, self._bars
+        return SimExchange(self._accounts, bars, request.market, settings, self._scales, bars.last_bars, request.end)
 
     def _history(self, strategy: str, settings: Settings, at: datetime) -> History:
         """What a strategy sees from ``at`` on; made anew when a parameter has changed."""

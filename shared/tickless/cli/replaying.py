@@ -74,7 +74,7 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
     root = project_root()
     assembly = load_assembly(ensure_assembly(root, request.desk, STAGE, request.overrides))
     clock = ManualClock(request.start - timedelta(minutes=1))
-    wiring = Wiring(market=request.market, clock=clock)
+    wiring = Wiring(market=request.market, clock=clock, ends_at=request.end)
     with LocalCloud(assembly.template, stage=STAGE, functions_dir=root / "functions", wiring=lambda: bootstrap.wired(wiring)) as local:
         cloud = wiring.cloud(Environment.read(local.functions()["risk_check"].environment))
         if request.models is not None:

@@ -146,6 +146,12 @@ class Matching:
             if sim.order.client_order_id == client_order_id:
                 self._put(evolve(sim, status=OrderStatus.CANCELED))
 
+    def end_buys(self, message: str) -> None:
+        """Cancel every open buy."""
+        for sim in self.account.orders:
+            if sim.order.side is Side.BUY:
+                self._put(evolve(sim, status=OrderStatus.CANCELED, message=message))
+
     def liquidate(self, sim: SimOrder, at_ms: int, price: float) -> SimOrder:
         """Fill an order whole at a given price, as taker and without slippage: the end of a recording."""
         self._fill(sim, at_ms, exact(price), Liquidity.TAKER, None)
