@@ -69,7 +69,7 @@ def _odd_columns(panel: Panel, missing: NDArray[np.bool_]) -> tuple[NDArray[np.i
     """
     row, column = _positions(missing[1:] & ~missing[:-1])
     gaps = np.bincount(column, minlength=len(panel.pairs))
-    odd = (gaps > missing[-1]) | (panel.volume == 0).any(axis=0)
+    odd = (gaps > missing[-1]) | ((panel.volume == 0) & ~missing).any(axis=0)
     ends = ~odd[column]
     return np.flatnonzero(odd), np.stack([row[ends] + 1, column[ends]], axis=1)
 

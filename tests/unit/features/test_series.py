@@ -118,3 +118,15 @@ def test_an_average_of_no_bars_is_refused():
         simple_average(series.close, 0, series.age)
     with pytest.raises(ValueError, match="sum of 0 bars"):
         window_sum(series.close, 0)
+
+
+def test_a_volume_without_a_bar_is_no_bar():
+    panel = without(walk(PAIRS, 30), "NONE/USDT", 0, 30)
+    volume = panel.volume.copy()
+    volume[3, panel.column["NONE/USDT"]] = 0.0
+
+    series = pair_series(replace(panel, volume=volume), 4)
+
+    column = panel.column["NONE/USDT"]
+    assert np.isnan(series.close[:, column]).all()
+    assert (series.age[:, column] == -1).all()
