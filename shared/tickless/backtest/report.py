@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -243,26 +241,11 @@ def _distribution(record: RunRecord) -> str:
 
 
 def _ticks(record: RunRecord) -> str:
-    limits: Counter[str] = Counter()
-    for line in record.ticks:
-        limits.update({_limit_kind(str(text)) for text in line.get("limits") or ()})
-    bound = dict(sorted(limits.items(), key=lambda item: (-item[1], item[0]))[:30])
-    right = _count_table("limits", "Limit", bound) if bound else '<p class="soft">No limit bound.</p>'
+    ticks: list[list[Cell]] = [[text, (n, f"{n:,}")] for text, n in count_ticks(record.ticks).items()]
     return (
-        f'<div class="two"><section class="card"><h2>Ticks</h2>{_count_table("ticks", "Function", count_ticks(record.ticks))}</section>'
-        f'<section class="card"><h2>Limits that bound</h2>{right}</section></div>'
+        f'<div class="two"><section class="card"><h2>Ticks</h2>{table("ticks", (("Function", "t w"), ("Ticks", "")), ticks)}</section>'
+        f'<section class="card"><h2>Limits that bound</h2>{report_tables.limits(record)}</section></div>'
     )
-
-
-def _count_table(name: str, head: str, counts: Mapping[str, int]) -> str:
-    rows: list[list[Cell]] = [[text, (n, f"{n:,}")] for text, n in counts.items()]
-    return table(name, ((head, "t w"), ("Ticks", "")), rows)
-
-
-def _limit_kind(text: str) -> str:
-    """A limit without the pair and the numbers of one tick, so that the same limits count together."""
-    words = re.sub(r"[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?", "a pair", text)
-    return re.sub(r"(?<![\w.])[-+]?\d+(\.\d+)?", "…", words).strip()
 
 
 def _footer(record: RunRecord, summary: Mapping[str, Any]) -> str:

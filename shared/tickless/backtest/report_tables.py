@@ -24,6 +24,15 @@ FIRST_ROWS = 25
 MOST_TRADES = 40_000
 """More would make the page larger than six megabytes."""
 NONE = "–"
+_LIMITS = {
+    "drawdown_scale": "scaled every target down, because of the drawdown",
+    "_cap": "cut a weight to its tier's cap",
+    "_sleeve": "cut a weight to what its tier may be in all",
+    "top_k": "left out candidates beyond the number of places",
+    "blocked": "kept out a pair that had been stopped out",
+    "halted": "nothing was bought: the desk was halted",
+}
+"""What a limit whose name holds the key does."""
 Cell = str | tuple[float, str]
 """Text, or a number that sorts and the text that shows."""
 
@@ -158,7 +167,7 @@ def open_positions(record: RunRecord) -> str:
     if not rows:
         return ""
     columns = (("Pair", "t"), ("Quantity", ""), ("Last close", ""), ("Value", ""))
-    return f'<section class="card"><h2>Open at the end</h2>{table("open", columns, rows)}</section>'
+    return f'<section class="card"><h2>Open at the end</h2>{table("open", columns, rows, FIRST_ROWS)}</section>'
 
 
 def models(record: RunRecord) -> str:
@@ -176,6 +185,43 @@ def models(record: RunRecord) -> str:
         for (name, version), (first, last, n) in spans.items()
     ]
     return f'<section class="card"><h2>Model versions</h2>{table("models", columns, rows, 10)}</section>'
+
+
+def limits(record: RunRecord) -> str:
+    """What each limit did, at how many ticks, and to how many pairs."""
+    ticks: dict[str, int] = {}
+    pairs: dict[str, set[str]] = {}
+    for line in record.ticks:
+        bound = [_limit(str(text)) for text in line.get("limits") or ()]
+        for name in dict.fromkeys(name for name, _ in bound):
+            ticks[name] = ticks.get(name, 0) + 1
+        for name, pair in bound:
+            pairs.setdefault(name, set()).update([pair] if pair else [])
+    if not ticks:
+        return '<p class="soft">No limit bound.</p>'
+    names = sorted(ticks, key=lambda name: (-ticks[name], name))[:30]
+    rows: list[list[Cell]] = [
+        [
+            name,
+            next((text for key, text in _LIMITS.items() if key in name), NONE),
+            (ticks[name], f"{ticks[name]:,}"),
+            _count(len(pairs[name])),
+        ]
+        for name in names
+    ]
+    return table("limits", (("Limit", "t"), ("What it did", "t w"), ("Ticks", ""), ("Pairs", "")), rows)
+
+
+def _limit(text: str) -> tuple[str, str]:
+    """A limit's name, without what is one tick's alone, and the pair it bound, if it names one."""
+    name, _, subject = text.partition(":")
+    found = re.search(r"[^\s:/]+/[^\s:/]+(:[^\s:/]+)?", subject)
+    factor = re.fullmatch(r"\d*\.?\d+", subject.strip())
+    return (f"{name} {subject}" if factor else name).strip(), found[0] if found else ""
+
+
+def _count(n: int) -> Cell:
+    return (n, f"{n:,}") if n else NONE
 
 
 def model_versions(value: Any) -> dict[str, str]:

@@ -67,6 +67,25 @@ def test_a_desk_without_regimes_has_no_bands(run: RunRecord, tmp_path: Path) -> 
     assert "regime chop" not in text
 
 
+def test_limits_say_what_they_did_and_to_how_many_pairs(run: RunRecord, tmp_path: Path) -> None:
+    bound = [
+        ["tier1_cap:BTC/USDT", "tier1_cap:ETH/USDT", "drawdown_scale:0.5"],
+        ["tier1_cap:BTC/USDT", "halted"],
+        ["drawdown_scale:0.2"],
+        [],
+    ]
+    ticks = [{**line, "limits": bound[n % 4]} for n, line in enumerate(run.ticks[:40])]
+    text = report(replace(run, ticks=ticks), tmp_path).partition('id="limits"')[2].partition("</table>")[0]
+    rows = [re.sub(r"<[^>]+>", "|", row).strip("|").split("||") for row in re.findall(r"<tr><td.*?</tr>", text)]
+    assert [(row[0], *row[2:]) for row in rows] == [
+        ("tier1_cap", "20", "2"),
+        ("drawdown_scale 0.2", "10", "–"),
+        ("drawdown_scale 0.5", "10", "–"),
+        ("halted", "10", "–"),
+    ]
+    assert rows[0][1] == "cut a weight to its tier&#x27;s cap"
+
+
 def test_each_pair_stands_beside_itself_held(run: RunRecord, tmp_path: Path) -> None:
     close = run.market_window.close[:, run.market_window.column["BTC/USDT"]]
     (row,) = re.findall(
