@@ -12,7 +12,7 @@ from tickless.cli.deployed import Stage, find_desk
 from tickless.cli.options import Json
 from tickless.cli.printing import print_json, print_table
 from tickless.errors import ArtifactError, InputError
-from tickless.types import iso
+from tickless.types import iso, parse_time
 
 if TYPE_CHECKING:
     from tickless.adapters.model_registry import ModelRegistry
@@ -76,6 +76,59 @@ def show(
     rows += [("promoted", f"{iso(entry.promoted_at)}: {entry.reason}") for entry in promotions if entry.version == version]
     rows += [(key, value) for key, value in _flat(found.manifest)]
     print_table(found.label, ("field", "value"), rows)
+
+
+@models_app.command("promote")
+def promote(
+    model: Annotated[str, typer.Argument(help="name@version.")],
+    models: Models = None,
+    stage: Stage = "dev",
+    reason: Annotated[str, typer.Option(help="Why; kept with the promotion.")] = "by hand",
+    json_: Json = False,
+) -> None:
+    """Make a version the champion, whatever its gates said: ticks from its effective_at on use it, until another is promoted.
+
+    Example: tickless models promote rotation_6h@20240601T0000Z --models out/models
+    """
+    registry = _registry(models, stage)
+    name, at, version = model.partition("@")
+    if not at:
+        raise InputError(f"model {model!r}: name a version as {model}@VERSION")
+    found = registry.manifest(_known(registry, name), version)
+    registry.artifact(found)  # Refused here where it is damaged, and not at the next tick.
+    _promote(registry, found, parse_time(str(found.manifest["effective_at"])), reason, json_=json_)
+
+
+@models_app.command("rollback")
+def rollback(
+    name: Annotated[str, typer.Argument(help="The model's name.")],
+    models: Models = None,
+    stage: Stage = "dev",
+    reason: Annotated[str, typer.Option(help="Why; kept with the promotion.")] = "rollback by hand",
+    json_: Json = False,
+) -> None:
+    """Go back to the champion before the present one, from now on.
+
+    Example: tickless models rollback rotation_6h --stage prod
+    """
+    registry, now = _registry(models, stage), datetime.now(UTC)
+    promotions = registry.promotions(_known(registry, name))
+    champion = _champion(name, promotions)
+    before = [entry.version for entry in promotions if entry.version != champion and entry.effective_at <= now]
+    if not before:
+        raise InputError(f"model {name}: {champion} is the only champion there has been")
+    _promote(registry, registry.manifest(name, before[-1]), now, reason, json_=json_)
+
+
+def _promote(registry: ModelRegistry, found: ModelVersion, effective_at: datetime, reason: str, *, json_: bool) -> None:
+    from tickless.ports import Promotion
+
+    registry.promote(found.name, Promotion(found.version, effective_at, datetime.now(UTC), reason))
+    facts = {"model": found.label, "effective_at": iso(effective_at), "reason": reason}
+    if json_:
+        print_json(facts)
+    else:
+        typer.echo(f"{found.label} is the champion for ticks from {iso(effective_at)} on")
 
 
 def _registry(models: Path | None, stage: str) -> ModelRegistry:

@@ -7,8 +7,9 @@ import boto3
 import pytest
 
 from tickless.adapters.folder_models import FolderModelStore
+from tickless.alpha.champion import champion_at
 from tickless.ports import Promotion
-from tickless.types import iso
+from tickless.types import iso, parse_time
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 OLD, NEW, TRIED = "20240601T0200Z", "20240602T0200Z", "20240603T0200Z"
@@ -94,3 +95,44 @@ def test_the_registry_of_the_deployed_desk(tickless, deployed):
     bucket = deployed.adapters.environment.bucket
     boto3.client("s3").put_object(Bucket=bucket, Key=f"models/rotation_6h/{NEW}/artifact.onnx", Body=b"damaged")
     tickless.refused("models", "show", "rotation_6h", code=3)
+
+
+def test_promote_makes_a_version_the_champion_whatever_its_gates_said(tickless, folder):
+    facts = tickless.json("models", "promote", f"rotation_6h@{TRIED}", "--models", folder, "--reason", "I know better")
+
+    assert facts == {"model": f"rotation_6h@{TRIED}", "effective_at": iso(NOW - timedelta(days=8)), "reason": "I know better"}
+    rows = tickless.json("models", "list", "--models", folder)
+    assert {row["version"]: row["status"] for row in rows} == {OLD: "former champion", NEW: "former champion", TRIED: "champion"}
+    assert FolderModelStore(folder).promotions("rotation_6h")[-1].reason == "I know better"
+
+
+def test_rollback_goes_back_to_the_champion_before_from_now_on(tickless, folder):
+    facts = tickless.json("models", "rollback", "rotation_6h", "--models", folder)
+
+    assert facts["model"] == f"rotation_6h@{OLD}"
+    assert parse_time(facts["effective_at"]) >= NOW
+    rows = tickless.json("models", "list", "--models", folder)
+    assert {row["version"]: row["status"] for row in rows} == {OLD: "champion", NEW: "former champion", TRIED: "challenger"}
+    promotions = FolderModelStore(folder).promotions("rotation_6h")
+    assert champion_at(promotions, NOW - timedelta(hours=1)).version == NEW, "history stays as it was"
+
+
+def test_what_cannot_be_promoted_or_rolled_back_is_refused_by_name(tickless, folder):
+    store = FolderModelStore(folder)
+    before = store.promotions("rotation_6h")
+
+    assert "name a version as rotation_6h@VERSION" in tickless("models", "promote", "rotation_6h", "--models", folder, code=2).stderr
+    assert "rotation_6h@nothing" in tickless("models", "promote", "rotation_6h@nothing", "--models", folder, code=3).stderr
+    (folder / "rotation_6h" / NEW / "artifact.onnx").write_bytes(b"damaged")
+    assert "sha256" in tickless("models", "promote", f"rotation_6h@{NEW}", "--models", folder, code=3).stderr
+    assert store.promotions("rotation_6h") == before
+
+
+def test_a_first_champion_cannot_be_rolled_back(tickless, tmp_path):
+    store = FolderModelStore(tmp_path / "models")
+    store.register("rotation_6h", OLD, manifest(OLD, NOW, 0.01), b"")
+    store.promote("rotation_6h", Promotion(OLD, NOW - timedelta(days=1), NOW, "the first"))
+
+    assert (
+        "the only champion there has been" in tickless("models", "rollback", "rotation_6h", "--models", tmp_path / "models", code=2).stderr
+    )
