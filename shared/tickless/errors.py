@@ -17,11 +17,15 @@
     │   └── TickRecordedError the tick was recorded before
     └── ExchangeError         the exchange
         ├── RetryableError    try again later: the request had no effect
+        │   └── RateLimitedError  too many requests: not before ``retry_at``
+        ├── AccountError      keys, permissions or clock are refused: a person has to act
         ├── UnknownOutcomeError  the answer was lost: look the order up, never resend
         └── OrderRejectedError   the exchange said no to this order
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 
 class TicklessError(Exception):
@@ -82,6 +86,18 @@ class ExchangeError(TicklessError):
 
 class RetryableError(ExchangeError):
     """The request had no effect and may be repeated later."""
+
+
+class RateLimitedError(RetryableError):
+    """Too many requests, by our own budget or by the exchange's answer; before ``retry_at`` it makes no sense to ask again."""
+
+    def __init__(self, message: str, retry_at: datetime) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
+
+
+class AccountError(ExchangeError):
+    """The exchange refuses us, not the request: a revoked key, a missing permission, a clock that is off. A person has to act."""
 
 
 class UnknownOutcomeError(ExchangeError):

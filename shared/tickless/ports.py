@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 
 from tickless.bars import Panel
@@ -60,6 +61,46 @@ class Exchange(Protocol):
 
     def cancel(self, order: Order, at: datetime) -> OrderReport:
         """Cancel what is open of an order; reports its final state. Raises RetryableError, UnknownOutcomeError."""
+        ...
+
+
+class Priority(StrEnum):
+    """Who goes first when request weight runs short."""
+
+    EXIT = "exit"
+    """What reduces risk, or must be known to reduce it: may use the last of the budget."""
+    ORDINARY = "ordinary"
+    """Everything else: leaves the reserve."""
+
+
+@dataclass(frozen=True)
+class WeightGrant:
+    """A block of request weight, to be spent before ``expires_at``; what is not given back counts as spent at that moment."""
+
+    id: str
+    weight: int
+    expires_at: datetime
+
+
+class WeightBudget(Protocol):
+    """The request weight of one exchange, shared by every function of the desk. Times are those of the caller's clock."""
+
+    def take(self, weight: int, at: datetime, priority: Priority = Priority.ORDINARY, least: int = 1) -> WeightGrant:
+        """A block of ``weight``, or of what is left if that is at least ``least``.
+
+        Raises RateLimitedError that says when to ask again, RetryableError where the budget cannot be reached.
+        """
+        ...
+
+    def give_back(self, grant: WeightGrant, used: int, at: datetime) -> None:
+        """All of the grant that will ever be used has been used by ``at``: ``used`` of its weight. Raises RetryableError."""
+        ...
+
+    def limited(self, at: datetime, retry_after_s: float | None, *, banned: bool = False) -> datetime:
+        """The exchange said that we ask too often: 429, or 418 if ``banned``. Returns until when nobody is granted anything.
+
+        Raises RetryableError where the budget cannot be reached.
+        """
         ...
 
 
