@@ -36,13 +36,38 @@ class DeskSection(Section):
     """One exchange account."""
 
     name: str = Field(default="rotation", pattern=r"^[a-z0-9_-]{1,32}$")
-    mode: Literal["dry_run"] = "dry_run"
-    """``dry_run``: real market, simulated fills. Live trading is not built yet and is refused."""
+    mode: Literal["dry_run", "live"] = "dry_run"
+    """``dry_run``: real market, simulated fills. ``live``: a real account; not switched on yet, and refused."""
     exchange: str = Field(default="binance", pattern=r"^[a-z0-9_]{2,32}$")
     """A ccxt exchange id: the source of bars and of the pairs' filters."""
     stake_currency: str = Field(default="USDT", pattern=r"^[A-Z0-9]{2,10}$")
     dry_run_wallet: Decimal = Field(default=Decimal(50_000), gt=0, le=Decimal(10**12), strict=False)
     timeframe: Timeframe = "15m"
+    secret_name: str = Field(default="", pattern=r"^[A-Za-z0-9/_+=.@:-]{0,256}$")
+    """Where the account's keys are: a secret of Secrets Manager, or an SSM SecureString where it begins with ``/``."""
+    sandbox: bool = False
+    """Trade at the exchange's test or demo site."""
+    market_type: Literal["spot", "swap"] = "spot"
+    """``swap``: perpetual contracts quoted and settled in the stake currency."""
+    leverage: int = Field(default=1, ge=1, le=20)
+    """Of contracts; what the exchange is told, not how much is bought."""
+    margin_mode: Literal["isolated", "cross"] = "isolated"
+    """Of contracts."""
+
+    @field_validator("mode")
+    @classmethod
+    def _not_live_yet(cls, mode: str) -> str:
+        if mode == "live":
+            raise ValueError("'live' is not switched on in this version; the desk trades in 'dry_run'")
+        return mode
+
+    @model_validator(mode="after")
+    def _fits_the_account(self) -> Self:
+        if self.market_type == "spot" and self.leverage != 1:
+            raise ValueError(f"leverage: {self.leverage} needs desk.market_type 'swap'; spot has none")
+        if self.mode == "live" and not self.secret_name:
+            raise ValueError("secret_name: missing; a live desk needs the name of the secret with its keys")
+        return self
 
 
 class UniverseSection(Section):
