@@ -1,4 +1,4 @@
-"""One ccxt exchange client without the other hundred, and its errors in our tree.
+"""One ccxt exchange client without the other hundred: for public data, or for an account; and the errors of public data in our tree.
 
 ``import ccxt`` imports every exchange (76 MB, a fifth of a second), and a Lambda layer may not even hold the others. An exchange's own
 module needs only ``ccxt.base``, so it is imported under a stand-in for the package, which is taken away again: a later ``import ccxt``
@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import logging
 import re
 import sys
 from collections.abc import Callable
 from threading import Lock
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tickless.errors import ExchangeError, RetryableError, SettingsError
 
+if TYPE_CHECKING:
+    from tickless.adapters.secrets import ApiKeys
+
 T = TypeVar("T")
+MarketType = Literal["spot", "swap"]
+LINEAR_MARKETS = frozenset({"binance", "binanceusdm", "bybit"})
+"""Exchanges that can be asked for linear contracts alone; others load all of theirs."""
 _importing = Lock()
 
 
@@ -57,6 +65,67 @@ def open_client(exchange_id: str, timeout_s: float) -> Any:
     client.fetch = _refusing(client.fetch, lambda answer: not isinstance(answer, list | dict), "JSON")
     client.parse_ohlcv = _refusing(client.parse_ohlcv, _is_no_bar, "[ms, open, high, low, close, volume]")
     return client
+
+
+def open_account_client(
+    exchange_id: str, keys: ApiKeys, *, market_type: MarketType = "spot", sandbox: bool = False, timeout_s: float = 5.0
+) -> Any:
+    """A client for an account. Numbers stay the text the exchange sent, nothing is asked twice by itself, nothing is logged.
+
+    An answer that is no JSON, or has NaN in it, raises ccxt's BadResponse. Raises SettingsError where there is no sandbox to switch to.
+    """
+    credentials = {"apiKey": keys.api_key, "secret": keys.secret, "password": keys.password}
+    client = exchange_class(exchange_id)({"enableRateLimit": True, "timeout": int(timeout_s * 1000), **credentials})
+    client.logger = _silent_log()
+    client.number = str
+    client.on_json_response = _loads
+    client.has["fetchCurrencies"] = False
+    client.options |= {
+        "fetchMargins": False,
+        "maxRetriesOnFailure": 0,
+        "adjustForTimeDifference": False,
+        "createMarketBuyOrderRequiresPrice": False,
+        "warnOnFetchOpenOrdersWithoutSymbol": False,
+        "defaultType": market_type,
+    }
+    if market_type == "spot":
+        client.options["fetchMarkets"] = {"types": ["spot"]}
+    else:
+        client.options["defaultSubType"] = "linear"
+        if exchange_id in LINEAR_MARKETS:
+            client.options["fetchMarkets"] = {"types": ["linear"]}
+    if sandbox:
+        _switch_to_sandbox(client, market_type)
+    client.fetch = _refusing(client.fetch, lambda answer: not isinstance(answer, list | dict), "JSON")
+    return client
+
+
+def _switch_to_sandbox(client: Any, market_type: MarketType) -> None:
+    """Binance has given up the sandbox of its futures; its demo trading is what took its place."""
+    errors = importlib.import_module("ccxt.base.errors")
+    try:
+        if market_type == "swap" and callable(getattr(client, "enable_demo_trading", None)):
+            client.enable_demo_trading(True)
+        else:
+            client.set_sandbox_mode(True)
+    except errors.NotSupported:
+        raise SettingsError(f"desk.sandbox: {client.id} has no sandbox for {market_type}") from None
+
+
+def _silent_log() -> logging.Logger:
+    """Where ccxt writes every request to at debug level, keys and all: it has no handler, no parent, and drops everything."""
+    log = logging.Logger("tickless.ccxt", logging.CRITICAL + 1)
+    log.disabled = True
+    return log
+
+
+def _loads(text: str) -> Any:
+    """JSON whose decimal numbers stay text; raises ValueError for NaN and Infinity, which are no JSON."""
+    return json.loads(text, parse_float=str, parse_constant=_no_number)
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
 
 
 def _refusing(call: Callable[..., Any], is_bad: Callable[[Any], bool], expected: str) -> Callable[..., Any]:

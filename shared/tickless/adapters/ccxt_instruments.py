@@ -1,0 +1,110 @@
+"""The markets an account may trade: what an order for each must look like, and which orders they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from tickless.adapters.ccxt_client import MarketType
+from tickless.adapters.ccxt_market import pair_rules
+from tickless.adapters.ccxt_orders import Instrument, Raw, read_number
+from tickless.adapters.ccxt_requests import AccountRequests
+from tickless.errors import OrderRejectedError, RetryableError
+from tickless.execution.rounding import price_on_step
+from tickless.types import Order, OrderType, PairRules, Side, evolve
+
+STOPS_APART_ON_SPOT = frozenset({"bitget", "kucoin", "okx"})
+"""Exchanges that keep stop orders apart from others on spot too; all do so for contracts."""
+
+
+class AccountMarkets:
+    """Spot markets quoted in the stake currency, or contracts quoted and settled in it. Loaded once, when first needed."""
+
+    def __init__(self, requests: AccountRequests, stake: str, market_type: MarketType) -> None:
+        self.is_swap = market_type == "swap"
+        self.stake = stake
+        self._requests = requests
+        self._client = requests.client
+        self._known: dict[str, Instrument] = {}
+
+    def all(self) -> Mapping[str, Instrument]:
+        """The markets by ccxt's symbol, sorted. Raises RetryableError, AccountError, ExchangeError."""
+        if not self._known:
+            self._known = self._requests.ask(f"{self._client.id}: markets", self._load)
+        return self._known
+
+    def find(self, pair: str) -> Instrument | None:
+        """The market of a pair; the contract of ``BTC/USDT`` is ``BTC/USDT:USDT``."""
+        return self.all().get(f"{pair}:{self.stake}" if self.is_swap and ":" not in pair else pair)
+
+    def rules(self, instrument: Instrument) -> PairRules:
+        """The exchange's filters, in base units."""
+        rules = pair_rules(instrument.symbol, self._raw(instrument), self._client.precisionMode)
+        qty_step, min_qty = (value * instrument.size if value is not None else None for value in (rules.qty_step, rules.min_qty))
+        return evolve(rules, qty_step=qty_step, min_qty=min_qty)
+
+    def refuse_unfit(self, order: Order, instrument: Instrument) -> None:
+        """Raise OrderRejectedError for an order that breaks a filter: ccxt would cut it to another one, and the ledger would not know."""
+        rules = self.rules(instrument)
+        if not rules.active:
+            raise OrderRejectedError(f"{order.pair}: the market is closed")
+        checks = (("qty", order.qty, rules.qty_step), ("limit_price", order.limit_price, rules.price_step))
+        for name, value, step in (*checks, ("stop_price", order.stop_price, rules.price_step)):
+            if value is not None and (value <= 0 or (step is not None and value % step)):
+                raise OrderRejectedError(f"{order.pair}: {name} {value} is not a multiple of {step}, or not above 0")
+        if rules.min_qty is not None and order.qty < rules.min_qty:
+            raise OrderRejectedError(f"{order.pair}: qty {order.qty} is below the least, {rules.min_qty}")
+        if order.type is OrderType.LIMIT and order.limit_price is None:
+            raise OrderRejectedError(f"{order.pair}: a limit order without limit_price")
+        if order.type is OrderType.STOP and (order.stop_price is None or self.stop_kind(instrument) is None):
+            raise OrderRejectedError(f"{order.pair}: no stop can rest at {self._client.id} at stop_price {order.stop_price}")
+
+    def stop_kind(self, instrument: Instrument) -> str | None:
+        """``market`` or ``limit``: the stop order that a market takes; None = none."""
+        market = self._raw(instrument)
+        types = (market.get("info") or {}).get("orderTypes")
+        if isinstance(types, list):
+            stop_market, stop_limit = ("STOP_MARKET", "STOP") if self.is_swap else ("STOP_LOSS", "STOP_LOSS_LIMIT")
+            return "market" if stop_market in types else "limit" if stop_limit in types else None
+        return "market" if self._client.feature_value(instrument.symbol, "createOrder", "stopLossPrice") else None
+
+    def stop_limit(self, order: Order, instrument: Instrument, away_frac: Decimal) -> Decimal:
+        """The worst price at which a stop-limit order may fill."""
+        if order.limit_price is not None:
+            return order.limit_price
+        assert order.stop_price is not None
+        price = order.stop_price * (1 - away_frac if order.side is Side.SELL else 1 + away_frac)
+        return price_on_step(price, self.rules(instrument).price_step, up=order.side is Side.BUY)
+
+    def rests_apart(self, order: Order) -> bool:
+        """Whether the exchange keeps an order apart from the ordinary ones, and must be told so when it is asked about it."""
+        return order.type is OrderType.STOP and (self.is_swap or self._client.id in STOPS_APART_ON_SPOT)
+
+    def _load(self) -> dict[str, Instrument]:
+        found = self._client.load_markets()
+        ours = {symbol: self._instrument(found[symbol]) for symbol in sorted(found) if self._is_ours(found[symbol])}
+        if not ours:
+            raise RetryableError(f"{self._client.id}: markets: none is quoted in {self.stake}")
+        return ours
+
+    def _is_ours(self, market: Raw) -> bool:
+        if self.is_swap:
+            return bool(market.get("swap")) and market.get("quote") == self.stake and market.get("settle") == self.stake
+        return bool(market.get("spot")) and market.get("quote") == self.stake
+
+    def _instrument(self, market: Raw) -> Instrument:
+        symbol = str(market["symbol"])
+        size = market.get("contractSize") if self.is_swap else None
+        return Instrument(
+            symbol=symbol,
+            market_id=str(market["id"]),
+            base=str(market["base"]),
+            stake=self.stake,
+            size=Decimal(1) if size is None else read_number(size, f"{symbol}: contractSize"),
+            taker_rate=read_number(market.get("taker") or 0, f"{symbol}: taker"),
+        )
+
+    def _raw(self, instrument: Instrument) -> Mapping[str, Any]:
+        market: Mapping[str, Any] = self._client.markets[instrument.symbol]
+        return market
