@@ -104,7 +104,7 @@ class CcxtExchange:
                 self._set_margin(order, instrument)
             what = f"{self._id}: {order.type} {order.side} of {order.qty} {order.pair} ({order.client_order_id})"
             try:
-                sent = self._requests.send(what, lambda: read_order(self._create(order, instrument), order, instrument))
+                sent = self._requests.send(what, lambda: read_order(self._create(order, instrument), order, instrument, sent=True))
             except RequestFailed as failed:
                 return self._after_failure(failed, order, instrument)
             return self._accepted(sent, order, instrument)

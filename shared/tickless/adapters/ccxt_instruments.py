@@ -16,6 +16,8 @@ from tickless.types import Order, OrderType, PairRules, Side, evolve
 
 STOPS_APART_ON_SPOT = frozenset({"bitget", "kucoin", "okx"})
 """Exchanges that keep stop orders apart from others on spot too; all do so for contracts."""
+FILLED_FIELDS = dict.fromkeys(("binance", "binanceus", "binanceusdm"), "executedQty")
+"""Where an exchange says how much of an order has filled."""
 
 
 class AccountMarkets:
@@ -82,10 +84,12 @@ class AccountMarkets:
         return order.type is OrderType.STOP and (self.is_swap or self._client.id in STOPS_APART_ON_SPOT)
 
     def _load(self) -> dict[str, Instrument]:
-        found = self._client.load_markets()
+        found = self._client.load_markets(True)  # Asked again, the client would give what it has, however wrong.
         ours = {symbol: self._instrument(found[symbol]) for symbol in sorted(found) if self._is_ours(found[symbol])}
         if not ours:
             raise RetryableError(f"{self._client.id}: markets: none is quoted in {self.stake}")
+        if len({instrument.market_id for instrument in ours.values()}) < len(ours):
+            raise ValueError("two markets have the same id")
         return ours
 
     def _is_ours(self, market: Raw) -> bool:
@@ -103,6 +107,7 @@ class AccountMarkets:
             stake=self.stake,
             size=Decimal(1) if size is None else read_number(size, f"{symbol}: contractSize"),
             taker_rate=read_number(market.get("taker") or 0, f"{symbol}: taker"),
+            filled_field=FILLED_FIELDS.get(self._client.id, ""),
         )
 
     def _raw(self, instrument: Instrument) -> Mapping[str, Any]:

@@ -18,6 +18,8 @@ FILTERS_TRADES = frozenset({"binance", "binanceus", "binanceusdm"})
 """Exchanges that take ``orderId`` when they are asked for trades."""
 PAGE, PAGES = 100, 10
 """Orders or trades a page, which every exchange allows; at most so many pages are read."""
+MOST_A_PAGE = 1000
+"""Trades of one moment must fit a page, as pages follow one another by time: as many as the exchange gives, up to this."""
 BEFORE_MS = 60_000
 """An order is looked for from so long before its time: clocks differ."""
 SETTLE_ASKS = 3
@@ -130,13 +132,15 @@ class OrderLookup:
         client, symbol = self._client, instrument.symbol
         what = f"{self._id}: trades of order {order.client_order_id}"
         params = {"orderId": found.exchange_id} if self._id in FILTERS_TRADES else {}
+        told = client.feature_value(symbol, "fetchMyTrades", "limit")
+        most = min(told, MOST_A_PAGE) if isinstance(told, int) and told > 0 else PAGE
 
         def page(since: int) -> Any:
             if client.has.get("fetchOrderTrades") and not self._markets.is_swap:
-                return client.fetch_order_trades(found.exchange_id, symbol, None, PAGE * PAGES)
-            return client.fetch_my_trades(symbol, since, PAGE, params)
+                return client.fetch_order_trades(found.exchange_id, symbol, None, most)
+            return client.fetch_my_trades(symbol, since, most, params)
 
-        raws = list(self._pages(what, page, (found.created_ms or to_ms(order.tick_at)) - BEFORE_MS))
+        raws = list(self._pages(what, page, (found.created_ms or to_ms(order.tick_at)) - BEFORE_MS, most))
         prices: dict[str, Decimal | None] = {}
 
         def price_of(asset: str) -> Decimal | None:
@@ -148,14 +152,14 @@ class OrderLookup:
             what, lambda: [read_fill(raw, order, instrument, price_of) for raw in trades_of(raws, found.exchange_id)]
         )
 
-    def _pages(self, what: str, page: Callable[[int], Any], since: int) -> Iterator[Raw]:
+    def _pages(self, what: str, page: Callable[[int], Any], since: int, most: int = PAGE) -> Iterator[Raw]:
         """What an exchange lists from a time on, page by page, each entry once; bounded, and over where a page brings nothing new."""
         seen: set[str] = set()
         for _ in range(PAGES):
             raws = self._requests.ask(what, partial(_listed, page, since))
             fresh = [raw for raw in raws if str(raw.get("id")) not in seen]
             yield from fresh
-            if not fresh or len(raws) < PAGE:
+            if not fresh or len(raws) < most:
                 return
             seen.update(str(raw.get("id")) for raw in fresh)
             since = max((at for raw in fresh if isinstance(at := raw.get("timestamp"), int)), default=since)

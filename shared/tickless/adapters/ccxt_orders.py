@@ -27,6 +27,8 @@ _STATUSES: Mapping[str, OrderStatus] = {
     "expired": OrderStatus.EXPIRED,
     "rejected": OrderStatus.REJECTED,
 }
+MARKET_FIELDS = ("symbol", "instId")
+"""Where an exchange's own answer names the market."""
 TRIGGERED_IDS = ("actualOrderId", "ordId")
 """Where a conditional order names the order that it has become: Binance, OKX."""
 
@@ -44,6 +46,8 @@ class Instrument:
     """Base units a contract; 1 for spot."""
     taker_rate: Decimal
     """For a fill whose fee the exchange does not tell."""
+    filled_field: str = ""
+    """The field of the exchange's own answer without which ccxt would take an order to be unfilled; empty = not known."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +80,25 @@ def read_number(value: Any, field: str) -> Decimal:
     return number
 
 
-def read_order(raw: Any, order: Order, instrument: Instrument, *, renamed: bool = False) -> FoundOrder:
-    """The order that an answer tells of; it must be ours, unless it was ``renamed`` by the exchange. Raises ValueError naming the field."""
+def read_order(raw: Any, order: Order, instrument: Instrument, *, renamed: bool = False, sent: bool = False) -> FoundOrder:
+    """The order that an answer tells of. Raises ValueError naming the field.
+
+    It must be ours, unless it was ``renamed`` by the exchange. The answer to an order that was just ``sent`` need not tell its status.
+    """
     if not isinstance(raw, Mapping):
         raise ValueError(f"order: {str(raw)[:80]!r} is not an object")
-    exchange_id = raw.get("id")
+    exchange_id, status = raw.get("id"), raw.get("status")
     if not isinstance(exchange_id, str) or not exchange_id:
         raise ValueError(f"order.id: {exchange_id!r} is not an id")
-    _expect(raw, "symbol", instrument.symbol)
-    _expect(raw, "side", str(order.side))
+    _expect_market(raw, order, instrument, "order")
     if not renamed:
         _expect(raw, "clientOrderId", order.client_order_id)
-    status = raw.get("status")
-    if status is not None and status not in _STATUSES:
+    if status not in _STATUSES and not (sent and status is None):
         raise ValueError(f"order.status: {status!r} is unknown")
-    filled = ZERO if raw.get("filled") is None and status is None else read_number(raw.get("filled"), "order.filled") * instrument.size
-    if not ZERO <= filled <= order.qty:
-        raise ValueError(f"order.filled: {filled} is not between 0 and the order's {order.qty}")
+    filled = ZERO if status is None else _filled(raw, order, instrument)
+    apart = bool(raw.get("triggerPrice") or raw.get("stopLossPrice"))
+    if status == "closed" and not filled and not apart:
+        raise ValueError("order.filled: 0 of an order that is closed")
     created = raw.get("timestamp")
     return FoundOrder(
         exchange_id,
@@ -111,8 +117,7 @@ def read_fill(raw: Any, order: Order, instrument: Instrument, price_of: PriceOf)
     asset. ``fee_asset`` and ``fee_qty`` stay as charged. One that the exchange does not tell, or in an asset that it has no market for, is
     taken to be the market's taker fee.
     """
-    _expect(raw, "symbol", instrument.symbol, "trade")
-    _expect(raw, "side", str(order.side), "trade")
+    _expect_market(raw, order, instrument, "trade")
     trade_id, at = raw.get("id"), raw.get("timestamp")
     if not isinstance(trade_id, str) or not trade_id:
         raise ValueError(f"trade.id: {trade_id!r} is not an id")
@@ -159,6 +164,28 @@ def sort_key(fill: Fill) -> tuple[int, int, str]:
 def _status(status: OrderStatus, filled: Decimal, order: Order) -> OrderStatus:
     """What ccxt calls "closed" is filled only where it is full: a market order that found no more sellers ends there too."""
     return OrderStatus.CANCELED if status is OrderStatus.FILLED and filled < order.qty else status
+
+
+def _filled(raw: Raw, order: Order, instrument: Instrument) -> Decimal:
+    """What has filled, in base units. A conditional order tells nothing of it: what it becomes does."""
+    info = raw.get("info")
+    if instrument.filled_field and isinstance(info, Mapping) and instrument.filled_field not in info and "algoId" not in info:
+        raise ValueError(f"order.{instrument.filled_field} is missing")
+    filled = read_number(raw.get("filled"), "order.filled") * instrument.size
+    if not ZERO <= filled <= order.qty:
+        raise ValueError(f"order.filled: {filled} is not between 0 and the order's {order.qty}")
+    return _plain(filled)
+
+
+def _expect_market(raw: Raw, order: Order, instrument: Instrument, what: str) -> None:
+    """The pair and side that an answer names. What the exchange itself has written counts: ccxt puts in the pair that was asked for."""
+    info = raw.get("info")
+    if isinstance(info, Mapping):
+        for field in MARKET_FIELDS:
+            if field in info:
+                _expect(info, field, instrument.market_id, what)
+    _expect(raw, "symbol", instrument.symbol, what)
+    _expect(raw, "side", str(order.side), what)
 
 
 def _expect(raw: Raw, field: str, expected: str, what: str = "order") -> None:

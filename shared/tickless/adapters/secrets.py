@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from tickless.adapters.aws_errors import code_of
 from tickless.errors import AccountError, RetryableError, SettingsError
 
@@ -53,6 +51,8 @@ def load_keys(name: str, client: Callable[[str], Any]) -> ApiKeys:
 
     Raises SettingsError for a missing or malformed secret, AccountError where we may not read it, RetryableError where AWS does not answer.
     """
+    from botocore.exceptions import BotoCoreError, ClientError
+
     if not name:
         raise SettingsError("desk.secret_name: missing; a desk with an exchange account needs the name of the secret with its keys")
     try:
