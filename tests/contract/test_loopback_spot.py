@@ -307,3 +307,35 @@ def test_the_spread(serve: Serve) -> None:
     assert (client.fetch_bids_asks([BTC])[BTC]["bid"], client.fetch_bids_asks([BTC])[BTC]["ask"]) == (99.95, 100)
     assert client.create_order(BTC, "market", "buy", 1)["average"] == 100
     assert client.create_order(BTC, "market", "sell", 0.5)["average"] == 99.95
+
+
+def test_lists_of_orders_and_trades_by_time_by_id_and_by_length(serve: Serve) -> None:
+    exchange, client = spot(serve, barred_world([FLAT] * 6))
+    for n in range(5):
+        client.create_order(BTC, "market", "buy", 1, None, {"clientOrderId": str(n)})
+        exchange.set_time(MONDAY + (n + 1) * STEP)
+    since = int((MONDAY + 2 * STEP).timestamp() * 1000)
+    third = client.fetch_order("", BTC, {"origClientOrderId": "3"})["id"]
+
+    def ids(**params: Any) -> list[str]:
+        return [one["clientOrderId"] for one in client.private_get_allorders({"symbol": "BTCUSDT", **params})]
+
+    assert ids(limit=2) == ["3", "4"]
+    assert ids(startTime=since, limit=2) == ["2", "3"]
+    assert ids(startTime=since, endTime=since) == ["2"]
+    assert ids(orderId=third) == ["3", "4"]
+    assert [one["timestamp"] for one in client.fetch_my_trades(BTC, since, 2)] == [since, since + 900_000]
+    assert [one["order"] for one in client.fetch_order_trades(third, BTC)] == [third]
+    assert len(client.fetch_my_trades(BTC, None, 3)) == 3
+
+
+def test_the_log_can_be_cleared_and_what_was_sent_twice_stays_known(serve: Serve) -> None:
+    exchange, client = spot(serve, barred_world([FLAT]))
+    client.create_order(BTC, "market", "buy", 1, None, {"clientOrderId": "twice"})
+    last = exchange.log[-1].number
+    exchange.clear_log()
+    client.create_order(BTC, "market", "buy", 1, None, {"clientOrderId": "twice"})
+
+    assert [one.number for one in exchange.log] == [last + 1]
+    assert exchange.orders_sent() == {"twice": 2}
+    assert exchange.resent() == ["twice"]

@@ -7,9 +7,12 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any, NamedTuple
 
 from tests.loopback.matching import Venue
@@ -153,31 +156,33 @@ class BinanceApi:
             raise error
         return order
 
-    def listed(self, params: Mapping[str, str], orders: Sequence[Order]) -> list[Order]:
-        """Those of the pair, from ``startTime`` or ``orderId`` on, the last ``limit`` of them (the first, from a given start on)."""
+    def listed(self, params: Mapping[str, str], *, algo: bool) -> list[Order]:
+        """The pair's orders, from ``startTime`` or ``orderId`` on, the last ``limit`` of them (the first, from a given start on)."""
         pair = self.pair(params) if "symbol" in params else None
+        every = self.venue.orders_of[pair] if pair else list(self.venue.orders.values())
         start, end, first = (int(params[name]) if name in params else None for name in ("startTime", "endTime", "orderId"))
-        found = [
+        found = (
             one
-            for one in orders
-            if (pair is None or one.pair == pair)
-            and (start is None or one.created_ms >= start)
-            and (end is None or one.created_ms <= end)
-            and (first is None or one.id >= first)
-        ]
+            for one in every[bisect_left(every, start or 0, key=lambda one: one.created_ms) :]
+            if one.is_algo == algo and (end is None or one.created_ms <= end) and (first is None or one.id >= first)
+        )
         limit = int(params.get("limit", "500"))
-        return found[-limit:] if start is None and first is None else found[:limit]
+        return list(islice(found, limit)) if start is not None or first is not None else list(deque(found, limit))
+
+    def open_of(self, params: Mapping[str, str], *, algo: bool) -> list[Order]:
+        """The pair's orders that work, or everybody's."""
+        pair = self.pair(params) if "symbol" in params else None
+        return [one for one in self.venue.working.values() if one.is_algo == algo and pair in {None, one.pair}]
 
     def trades(self, params: Mapping[str, str]) -> list[Trade]:
         """The pair's, of one order or all, the last ``limit`` of them (the first, from a given start on)."""
-        pair = self.pair(params)
         start, end, order_id, first = (int(params.get(key, "0")) for key in ("startTime", "endTime", "orderId", "fromId"))
-        found = [
-            trade
-            for trade in self.venue.trades
-            if trade.pair == pair and trade.at_ms >= start and trade.id >= first
-            if (not end or trade.at_ms <= end) and (not order_id or trade.order_id == order_id)
-        ]
+        every = self.venue.trades_of[self.pair(params)]
+        if order_id:
+            order = self.venue.find(order_id, None)
+            every = order.trades if order is not None and order.pair == self.pair(params) else []
+        from_ = bisect_left(every, start, key=lambda trade: trade.at_ms)
+        found = [trade for trade in every[from_:] if trade.id >= first and (not end or trade.at_ms <= end)]
         limit = int(params.get("limit", "500"))
         return found[:limit] if start or first else found[-limit:]
 

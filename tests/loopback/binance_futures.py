@@ -119,7 +119,7 @@ class BinanceFutures(BinanceFuturesAccount):
         return self._told(self._cancel(self.find(params, "orderId", "origClientOrderId", self.no_such_cancel)))
 
     def cancel_all(self, params: Mapping[str, str], share: Decimal) -> Any:
-        self._cancel_each(self.pair(params), algo=False)
+        self._cancel_each(params, algo=False)
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
     def cancel_algo(self, params: Mapping[str, str], share: Decimal) -> Any:
@@ -127,7 +127,7 @@ class BinanceFutures(BinanceFuturesAccount):
         return {"algoId": order.id, "clientAlgoId": order.client_id, "code": "200", "msg": "success"}
 
     def cancel_all_algos(self, params: Mapping[str, str], share: Decimal) -> Any:
-        self._cancel_each(self.pair(params), algo=True)
+        self._cancel_each(params, algo=True)
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
     def _cancel(self, order: Order) -> Order:
@@ -137,28 +137,24 @@ class BinanceFutures(BinanceFuturesAccount):
             raise self.no_such_cancel from error
         return order
 
-    def _cancel_each(self, pair: str, *, algo: bool) -> None:
-        for order in self._working(algo=algo):
-            if order.pair == pair:
-                self.venue.cancel(order)
-
-    def _working(self, *, algo: bool) -> list[Order]:
-        return [order for order in self.venue.working.values() if order.is_algo == algo]
+    def _cancel_each(self, params: Mapping[str, str], *, algo: bool) -> None:
+        for order in self.open_of({"symbol": params["symbol"]}, algo=algo):
+            self.venue.cancel(order)
 
     def open_orders(self, params: Mapping[str, str], share: Decimal) -> Any:
-        return [self._told(order) for order in self.listed({**params, "limit": "100000"}, self._working(algo=False))]
+        return [self._told(order) for order in self.open_of(params, algo=False)]
 
     def all_orders(self, params: Mapping[str, str], share: Decimal) -> Any:
-        return [self._told(one) for one in self.listed(params, [one for one in self.venue.orders.values() if not one.is_algo])]
+        return [self._told(one) for one in self.listed(params, algo=False)]
 
     def query_algo(self, params: Mapping[str, str], share: Decimal) -> Any:
         return self._told_algo(self.find(params, "algoId", "clientAlgoId", self.no_such_order, algo=True))
 
     def open_algos(self, params: Mapping[str, str], share: Decimal) -> Any:
-        return [self._told_algo(order) for order in self.listed({**params, "limit": "100000"}, self._working(algo=True))]
+        return [self._told_algo(order) for order in self.open_of(params, algo=True)]
 
     def all_algos(self, params: Mapping[str, str], share: Decimal) -> Any:
-        return [self._told_algo(one) for one in self.listed(params, [one for one in self.venue.orders.values() if one.is_algo])]
+        return [self._told_algo(one) for one in self.listed(params, algo=True)]
 
     def user_trades(self, params: Mapping[str, str], share: Decimal) -> Any:
         return [self._trade(trade) for trade in self.trades(params)]

@@ -175,11 +175,11 @@ class BinanceSpot(BinanceApi):
         return {**told, "clientOrderId": cancel_id or f"cancel_{order.id}", "transactTime": self.clock.now_ms}
 
     def open_orders(self, params: Mapping[str, str], share: Decimal) -> Any:
-        return [self._told(order) for order in self.listed({**params, "limit": "100000"}, list(self.venue.working.values()))]
+        return [self._told(order) for order in self.open_of(params, algo=False)]
 
     def all_orders(self, params: Mapping[str, str], share: Decimal) -> Any:
         self.pair(params)
-        return [self._told(order) for order in self.listed(params, list(self.venue.orders.values()))]
+        return [self._told(order) for order in self.listed(params, algo=False)]
 
     def my_trades(self, params: Mapping[str, str], share: Decimal) -> Any:
         return [_trade(trade) for trade in self.trades(params)]

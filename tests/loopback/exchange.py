@@ -77,6 +77,9 @@ class LoopbackExchange:
         self.log: list[Logged] = []
         self.watch: list[Callable[[str, Request], None]] = []
         """Called with ``before`` or ``after`` and the request, around what the exchange does."""
+        self._requests = 0
+        self._sent: Counter[str] = Counter()
+        self._resent: list[str] = []
         self._lock = RLock()
         prices = self.prices = Prices(world)
 
@@ -152,19 +155,16 @@ class LoopbackExchange:
 
     def orders_sent(self) -> Counter[str]:
         """How often each client order id was sent AND taken: more than once is an order sent twice."""
-        return Counter(one.client_id for one in self.log if one.endpoint in PLACING and one.accepted and one.client_id)
+        return +self._sent
 
     def resent(self) -> list[str]:
         """Client order ids that were sent again after the exchange had taken them, taken again or not."""
-        taken: set[str] = set()
-        again = []
-        for one in self.log:
-            if one.endpoint in PLACING and one.client_id:
-                if one.client_id in taken:
-                    again.append(one.client_id)
-                if one.accepted:
-                    taken.add(one.client_id)
-        return again
+        return list(self._resent)
+
+    def clear_log(self) -> None:
+        """Forget the requests so far, not what was sent twice: a soak makes very many. Numbers go on."""
+        with self._lock:
+            self.log.clear()
 
     def answer(self, request: Request) -> Reply:
         """Do what is asked, unless a fault is in the way; log it."""
@@ -179,11 +179,18 @@ class LoopbackExchange:
             reply = _reply(answer, fault, arguments)
             params = request.params if request.path.startswith(("/api", "/fapi", "/sapi")) else request.literal_params
             status = 0 if reply.text is None else reply.status
-            logged = Logged(len(self.log), self.clock.now_ms, request.endpoint, params, answer.accepted, status, fault)
-            self.log.append(logged)
+            self._note(Logged(self._requests, self.clock.now_ms, request.endpoint, params, answer.accepted, status, fault))
             for watcher in self.watch:
                 watcher("after", request)
         return reply
+
+    def _note(self, logged: Logged) -> None:
+        self._requests += 1
+        self.log.append(logged)
+        if logged.endpoint in PLACING and logged.client_id:
+            if self._sent[logged.client_id]:
+                self._resent.append(logged.client_id)
+            self._sent[logged.client_id] += logged.accepted
 
     def _act(self, request: Request, fault: Fault | None, arguments: Mapping[str, Any]) -> Answer:
         name = self._api.get(request.endpoint, "roostoo" if request.path.startswith("/v3") else "spot")

@@ -43,6 +43,9 @@ class Venue:
     def __init__(self, world: World, prices: Prices, account: Account, now_ms: int, first_id: int) -> None:
         self.world, self.prices, self.account, self.now_ms = world, prices, account, now_ms
         self.trades: list[Trade] = []
+        self.trades_of: dict[str, list[Trade]] = {pair: [] for pair in world.panel.pairs}
+        self.orders_of: dict[str, list[Order]] = {pair: [] for pair in world.panel.pairs}
+        """Both by pair and by time: a soak asks for them very often."""
         self.orders: dict[tuple[bool, int], Order] = {}
         self.by_client: dict[tuple[bool, str], Order] = {}
         """The latest order of each client id."""
@@ -89,6 +92,7 @@ class Venue:
         order.updated_ms = order.created_ms
         self.orders[order.is_algo, order.id] = self.working[order.is_algo, order.id] = order
         self.by_client[order.is_algo, order.client_id] = order
+        self.orders_of[order.pair].append(order)
 
     def cancel(self, order: Order) -> None:
         """Raises KeyError for an order that has ended."""
@@ -155,6 +159,7 @@ class Venue:
             trade = Trade(next(self._trade_ids), order.id, order.pair, order.side, price, part, fee, asset, at_ms, is_maker, realized)
             order.trades.append(trade)
             self.trades.append(trade)
+            self.trades_of[order.pair].append(trade)
         if order.status == "FILLED":
             self.working.pop((order.is_algo, order.id), None)
             self._end(order, "FILLED", at_ms)

@@ -91,6 +91,9 @@ class RemoteExchange:
         """What came from that number on."""
         return [Logged(**{**one, "fault": one["fault"] and Fault(one["fault"])}) for one in self.ask("log", since=number)]
 
+    def clear_log(self) -> None:
+        self.ask("clear_log")
+
     def orders_sent(self) -> Counter[str]:
         return Counter(self.ask("orders_sent"))
 

@@ -198,7 +198,7 @@ class Roostoo:
             order = self.venue.find(int(params["order_id"]), None)
             return [] if order is None else [order]
         pair = self.pairs[self._pair(params["pair"])] if "pair" in params else None
-        return [order for order in reversed(self.venue.orders.values()) if pair in {None, order.pair}]
+        return list(reversed(self.venue.orders_of[pair] if pair else list(self.venue.orders.values())))
 
     def _pair(self, told: str) -> str:
         if told not in self.pairs:
