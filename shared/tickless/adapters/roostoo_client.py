@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from tickless.adapters.roostoo_answers import Raw, parse_json, read_object, read_order_id, read_time
@@ -36,6 +36,8 @@ from tickless.types import to_ms
 
 if TYPE_CHECKING:
     from tickless.adapters.secrets import ApiKeys
+
+T = TypeVar("T")
 
 BASE_URL = "https://mock-api.roostoo.com"
 VALID_MS = 60_000
@@ -268,7 +270,7 @@ class RoostooClient:
             return UnknownOutcomeError(f"{what}: the answer is lost: {why}")
         return RetryableError(f"{what}: {why}")
 
-    def _read(self, reader: Callable[[], Any]) -> Any:
+    def _read(self, reader: Callable[[], T]) -> T:
         try:
             return reader()
         except ValueError as error:
