@@ -77,7 +77,7 @@ def test_schedules_read_back_equal_the_template(assembly: Assembly, cloud: Local
 
 
 def test_the_schedules_are_the_desks_calendar(cloud: LocalCloud):
-    desk = load_desk("rotation").schedule
+    calendar = load_desk("rotation").calendar
     start = datetime(2024, 6, 1, tzinfo=UTC)
     end = start + timedelta(days=2)
     fired: dict[str, set[datetime]] = {}
@@ -86,9 +86,9 @@ def test_the_schedules_are_the_desks_calendar(cloud: LocalCloud):
     due: dict[str, set[datetime]] = {name: set() for name in fired}
     for minute in range(2 * 24 * 60):
         at = start + timedelta(minutes=minute)
-        for name in desk.due_at(at):
-            due[name].add(at)
-    trading = [name for name in FUNCTIONS if name != "retrain"]
+        for tick in calendar.due_at(at):
+            due[tick.function].add(at)
+    trading = [name for name in fired if name != "retrain"]
     assert {name: fired[name] for name in trading} == {name: due[name] for name in trading}
     assert {name: len(times) for name, times in fired.items()} == {
         "risk_check": 192, "feature_rebalance": 88, "full_rebalance": 8, "retrain": 2,
