@@ -102,14 +102,12 @@ def open_account_client(
 
 def _switch_to_sandbox(client: Any, market_type: MarketType) -> None:
     """Binance has given up the sandbox of its futures; its demo trading is what took its place."""
-    errors = importlib.import_module("ccxt.base.errors")
-    try:
-        if market_type == "swap" and callable(getattr(client, "enable_demo_trading", None)):
-            client.enable_demo_trading(True)
-        else:
-            client.set_sandbox_mode(True)
-    except errors.NotSupported:
-        raise SettingsError(f"desk.sandbox: {client.id} has no sandbox for {market_type}") from None
+    if market_type == "swap" and callable(getattr(client, "enable_demo_trading", None)):
+        client.enable_demo_trading(True)
+    elif client.urls.get("test"):
+        client.set_sandbox_mode(True)
+    else:
+        raise SettingsError(f"desk.sandbox: {client.id} has no sandbox for {market_type}")
 
 
 def _silent_log() -> logging.Logger:
