@@ -56,7 +56,7 @@ def test_a_round_trip_of_a_long_position(serve: Serve) -> None:
     sold = client.create_order(BTC, "market", "sell", 5, None, {"clientOrderId": "out", "reduceOnly": True})
 
     assert (bought["status"], bought["average"], bought["clientOrderId"]) == ("closed", 100, "in")
-    assert (held["side"], held["contracts"], held["entryPrice"], held["notional"], held["leverage"]) == ("long", 5, 100, 500, 10)
+    assert (held["side"], held["contracts"], held["entryPrice"], held["notional"], held["initialMargin"]) == ("long", 5, 100, 500, 50)
     assert (balance["total"], balance["used"]) == (9999.5, 50)
     assert (sold["status"], sold["average"], sold["reduceOnly"]) == ("closed", 110, True)
     assert client.fetch_positions([BTC]) == []
@@ -217,5 +217,6 @@ def test_the_older_account_endpoints(serve: Serve) -> None:
     client.create_order(BTC, "market", "buy", 1)
 
     assert client.fetch_balance({"useV2": True})["USDT"]["total"] == 9999.9
-    assert client.fetch_positions([BTC], {"useV2": True})[0]["contracts"] == 1
+    position = client.fetch_positions([BTC], {"useV2": True})[0]
+    assert (position["contracts"], position["leverage"], position["marginMode"]) == (1, 20, "cross")
     assert client.fapiprivatev2_get_balance()[0]["balance"] == client.fapiprivatev3_get_balance()[0]["balance"] == "9999.90000000"

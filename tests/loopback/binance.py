@@ -233,6 +233,8 @@ class BinanceApi:
             "quoteVolume": num(price * 1000),
             "openTime": now - 86_400_000,
             "closeTime": now,
+            "firstId": 1,
+            "lastId": 1,
             "count": 1,
         }
 

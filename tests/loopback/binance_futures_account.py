@@ -18,6 +18,18 @@ PLAIN = ("LIMIT", "MARKET")
 CONDITIONAL = ("STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET")
 MAINTENANCE = Decimal("0.004")
 PERPETUAL_MS = 4133404800000
+TOTALS = (
+    "initialMargin",
+    "maintMargin",
+    "walletBalance",
+    "unrealizedProfit",
+    "marginBalance",
+    "positionInitialMargin",
+    "openOrderInitialMargin",
+    "crossWalletBalance",
+    "crossUnPnl",
+)
+"""What an account tells in sum."""
 
 
 class BinanceFuturesAccount(BinanceApi):
@@ -98,22 +110,19 @@ class BinanceFuturesAccount(BinanceApi):
         )
 
     def told_account(self, params: Mapping[str, str], share: Decimal) -> Any:
-        assets = [self._asset(asset) for asset in sorted(self.account().wallet)]
         usdt = self._asset("USDT")
         return {
             "feeTier": 0,
             "canTrade": True,
             "canDeposit": True,
             "canWithdraw": False,
+            "tradeGroupId": -1,
             "updateTime": 0,
             "multiAssetsMargin": False,
-            "totalInitialMargin": usdt["initialMargin"],
-            "totalMaintMargin": usdt["maintMargin"],
-            "totalWalletBalance": usdt["walletBalance"],
-            "totalUnrealizedProfit": usdt["unrealizedProfit"],
-            "totalMarginBalance": usdt["marginBalance"],
+            **{f"total{total[0].upper()}{total[1:]}": usdt[total] for total in TOTALS},
             "availableBalance": usdt["availableBalance"],
-            "assets": assets,
+            "maxWithdrawAmount": usdt["maxWithdrawAmount"],
+            "assets": [self._asset(asset) for asset in sorted(self.account().wallet)],
             "positions": [self._position(position) for position in self.account().open_positions()],
         }
 
@@ -158,10 +167,16 @@ class BinanceFuturesAccount(BinanceApi):
         """The older version lists pairs without a position too."""
         pairs = [self.pair(params)] if "symbol" in params else list(self.pairs.values())
         sides = ("LONG", "SHORT") if self.account().hedged else ("BOTH",)
-        return [self._position(self.account().position(pair, side)) for pair in pairs for side in sides]
+        return [self._older(self.account().position(pair, side)) for pair in pairs for side in sides]
+
+    def _older(self, position: Position) -> dict[str, Any]:
+        """Version 3 tells neither leverage nor margin type."""
+        account, isolated = self.account(), position.pair in self.account().isolated
+        settings = {"leverage": str(account.leverage_of(position.pair)), "marginType": "isolated" if isolated else "cross"}
+        return {**self._position(position), **settings, "isolated": isolated}
 
     def _position(self, position: Position) -> dict[str, Any]:
-        account, mark = self.account(), self.price_of(position.pair)
+        account, mark = self.account(), self.prices.ask(position.pair, self.clock.now_ms) or ZERO
         isolated = position.pair in account.isolated
         margin = account.margin(position)
         return {
@@ -175,15 +190,14 @@ class BinanceFuturesAccount(BinanceApi):
             "liquidationPrice": "0",
             "notional": num(position.qty * mark),
             "marginAsset": position.pair.split("/")[1],
-            "leverage": str(account.leverage_of(position.pair)),
-            "marginType": "isolated" if isolated else "cross",
-            "isolated": isolated,
             "isolatedMargin": num(margin) if isolated else "0",
             "isolatedWallet": num(margin) if isolated else "0",
             "initialMargin": num(margin),
             "maintMargin": num(abs(position.qty) * mark * MAINTENANCE),
             "positionInitialMargin": num(margin),
             "openOrderInitialMargin": "0",
+            "bidNotional": "0",
+            "askNotional": "0",
             "adl": 0,
             "updateTime": self.clock.now_ms,
         }

@@ -112,9 +112,7 @@ class BinanceSpot(BinanceApi):
             raise RefusedError(Why.CLOSED)
         check(order, self.world.rule(order.pair), self.price_of(order.pair))
         self.venue.place(order, share)
-        told = self._told(order)
-        del told["time"], told["updateTime"], told["isWorking"]
-        told["transactTime"] = self.clock.now_ms
+        told = self._acted(order)
         match params.get("newOrderRespType", "FULL" if order.type in {"MARKET", "LIMIT"} else "ACK"):
             case "ACK":
                 return {key: told[key] for key in ("symbol", "orderId", "orderListId", "clientOrderId", "transactTime")}
@@ -169,10 +167,8 @@ class BinanceSpot(BinanceApi):
             self.venue.cancel(order)
         except KeyError as error:
             raise self.no_such_cancel from error
-        told = self._told(order)
-        del told["time"], told["updateTime"], told["isWorking"]
-        told["origClientOrderId"] = order.client_id
-        return {**told, "clientOrderId": cancel_id or f"cancel_{order.id}", "transactTime": self.clock.now_ms}
+        told = self._acted(order)
+        return {**told, "origClientOrderId": order.client_id, "clientOrderId": cancel_id or f"cancel_{order.id}"}
 
     def open_orders(self, params: Mapping[str, str], share: Decimal) -> Any:
         return [self._told(order) for order in self.open_of(params, algo=False)]
@@ -185,7 +181,7 @@ class BinanceSpot(BinanceApi):
         return [_trade(trade) for trade in self.trades(params)]
 
     def _told(self, order: Order) -> dict[str, Any]:
-        told = {
+        return {
             "symbol": name(order.pair),
             "orderId": order.id,
             "orderListId": -1,
@@ -199,6 +195,7 @@ class BinanceSpot(BinanceApi):
             "timeInForce": order.time_in_force,
             "type": order.type,
             "side": order.side,
+            "stopPrice": num(order.stop),
             "icebergQty": num(ZERO),
             "time": order.created_ms,
             "updateTime": order.updated_ms,
@@ -206,9 +203,11 @@ class BinanceSpot(BinanceApi):
             "workingTime": -1 if order.waits else order.created_ms,
             "selfTradePreventionMode": "EXPIRE_MAKER",
         }
-        if order.stop is not None:
-            told["stopPrice"] = num(order.stop)
-        return told
+
+    def _acted(self, order: Order) -> dict[str, Any]:
+        """Of an order just placed or cancelled: fewer fields, and another time."""
+        left_out = {"time", "updateTime", "isWorking", "icebergQty"} | ({"stopPrice"} if order.stop is None else set())
+        return {**{key: value for key, value in self._told(order).items() if key not in left_out}, "transactTime": self.clock.now_ms}
 
 
 def _fill(trade: Trade) -> dict[str, Any]:

@@ -8,33 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
-
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
 
 from tests.loopback.world import World
 
 
-class LoopbackTransport(HTTPAdapter):
-    """Sends what was meant for any host to one on loopback; path, query, headers and body stay as they are."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url = url
-
-    def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        meant = urlsplit(request.url or "")
-        sent = request.copy()
-        sent.url = f"{self._url}{meant.path}" + (f"?{meant.query}" if meant.query else "")
-        kwargs["proxies"] = {}
-        response = super().send(sent, *args, **kwargs)
-        response.url = request.url or ""
-        return response
-
-
 def point_at(client: Any, url: str) -> Any:
     """Lead every request of a ccxt client to ``url``; nothing it sends reaches another host. Returns the client."""
+    from tests.loopback.transport import LoopbackTransport
+
     for prefix in ("https://", "http://"):
         client.session.mount(prefix, LoopbackTransport(url))
     return client

@@ -60,10 +60,11 @@ class ApiError(Exception):
         self.code, self.msg, self.status = code, msg, status
 
 
-class Raw(str):
+@dataclass(frozen=True)
+class Raw:
     """Text that goes into JSON as it is."""
 
-    __slots__ = ()
+    text: str
 
 
 NAN = Raw("NaN")
@@ -71,15 +72,22 @@ NAN = Raw("NaN")
 
 def encode(value: Any) -> str:
     """JSON text."""
+    try:
+        return json.dumps(value, separators=(",", ":"))
+    except TypeError:  # Decimals are in it.
+        return _encode(value)
+
+
+def _encode(value: Any) -> str:
     match value:
         case Raw():
-            return str(value)
+            return value.text
         case Decimal():
             return f"{value.normalize():f}" if value else "0"
         case Mapping():
-            return "{" + ",".join(f"{json.dumps(str(name))}:{encode(one)}" for name, one in value.items()) + "}"
+            return "{" + ",".join(f"{json.dumps(str(name))}:{_encode(one)}" for name, one in value.items()) + "}"
         case list() | tuple():
-            return "[" + ",".join(map(encode, value)) + "]"
+            return "[" + ",".join(map(_encode, value)) + "]"
         case _:
             return json.dumps(value)
 
