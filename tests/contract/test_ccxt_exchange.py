@@ -489,6 +489,18 @@ def test_a_list_without_an_order_is_no_proof_that_it_is_gone(play):
     assert {report.status for report in play.exchange.snapshot(T0, limits).reports.values()} == {OrderStatus.OPEN}
 
 
+@pytest.mark.parametrize("stop_price", [None, 90])
+def test_an_order_that_was_taken_and_seems_unknown_is_looked_for_in_the_lists(play, stop_price):
+    play.exchange.submit(order(order_id="b1"), T0)
+    changes = {"limit_price": 110} if stop_price is None else {"stop_price": stop_price}
+    one = order(Side.SELL, reduce_only=True, **changes)
+    play.exchange.submit(one, T0)
+    path = play.get if stop_price is None or play.kind == "spot" else "GET /fapi/v1/algoOrder"
+    play.loopback.faults.always(path, Fault.VANISHED)
+    taken, intent = replace(one, status=OrderStatus.OPEN), order(order_id="never")
+    assert {name: report.status for name, report in play.exchange.snapshot(T0, (taken, intent)).reports.items()} == {"o1": OrderStatus.OPEN}
+
+
 @pytest.mark.parametrize("kind", ["spot", "swap"])
 def test_a_fee_in_a_third_asset_is_valued_at_its_price_and_kept_as_charged(serve, kind):
     play = make_play(serve, kind, fee_in=FeeIn.BNB, spot={"USDT": D(1000), "BNB": D(5)}, futures={"USDT": D(1000), "BNB": D(5)})

@@ -19,14 +19,14 @@ from tickless.adapters.ccxt_orders import Instrument, read_number
 from tickless.types import ZERO
 
 
-def spot_balances(raw: Any) -> dict[str, Decimal]:
-    """Totals by asset, those above zero, sorted. Raises ValueError."""
+def spot_balances(raw: Any, stake: str) -> dict[str, Decimal]:
+    """Totals by asset, sorted: those above zero, and the stake currency's, if it is told, in any case. Raises ValueError."""
     totals = _totals(raw)
     numbers = {asset: read_number(totals[asset], f"balance.{asset}.total") for asset in sorted(totals)}
     for asset, number in numbers.items():
         if number < 0:
             raise ValueError(f"balance.{asset}.total: {number} is below zero")
-    return {asset: number for asset, number in numbers.items() if number}
+    return {asset: number for asset, number in numbers.items() if number or asset == stake}
 
 
 def swap_balances(raw: Any, positions: Any, stake: str, markets: Mapping[str, Instrument]) -> dict[str, Decimal]:

@@ -84,7 +84,6 @@ def open_account_client(
         "fetchMargins": False,
         "maxRetriesOnFailure": 0,
         "adjustForTimeDifference": False,
-        "createMarketBuyOrderRequiresPrice": False,
         "warnOnFetchOpenOrdersWithoutSymbol": False,
         "defaultType": market_type,
     }

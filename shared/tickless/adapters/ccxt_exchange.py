@@ -153,13 +153,13 @@ class CcxtExchange:
         self._clock_checked = True
 
     def _balances(self) -> dict[str, Decimal]:
-        markets = self._markets.all()
+        markets, stake = self._markets.all(), self._markets.stake
         if not self._markets.is_swap:
-            return self._requests.ask(f"{self._id}: balances", lambda: spot_balances(self.client.fetch_balance()))
+            return self._requests.ask(f"{self._id}: balances", lambda: spot_balances(self.client.fetch_balance(), stake))
 
         def read() -> dict[str, Decimal]:
             positions = self.client.fetch_positions()
-            return swap_balances(self.client.fetch_balance({"type": "swap"}), positions, self._markets.stake, markets)
+            return swap_balances(self.client.fetch_balance({"type": "swap"}), positions, stake, markets)
 
         return self._requests.ask(f"{self._id}: positions", read)
 

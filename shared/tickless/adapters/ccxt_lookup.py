@@ -52,12 +52,9 @@ class OrderLookup:
     def find(self, order: Order, instrument: Instrument) -> FoundOrder | None:
         """An order; None where the exchange does not know it."""
         what = f"{self._id}: order {order.client_order_id}"
-        if self.by_client_id:
-            params = self.params(order)
-            found = self._requests.ask_order(
-                what, lambda: read_order(self._client.fetch_order(None, instrument.symbol, params), order, instrument)
-            )
-        else:
+        found = self._by_id(what, order, instrument) if self.by_client_id else None
+        if found is None and (not self.by_client_id or order.status is OrderStatus.OPEN):
+            # An order that was taken does not go away: an exchange that has not heard of it may have asked a copy that lags.
             found = self._in_lists(what, order, instrument)
         if found is None or not self._markets.rests_apart(order):
             return found
@@ -100,6 +97,12 @@ class OrderLookup:
         if became is not None:
             return became
         return evolve(found, status=OrderStatus.OPEN) if found.triggered_id or found.is_closed_unfilled else found
+
+    def _by_id(self, what: str, order: Order, instrument: Instrument) -> FoundOrder | None:
+        params = self.params(order)
+        return self._requests.ask_order(
+            what, lambda: read_order(self._client.fetch_order(None, instrument.symbol, params), order, instrument)
+        )
 
     def _in_lists(self, what: str, order: Order, instrument: Instrument) -> FoundOrder | None:
         """Among the open orders, then among those that were closed since the order's tick."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -163,6 +165,23 @@ def test_an_exchange_without_stop_orders_says_so(listing):
         listing.exchange.submit(order(stop_price="60"), T0)
 
 
+PROGRAM = """
+import sys
+from tickless.adapters.ccxt_exchange import CcxtExchange
+from tickless.adapters.secrets import ApiKeys
+assert not [name for name in sys.modules if name.partition(".")[0] in ("ccxt", "boto3", "botocore")]
+CcxtExchange("binance", ApiKeys("mine", "key", "secret"), "USDT")
+shared = ("abstract", "base", "static_dependencies")
+print(sorted(name for name in sys.modules if name.startswith("ccxt.") and name.split(".")[1] not in shared))
+"""
+
+
+def test_importing_loads_no_exchange_and_opening_an_account_loads_one():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['ccxt.binance']"
+
+
 # Recorded answers.
 
 
@@ -265,4 +284,4 @@ def test_a_balance_that_lacks_a_part_is_refused(monkeypatch):
     answer = {"balances": [{"asset": "BTC", "free": "1.0"}]}
     exchange = replaying("binance", monkeypatch, answer, {PAIR: spot("LTC", "LTCUSDT")})
     with pytest.raises(ValueError, match=r"balance\.BTC\.total is missing"):
-        spot_balances(exchange.client.fetch_balance())
+        spot_balances(exchange.client.fetch_balance(), "USDT")

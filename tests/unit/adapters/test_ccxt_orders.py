@@ -168,7 +168,9 @@ def test_fills_of_one_moment_are_in_the_order_of_their_numbers():
 
 
 def test_spot_balances_are_the_totals_above_zero():
-    assert spot_balances({"total": {"USDT": "10.50", "BTC": "0", "ABC": "1e-7"}}) == {"ABC": D("1e-7"), "USDT": D("10.5")}
+    assert spot_balances({"total": {"USDT": "10.50", "BTC": "0", "ABC": "1e-7"}}, "USDT") == {"ABC": D("1e-7"), "USDT": D("10.5")}
+    assert spot_balances({"total": {"USDT": "0", "BTC": "0"}}, "USDT") == {"USDT": 0}
+    assert spot_balances({"total": {}}, "USDT") == {}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_spot_balances_are_the_totals_above_zero():
 )
 def test_balances_that_make_no_sense_are_refused(raw, says):
     with pytest.raises(ValueError, match=says):
-        spot_balances(raw)
+        spot_balances(raw, "USDT")
 
 
 def position(**changes: Any) -> dict[str, Any]:
