@@ -274,6 +274,37 @@ def test_a_list_that_ends_too_early_proves_nothing(roostoo: Roostoo, store: Sent
     assert "lists no order before 101" in account(roostoo, store).snapshot(T0, [order()]).reports["o-1"].message
 
 
+def test_a_list_that_forgets_our_other_orders_or_shows_another_pair_proves_nothing(roostoo: Roostoo, store: SentStore) -> None:
+    exchange = account(roostoo, store)
+    exchange.submit(order("other", qty="0.7"), T0)
+    exchange.close()
+    roostoo.faults[PLACE] = [CUT_BEFORE]
+    with pytest.raises(UnknownOutcomeError):
+        exchange.submit(order(), T0)
+    roostoo.clock.sleep(66)
+    nothing = (200, '{"Success": false, "ErrMsg": "no order matched"}')
+    roostoo.faults[QUERY] = [None, nothing] * 2  # A snapshot that leaves something open looks twice.
+    report = account(roostoo, store).snapshot(T0, [order()]).reports["o-1"]
+    assert "does not list its order 81 either" in report.message
+    roostoo.orders[0]["Pair"] = "ETH/USD"
+    with pytest.raises(UnknownOutcomeError, match="does not list its order 81 either"):
+        account(roostoo, store).submit(order(), T0)
+    roostoo.orders[0]["Pair"] = "BTC/USD"
+    assert account(roostoo, store).snapshot(T0, [order()]).reports == {}
+
+
+def test_two_lists_must_agree_that_an_order_is_not_there(roostoo: Roostoo, store: SentStore) -> None:
+    roostoo.faults[PLACE] = [CUT_AFTER]
+    roostoo.faults[QUERY] = [(503, "")]
+    with pytest.raises(UnknownOutcomeError):
+        account(roostoo, store).submit(order(), T0)
+    roostoo.clock.sleep(66)
+    roostoo.faults[QUERY] = [None, (200, '{"Success": false, "ErrMsg": "no order matched"}'), None] * 2
+    report = account(roostoo, store).snapshot(T0, [order()]).reports["o-1"]
+    assert (report.status, report.message) == (OrderStatus.OPEN, "roostoo: outcome unknown: roostoo's lists differ")
+    assert account(roostoo, store).snapshot(T0, [order()]).reports["o-1"].fills[0].fill_id == "81"
+
+
 def test_another_process_that_writes_stops_ours_before_it_sends(roostoo: Roostoo, store: SentStore) -> None:
     slow, fast = account(roostoo, store), account(roostoo, store)
     assert slow.submit(order("o-1"), T0).status is OrderStatus.FILLED

@@ -258,26 +258,48 @@ class RoostooExchange:
     def _find_alike(self, sent: SentOrder) -> Found:
         """Look for an order whose number is not known."""
         asked_ms = self.client.server_now_ms()
-        rows = self._list(sent.like.pair)
-        others = self._sent.claimed()
-        like = [row for row in rows if row.like == sent.like and row.order_id not in others]
-        ours = [row for row in like if -TOLERANCE_MS <= row.created_ms - sent.sent_ms <= VALID_MS + TOLERANCE_MS]
-        near = [row for row in like if row.order_id > sent.after_id and abs(row.created_ms - sent.sent_ms) < DOUBT_MS]
-        doubtful = [row for row in near if row not in ours]
-        if len(ours) == 1 and not doubtful:
-            return Found(ours[0])
-        if ours or doubtful:
-            return Found(why=f"it may be one of roostoo's orders {', '.join(str(row.order_id) for row in (*ours, *doubtful))}")
+        rows = self._sound_list(sent.like.pair)
+        found = [row for row in rows if self._may_be(row, sent)]
+        if len(found) == 1 and _in_time(found[0].created_ms - sent.sent_ms):
+            return Found(found[0])
+        if found:
+            return Found(why=f"it may be one of roostoo's orders {', '.join(str(row.order_id) for row in found)}")
         if asked_ms <= sent.sent_ms + VALID_MS + TOLERANCE_MS:
             return Found(why="it may still be on its way")
+        return self._prove_absent(sent, rows)
+
+    def _prove_absent(self, sent: SentOrder, rows: Sequence[OrderRow]) -> Found:
+        """Whether a list proves that an order never arrived: it must reach back far enough, know our other orders, and have a second."""
         if not _reaches(rows, sent):
             return Found(why=f"roostoo lists no order before {rows[-1].order_id}")
+        numbers = {row.order_id for row in rows}
+        missing = self._sent.newest_id(sent.like.pair)
+        if missing and missing not in numbers:
+            return Found(why=f"roostoo does not list its order {missing} either")
+        if any(self._may_be(row, sent) for row in self._sound_list(None)):
+            return Found(why="roostoo's lists differ")
         return Found(absent=True)
 
     def _list(self, pair: str | None) -> list[OrderRow]:
         rows = self._rows(lambda: self.client.query(pair=pair, limit=LIMIT))
         self._sent.saw(row.order_id for row in rows)
         return rows
+
+    def _sound_list(self, pair: str | None) -> list[OrderRow]:
+        """The latest orders; one that shows our orders, or the pair, otherwise than they are raises RetryableError: it proves nothing."""
+        rows = self._list(pair)
+        known = self._sent.likenesses()
+        for row in rows:
+            if row.like != known.get(row.order_id, row.like) or row.like.pair != (pair or row.like.pair):
+                raise RetryableError(f"roostoo: query_order: order {row.order_id} is listed as {row.like}")
+        return rows
+
+    def _may_be(self, row: OrderRow, sent: SentOrder) -> bool:
+        """Whether a row can be an order whose number is not known: alike, not another of ours, and not from another time."""
+        if row.like != sent.like or row.order_id in self._sent.likenesses():
+            return False
+        since_ms = row.created_ms - sent.sent_ms
+        return _in_time(since_ms) or (row.order_id > sent.after_id and abs(since_ms) < DOUBT_MS)
 
     def _rows(self, ask: Callable[[], list[Any]]) -> list[OrderRow]:
         answer = self._patiently(ask)
@@ -327,6 +349,11 @@ def _params(order: Order) -> dict[str, str]:
 def _plain(value: Decimal) -> str:
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _in_time(since_ms: int) -> bool:
+    """Whether an order that was created so long after it was stamped can be the one."""
+    return -TOLERANCE_MS <= since_ms <= VALID_MS + TOLERANCE_MS
 
 
 def _reaches(rows: Sequence[OrderRow], sent: SentOrder) -> bool:

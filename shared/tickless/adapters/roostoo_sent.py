@@ -89,9 +89,13 @@ class SentOrders:
         """The order of a likeness whose number is not known, if there is one: there is one at most."""
         return next((sent for sent in self._loaded().values() if sent.like == like and not sent.order_id and not sent.final), None)
 
-    def claimed(self) -> frozenset[int]:
-        """The numbers that belong to orders known here."""
-        return frozenset(sent.order_id for sent in self._loaded().values() if sent.order_id)
+    def likenesses(self) -> dict[int, Likeness]:
+        """What our orders look like, by number."""
+        return {sent.order_id: sent.like for sent in self._loaded().values() if sent.order_id}
+
+    def newest_id(self, pair: str) -> int:
+        """The largest number of our orders of a pair; 0 where there is none."""
+        return max((sent.order_id for sent in self._loaded().values() if sent.like.pair == pair), default=0)
 
     def largest_id(self) -> int:
         """The largest number seen of any order of the account."""
