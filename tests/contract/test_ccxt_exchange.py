@@ -497,8 +497,8 @@ def test_an_order_that_was_taken_and_seems_unknown_is_looked_for_in_the_lists(pl
     play.exchange.submit(one, T0)
     path = play.get if stop_price is None or play.kind == "spot" else "GET /fapi/v1/algoOrder"
     play.loopback.faults.always(path, Fault.VANISHED)
-    taken, intent = replace(one, status=OrderStatus.OPEN), order(order_id="never")
-    assert {name: report.status for name, report in play.exchange.snapshot(T0, (taken, intent)).reports.items()} == {"o1": OrderStatus.OPEN}
+    reports = play.exchange.snapshot(T0, (one, order(order_id="never"))).reports
+    assert {name: report.status for name, report in reports.items()} == {"o1": OrderStatus.OPEN}
 
 
 @pytest.mark.parametrize("kind", ["spot", "swap"])
@@ -588,6 +588,46 @@ def test_a_fee_asset_without_a_market_costs_what_the_market_takes(serve):
     play.exchange._markets.all().pop("BNB/USDT")
     (fill,) = play.exchange.submit(order(), T0).fills
     assert (fill.fee_asset, fill.fee_qty, fill.fee) == ("BNB", D("0.002"), D("0.2"))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_under_random_faults_every_order_ends_as_the_exchange_has_it_and_none_is_sent_twice(play, seed):
+    """An order is sent again only where the error says that it was not accepted."""
+    kinds = [
+        *LOST,
+        *TAKEN,
+        Fault.RATE_LIMIT,
+        Fault.BANNED,
+        Fault.REVOKED_KEY,
+        Fault.CLOCK_SKEW,
+        Fault.STRINGS,
+        Fault.PARTIAL,
+        Fault.DUPLICATE_ID,
+    ]
+    play.loopback.faults.random(seed, dict.fromkeys(kinds, 0.02))
+    orders = [order(order_id=f"r{n}", qty="0.1", **({"limit_price": 90 + n % 20} if n % 2 else {})) for n in range(40)]
+    rejected = set()
+    for one in orders:
+        for _ in range(4):
+            try:
+                play.exchange.submit(one, T0)
+            except UnknownOutcomeError:
+                pass
+            except OrderRejectedError:
+                rejected.add(one.client_order_id)
+            except (RetryableError, AccountError):
+                continue
+            break
+    play.loopback.faults.clear()
+    reports = play.again().exchange.snapshot(T0, orders).reports
+    state = play.loopback.state(VENUES[play.kind])
+    assert reports.keys() == {told["client_id"] for told in state["orders"]}
+    assert rejected.isdisjoint(reports)
+    filled = {told["client_id"]: D(told["filled"]) for told in state["orders"]}
+    assert {name: sum((fill.qty for fill in report.fills), D(0)) for name, report in reports.items()} == filled
+    assert {name for name, report in reports.items() if not report.status.is_final} == set(state["open"])
+    assert len({fill.fill_id for report in reports.values() for fill in report.fills}) == len(state["trades"])
+    assert play.never_resent()
 
 
 def test_every_error_is_one_of_ours(play):

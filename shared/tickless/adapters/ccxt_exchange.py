@@ -98,7 +98,7 @@ class CcxtExchange:
                 instrument = self._fit(order)
                 if not self._clock_checked:
                     self._check_clock()
-                known = self._lookup.find(order, instrument)
+                known = self._lookup.find(order, instrument, thorough=False)
                 if known is not None:
                     return self._lookup.report(known, order, instrument)
                 self._set_margin(order, instrument)

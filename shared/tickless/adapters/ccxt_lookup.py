@@ -49,11 +49,11 @@ class OrderLookup:
         """Where an order rests: with the conditional ones or not."""
         return {"trigger": True} if self._markets.rests_apart(order) else {}
 
-    def find(self, order: Order, instrument: Instrument) -> FoundOrder | None:
-        """An order; None where the exchange does not know it."""
+    def find(self, order: Order, instrument: Instrument, *, thorough: bool = True) -> FoundOrder | None:
+        """An order; None where the exchange does not know it. Unless ``thorough``, its word on the id alone is taken for that."""
         what = f"{self._id}: order {order.client_order_id}"
         found = self._by_id(what, order, instrument) if self.by_client_id else None
-        if found is None and (not self.by_client_id or order.status is OrderStatus.OPEN):
+        if found is None and (thorough or not self.by_client_id):
             # An order that was taken does not go away: an exchange that has not heard of it may have asked a copy that lags.
             found = self._in_lists(what, order, instrument)
         if found is None or not self._markets.rests_apart(order):
