@@ -21,6 +21,7 @@ from tickless.types import to_ms
 FORMATS = ("feather", "parquet", "csv", "json")
 _BEYOND_MS = 2.0**63
 """A date this large fits no unit of 64 bits, and counts as none; so does what is not finite."""
+_DATES = "dates are ISO 8601, as 2024-12-31 or 2024-12-31T23:45:00Z, or an epoch in seconds, milliseconds, microseconds or nanoseconds"
 NULLS = ["", "nan", "NaN", "NAN", "null", "NULL", "None", "NA"]
 
 
@@ -181,7 +182,7 @@ def dated_bars(path: Path, column: Any, values: NDArray[np.float64]) -> RawBars:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _text_dated(path, column.to_pylist(), values)
     if not (pa.types.is_timestamp(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise DataError(f"{path}: column date holds {kind}, not dates")
+        raise DataError(f"{path}: column date holds {kind}, not dates; {_DATES}")
     missing = column.is_null().to_numpy().astype(np.bool_) if column.null_count else None
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.timestamp("ms", tz=kind.tz), safe=False)
@@ -206,7 +207,7 @@ def _text_dated(path: Path, texts: list[str | None], values: NDArray[np.float64]
             date = datetime.fromisoformat(text)
             times[n] = to_ms(date if date.tzinfo else date.replace(tzinfo=UTC))
         except (ValueError, OverflowError):
-            raise DataError(f"{path}: column date, row {n + 1}: {text[:80]!r} is not a date") from None
+            raise DataError(f"{path}: column date, row {n + 1}: {text[:80]!r} is not a date; {_DATES}") from None
         naive = naive or date.tzinfo is None
     return RawBars(times, values, missing, naive)
 
@@ -224,7 +225,7 @@ def _whole(path: Path, column: Any) -> Any:
 
     for row, value in enumerate(column.to_pylist(), start=1):
         if value is not None and not (math.isfinite(value) and value == int(value)):
-            raise DataError(f"{path}: column date, row {row}: {value!r} is not a date")
+            raise DataError(f"{path}: column date, row {row}: {value!r} is not a date; {_DATES}")
     return column.cast(pa.int64())
 
 

@@ -53,6 +53,25 @@ def test_what_is_wrong_is_one_sentence(tickless, prices, tmp_path, options, sent
     assert not (tmp_path / "out").exists()
 
 
+def test_an_unreadable_date_is_refused_with_the_formats_that_are_read(tickless, tmp_path):
+    path = tmp_path / "prices.csv"
+    path.write_text(f"{HEADER}\n31.12.2024 00:00,1,3,0.5,2,7\n")
+    sentence = tickless.refused("data", "import", path, "--out", tmp_path / "out", "--pair", "BTC/USDT", "--timeframe", "1m")
+    assert "column date, row 1: '31.12.2024 00:00' is not a date; dates are ISO 8601, as 2024-12-31 or 2024-12-31T23:45:00Z, " in sentence
+    assert "or an epoch in seconds, milliseconds, microseconds or nanoseconds" in sentence
+
+
+@pytest.mark.parametrize(
+    "date", ["2024-12-31", "2024-12-31T00:00:00Z", "1735603200", "1735603200000", "1735603200000000", "1735603200000000000"]
+)
+def test_the_formats_that_the_refusal_names_are_read(tickless, tmp_path, date):
+    path = tmp_path / "prices.csv"
+    path.write_text(f"{HEADER}\n{date},1,3,0.5,2,7\n")
+    options = ("--out", tmp_path / "out", "--pair", "BTC/USDT", "--timeframe", "1m", "--columns", "date=ts")
+    (pair,) = tickless.json("data", "import", path, *options)["pairs"]
+    assert pair["first"] == "2024-12-31T00:00:00Z"
+
+
 def test_help_shows_an_example(tickless):
     assert "tickless data import" in tickless("data", "import", "--help").stdout
     assert "tickless data download" in tickless("data", "download", "--help").stdout
