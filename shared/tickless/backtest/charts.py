@@ -126,10 +126,10 @@ def bar_plot(name: str, edges: Sequence[float], counts: Sequence[int], labels: S
             left, right = ((edge - low) / (high - low) * WIDTH for edge in edges[n : n + 2])
             top = float(axis.y(np.asarray([float(count)]))[0])
             style = "gain" if edges[n] >= -1e-12 else "loss"
-            text = f"{count} trades from {edges[n] * 100:.2f} % to {edges[n + 1] * 100:.2f} %"
+            text = f"{count:,} trades from {edges[n] * 100:.2f} % to {edges[n + 1] * 100:.2f} %"
             box = f'x="{left + 1:.1f}" y="{top:.1f}" width="{max(1.0, right - left - 2):.1f}" height="{HEIGHT - top:.1f}"'
             shapes.append(f'<rect class="{style}" {box}><title>{text}</title></rect>')
-    texts = [f"{mark:g}" if mark == int(mark) else "" for mark in axis.marks]
+    texts = [f"{mark:,.0f}" if mark == int(mark) else "" for mark in axis.marks]
     return _plot(name, "".join(shapes), _y_labels(axis, texts) + _x_labels(labels))
 
 

@@ -104,21 +104,33 @@ class _View:
         return len(set(self.regimes)) > 1
 
     def benchmark(self, close: Floats) -> Floats:
-        """The start equity held in the market, at the drawn rows."""
+        """The start equity held in the market, at every row."""
         window = self.record.market_window
         curve = np.concatenate(([1.0], metrics.market_curve(close)))
-        closed = (self.at_ms[self.drawn] - window.start_ms) // window.step_ms
+        closed = (self.at_ms - window.start_ms) // window.step_ms
         return curve[np.clip(closed, 0, len(curve) - 1)] * float(self.record.start_equity)
+
+    def at_exposure(self, market: Floats) -> Floats:
+        """The market held as far as the desk was invested: its move to each row times the row's exposure, compounded; at every row.
+
+        A row is taken before its tick's own orders, so that its exposure is that of the time since the row before.
+        """
+        held = np.asarray([row.exposure_frac for row in self.record.equity], dtype=np.float64)
+        start = float(self.record.start_equity)
+        moves = market / np.concatenate(([start], market[:-1])) - 1.0
+        value: Floats = start * np.cumprod(1.0 + held * moves)
+        return value
 
     @cached_property
     def lines(self) -> list[charts.Series]:
-        """The desk, the market in equal parts, and Bitcoin where the run has it."""
-        window = self.record.market_window
+        """The desk, the market in equal parts, the market as far as the desk was invested, and Bitcoin where the run has it."""
+        window, market = self.record.market_window, self.benchmark(self.record.market_close)
         lines = [charts.Series("Desk", "desk", self.equity[self.drawn])]
-        lines.append(charts.Series("Market, equal weight", "market", self.benchmark(self.record.market_close)))
+        lines.append(charts.Series("Market, equal weight", "market", market[self.drawn]))
+        lines.append(charts.Series("Market at the desk’s exposure", "scaled", self.at_exposure(market)[self.drawn]))
         btc = next((n for n, pair in enumerate(window.pairs) if pair.startswith("BTC/")), None)
         if btc is not None and len(window.pairs) > 1:
-            lines.append(charts.Series("Bitcoin", "btc", self.benchmark(self.record.market_close[:, btc : btc + 1])))
+            lines.append(charts.Series("Bitcoin", "btc", self.benchmark(self.record.market_close[:, btc : btc + 1])[self.drawn]))
         return lines
 
 
@@ -146,10 +158,10 @@ def _head(record: RunRecord, summary: Mapping[str, Any]) -> str:
 def _figures(record: RunRecord, summary: Mapping[str, Any]) -> str:
     days = (record.end - record.start).total_seconds() / 86_400
     few = f"; {days:g} days say little" if days < 30 else ""
-    fees = float(summary["fees_paid"])
+    fees, coin = float(summary["fees_paid"]), escape(str(summary["stake_currency"]))
     per_start = fees / float(summary["start_equity"]) if summary["start_equity"] else 0.0
     figures = (
-        ("Return", _coloured(summary["total_return_frac"]), f"market {share(summary['market_return_frac'])}"),
+        ("Return", _coloured(summary["total_return_frac"]), f"market {_coloured(summary['market_return_frac'])}"),
         ("Growth a year", _coloured(summary["cagr_frac"]), f"compound, 365 days{few}"),
         ("Deepest drawdown", share(summary["max_drawdown_frac"]), "from the highest equity before"),
         ("Volatility a year", share(summary["volatility_ann_frac"]), "of daily returns"),
@@ -159,10 +171,10 @@ def _figures(record: RunRecord, summary: Mapping[str, Any]) -> str:
         ("Trades", f"{summary['trades']:,}", f"{summary['orders']:,} orders, {summary['fills']:,} fills"),
         ("Winners", share(summary["win_rate_frac"]), "of closed trades, net of fees"),
         ("Profit factor", signed(summary["profit_factor"]), "won over lost"),
-        ("Profit a trade", money(summary["expectancy"]), f"{escape(str(summary['stake_currency']))}, on average"),
+        ("Profit a trade", money(summary["expectancy"]), f"{coin}, on average"),
         ("Exposure", share(summary["avg_exposure_frac"]), "on average"),
         ("Turnover", f"{float(summary['turnover_frac']):,.1f} ×", "traded value over mean equity"),
-        ("Fees", money(fees), f"{share(per_start)} of the start equity"),
+        ("Fees", money(fees), f"{coin}, {share(per_start)} of the start equity"),
     )
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{text}</small></dd></div>" for name, value, text in figures)
     return f'<dl class="card figures">{cells}</dl>'
@@ -173,7 +185,7 @@ def _charts(view: _View) -> str:
         return '<section class="card"><h2>Equity</h2><p class="soft">The run has no equity rows.</p></section>'
     at = view.at_ms[view.drawn]
     axis = charts.value_axis(np.concatenate([line.values for line in view.lines]).tolist())
-    equity = charts.line_plot("equity", view.lines[::-1], axis, view.times, at, [f"{mark:,.10g}" for mark in axis.marks])
+    equity = charts.line_plot("equity", view.lines[::-1], axis, view.times, at, [f"{mark:,.10g}".replace("-", "−") for mark in axis.marks])
     fall = view.column("drawdown_frac")
     axis = charts.value_axis(fall.tolist(), most=3, include=0.0)
     lines = [charts.Series("Drawdown", "dd", fall, filled=True)]
@@ -244,7 +256,7 @@ def _ticks(record: RunRecord) -> str:
     ticks: list[list[Cell]] = [[text, (n, f"{n:,}")] for text, n in count_ticks(record.ticks).items()]
     return (
         f'<div class="two"><section class="card"><h2>Ticks</h2>{table("ticks", (("Function", "t w"), ("Ticks", "")), ticks)}</section>'
-        f'<section class="card"><h2>Limits that bound</h2>{report_tables.limits(record)}</section></div>'
+        f'<section class="card"><h2>Limits that changed something</h2>{report_tables.limits(record)}</section></div>'
     )
 
 
@@ -255,7 +267,7 @@ def _footer(record: RunRecord, summary: Mapping[str, Any]) -> str:
     return (
         f'<section class="card"><h2>What made it</h2><dl class="facts">{facts}</dl></section>'
         f'<section class="card"><details><summary>Settings</summary><pre>{escape(sections)}</pre></details></section>'
-        '<p class="soft">Past or simulated results say little about future ones. Formulas: tickless.metrics.</p>'
+        '<p class="soft">Past or simulated results say little about future ones. The formulas are in docs/results.md, Key figures.</p>'
     )
 
 
@@ -289,4 +301,4 @@ def _coloured(value: Any) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value * 100:.6g} %".replace("-", "−")
+    return f"{value * 100:,.6g} %".replace("-", "−")

@@ -25,14 +25,19 @@ MOST_TRADES = 40_000
 """More would make the page larger than six megabytes."""
 NONE = "–"
 _LIMITS = {
-    "drawdown_scale": "scaled every target down, because of the drawdown",
-    "_cap": "cut a weight to its tier's cap",
-    "_sleeve": "cut a weight to what its tier may be in all",
-    "top_k": "left out candidates beyond the number of places",
-    "blocked": "kept out a pair that had been stopped out",
-    "halted": "nothing was bought: the desk was halted",
+    r"drawdown_scale (.+)": (
+        "Drawdown",
+        "targets were scaled to {} of what they were, because equity was below its peak (risk.drawdown_steps)",
+    ),
+    r"tier(\d)_cap": ("Largest position, tier {}", "a position was cut to what one pair of its tier may be (portfolio.tier{}_cap_frac)"),
+    r"tier(\d)_sleeve": ("All of tier {}", "a position was cut, because its tier may be so much in all (portfolio.tier{}_sleeve_frac)"),
+    r"top_k": ("Places", "the strategy wanted more pairs than there are places; the best got them (portfolio.top_k)"),
+    r"blocked": ("Pause after a stop", "a pair that had been stopped out was not bought again yet (risk.block_after_stop)"),
+    r"cash": ("Cash", "less was bought than was wanted, because the cash did not reach"),
+    r"halted": ("Halt", "the desk was halted, and nothing was bought"),
 }
-"""What a limit whose name holds the key does."""
+"""Limits by their name in the trace: what people call them, and what they did."""
+_AVERAGE = "Average is the mean of each trade’s own return, small trades and large ones alike, so its sign may differ from the profit’s."
 Cell = str | tuple[float, str]
 """Text, or a number that sorts and the text that shows."""
 
@@ -66,6 +71,7 @@ def table(name: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence
     limit = f' data-shown="{shown}"' if shown else ""
     more = '<button type="button" class="more">Show more</button>' if shown and len(rows) > shown else ""
     return (
+        '<p class="hint" hidden>Scroll sideways for more columns</p>'
         f'<div class="scroll"><table class="sortable" id="{escape(name)}"{limit}><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>{more}"
     )
@@ -82,7 +88,7 @@ def trade_groups(record: RunRecord) -> str:
     )
     cards = [(title, _group(record.trades, name, head, key)) for title, name, head, key in kinds]
     cards.append(("By pair", _group(record.trades, "pairs", "Pair", lambda trade: trade.pair, _held_returns(record))))
-    return "".join(f'<section class="card"><h2>{title}</h2>{content}</section>' for title, content in cards)
+    return "".join(f'<section class="card"><h2>{title}</h2><p class="soft">{_AVERAGE}</p>{content}</section>' for title, content in cards)
 
 
 class TradeTable:
@@ -198,18 +204,20 @@ def limits(record: RunRecord) -> str:
         for name, pair in bound:
             pairs.setdefault(name, set()).update([pair] if pair else [])
     if not ticks:
-        return '<p class="soft">No limit bound.</p>'
+        return '<p class="soft">None: every target was traded as the strategies wanted it.</p>'
     names = sorted(ticks, key=lambda name: (-ticks[name], name))[:30]
-    rows: list[list[Cell]] = [
-        [
-            name,
-            next((text for key, text in _LIMITS.items() if key in name), NONE),
-            (ticks[name], f"{ticks[name]:,}"),
-            _count(len(pairs[name])),
-        ]
-        for name in names
-    ]
+    rows: list[list[Cell]] = [[*_in_words(name), (ticks[name], f"{ticks[name]:,}"), _count(len(pairs[name]))] for name in names]
     return table("limits", (("Limit", "t"), ("What it did", "t w"), ("Ticks", ""), ("Pairs", "")), rows)
+
+
+def _in_words(name: str) -> tuple[str, str]:
+    """What people call a limit, and what it did; its own name where nobody has said."""
+    for pattern, (title, text) in _LIMITS.items():
+        found = re.fullmatch(pattern, name)
+        if found:
+            values = [share(float(value)) if "." in value else value for value in found.groups()]
+            return title.format(*values), text.format(*values)
+    return name, NONE
 
 
 def _limit(text: str) -> tuple[str, str]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +80,77 @@ def test_limits_say_what_they_did_and_to_how_many_pairs(run: RunRecord, tmp_path
     text = report(replace(run, ticks=ticks), tmp_path).partition('id="limits"')[2].partition("</table>")[0]
     rows = [re.sub(r"<[^>]+>", "|", row).strip("|").split("||") for row in re.findall(r"<tr><td.*?</tr>", text)]
     assert [(row[0], *row[2:]) for row in rows] == [
-        ("tier1_cap", "20", "2"),
-        ("drawdown_scale 0.2", "10", "–"),
-        ("drawdown_scale 0.5", "10", "–"),
-        ("halted", "10", "–"),
+        ("Largest position, tier 1", "20", "2"),
+        ("Drawdown", "10", "–"),
+        ("Drawdown", "10", "–"),
+        ("Halt", "10", "–"),
     ]
-    assert rows[0][1] == "cut a weight to its tier&#x27;s cap"
+    assert rows[0][1] == "a position was cut to what one pair of its tier may be (portfolio.tier1_cap_frac)"
+    assert "scaled to 20.00 % of what they were" in rows[1][1]
+    assert "scaled to 50.00 % of what they were" in rows[2][1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("tier3_sleeve:PEPE/USDT", "All of tier 3"),
+        ("top_k", "Places"),
+        ("blocked:BTC/USDT", "Pause after a stop"),
+        ("cash:BTC/USDT", "Cash"),
+        ("drawdown_scale:0", "Drawdown"),
+        ("of_another_kind:BTC/USDT", "of_another_kind"),
+    ],
+)
+def test_every_limit_has_a_name_in_plain_words(run: RunRecord, tmp_path: Path, limit: str, words: str) -> None:
+    text = report(replace(run, ticks=[{**run.ticks[0], "limits": [limit]}]), tmp_path)
+    assert f'<td class="t">{words}</td>' in text.partition('id="limits"')[2].partition("</table>")[0]
+
+
+def test_the_tiles_name_signs_and_currency_as_the_headline_does(run: RunRecord, tmp_path: Path) -> None:
+    summary = {
+        **write_results(run, tmp_path),
+        "market_return_frac": 0.2148,
+        "fees_paid": Decimal("1234.5"),
+        "start_equity": Decimal(50_000),
+    }
+    text = re.sub(r"</?(span|b)[^>]*>", "", render(run, summary))
+    assert "in equal parts returned +21.48 %" in text
+    assert "<small>market +21.48 %</small>" in text
+    assert "<dt>Fees</dt><dd>1,234.50<small>USDT, 2.47 % of the start equity</small>" in text
+    assert "docs/results.md" in text
+
+
+def test_axes_set_thousands_apart(run: RunRecord, tmp_path: Path) -> None:
+    text = report(replace(run, trades=[run.trades[0]] * 9_000), tmp_path)
+    for name in ("equity", "distribution"):
+        (plot,) = re.findall(rf'data-plot="{name}">(.*?)</div>', text, re.DOTALL)
+        marks = re.findall(r'<span class="y"[^>]*>([^<]+)</span>', plot)
+        assert any("," in mark for mark in marks)
+        assert all(re.fullmatch(r"\d{1,3}(,\d{3})*", mark) for mark in marks), marks
+
+
+def test_the_market_at_the_desks_exposure(run: RunRecord) -> None:
+    """Nothing held: the start equity throughout. All in the market: the market. Between the two: bar by bar."""
+
+    def lines(exposure: float) -> dict[str, list[float]]:
+        record = replace(run, equity=[replace(row, exposure_frac=exposure) for row in run.equity])
+        page = render(record, summarize(record, orders_sha256=""))
+        data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+        return {line["name"]: line["values"] for line in data["plots"]["equity"]}
+
+    scaled, start = "Market at the desk’s exposure", float(run.start_equity)
+    assert set(lines(0.0)[scaled]) == {start}
+    full = lines(1.0)
+    assert full[scaled] == pytest.approx(full["Market, equal weight"], abs=0.02)
+    expected, before = [start], start
+    for value in full["Market, equal weight"]:
+        expected.append(expected[-1] * (1 + 0.11 * (value / before - 1)))
+        before = value
+    assert lines(0.11)[scaled] == pytest.approx(expected[1:], rel=1e-5)
+
+
+def test_every_table_by_tag_says_what_its_average_is(page: Path) -> None:
+    assert page.read_text("utf8").count("Average is the mean of each trade’s own return") == 4
 
 
 def test_each_pair_stands_beside_itself_held(run: RunRecord, tmp_path: Path) -> None:
@@ -116,7 +183,7 @@ PARTS = (
     "By pair",
     "By strategy",
     "Model versions",
-    "Limits that bound",
+    "Limits that changed something",
     "Settings",
 )
 
@@ -167,7 +234,8 @@ def test_the_page_works_in_a_browser(chromium: str, page: Path, tmp_path: Path, 
         browser.open(page.as_uri(), width, scheme=scheme)
         assert browser.value("document.documentElement.scrollWidth") <= width
         drawn = browser.value("[...document.querySelectorAll('path.line')].map(p => p.getBoundingClientRect().width)")
-        assert len(drawn) == 5
+        assert len(drawn) == 6
+        assert browser.value("document.querySelector('.hint:has(+ .scroll #trades)').hidden") is (width > 1000)
         assert min(drawn) > width / 2
         shows_more_trades(browser)
         finds_trades(browser)

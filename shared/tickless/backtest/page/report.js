@@ -75,6 +75,13 @@
     filter.addEventListener("input", () => { shown = first; draw(); });
   }
 
+  // A table that is wider than its card says so: on a phone nothing else tells that there is more of it.
+  const hint = () => {
+    for (const box of document.querySelectorAll(".scroll")) box.previousElementSibling.hidden = box.scrollWidth <= box.clientWidth + 1;
+  };
+  addEventListener("resize", hint);
+  hint();
+
   // Plots over time: one moment, pointed at in one plot, is marked in all of them.
   const plots = [...document.querySelectorAll(".plot")].filter((plot) => data.plots[plot.dataset.plot]);
   const formats = {
