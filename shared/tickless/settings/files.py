@@ -243,6 +243,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     *tables, key = path.strip().split(".")
     if not equals or not tables or not key:
         raise SettingsError(f"--set {override}: must be section.key=value")
+    if tables[0] in STRATEGY_SECTIONS:
+        raise SettingsError(f"--set {override}: {tables[0]} is a strategy; did you mean strategy.{path.strip()}")
     try:
         value: Any = json.loads(text)
     except ValueError:
@@ -277,6 +279,12 @@ _PROBLEMS: Mapping[str, str] = {
 """The problems that pydantic names in Python's words rather than a desk file's."""
 
 
+def _list_text(text: str) -> str:
+    """What was probably meant by a text where a list must be, as JSON: a shell takes the quotes off ``["BTC/USDT"]``."""
+    parts = [part.strip(" \"'") for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
+    return json.dumps([int(part) if part.isdecimal() else part for part in parts if part])
+
+
 def explain(error: ValidationError, prefix: str = "") -> str:
     """One sentence for the first of pydantic's errors: key path, what is wrong, value."""
     first = error.errors(include_url=False)[0]
@@ -288,5 +296,7 @@ def explain(error: ValidationError, prefix: str = "") -> str:
         return f"{path}{joint}{message}" if path else message
     problem = _PROBLEMS.get(first["type"]) or message[:1].lower() + message[1:]
     value = first["input"]
+    if first["type"] == "tuple_type" and isinstance(value, str):
+        problem += f" such as '{_list_text(value)}'"
     shown = repr(list(value) if isinstance(value, tuple) else value)
     return f"{path}{': ' if path else ''}{problem} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"

@@ -138,7 +138,7 @@ def test_the_hash_follows_the_values(write: Write) -> None:
         ('[universe]\npair_whitelist = ["*", "BTC/USDT"]', "universe.pair_whitelist: '*' stands alone"),
         ('[universe]\npair_whitelist = ["BTC/USDT", "BTC/USDT"]', "universe.pair_whitelist: 'BTC/USDT' is named twice"),
         ("[universe]\npair_whitelist = []", "universe.pair_whitelist: must not be empty (got [])"),
-        ('[universe]\npair_whitelist = "*"', "universe.pair_whitelist: must be a list (got '*')"),
+        ('[universe]\npair_whitelist = "*"', "universe.pair_whitelist: must be a list such as '[\"*\"]' (got '*')"),
         ("[schedule]\nfull_rebalance_hours = [6, 0]", "schedule.full_rebalance_hours: [6, 0] must be rising hours of the day (0 to 23)"),
         ("[schedule]\nrisk_check_every_min = 7", "schedule.risk_check_every_min: input should be 5, 15 or 30 (got 7)"),
         (
@@ -312,6 +312,22 @@ def test_the_last_override_wins() -> None:
         ("risk.=1", "--set risk.=1: must be section.key=value"),
         ("desk.name.x=1", "--set desk.name.x=1: name is not a section"),
         ("risk.foo=1", "desk rotation --set risk.foo=1: risk.foo: unknown key (got 1)"),
+        (
+            "rotation.market_base=ETH",
+            "--set rotation.market_base=ETH: rotation is a strategy; did you mean strategy.rotation.market_base",
+        ),
+        (
+            "universe.pair_whitelist=[BTC/USDT, ETH/USDT]",
+            (
+                "desk rotation --set universe.pair_whitelist=[BTC/USDT, ETH/USDT]: universe.pair_whitelist: must be a list such as "
+                """'["BTC/USDT", "ETH/USDT"]' (got '[BTC/USDT, ETH/USDT]')"""
+            ),
+        ),
+        (
+            "schedule.full_rebalance_hours=0,6",
+            "desk rotation --set schedule.full_rebalance_hours=0,6: schedule.full_rebalance_hours: must be a list such as '[0, 6]' (got '0,6')",
+        ),
+        ("universe.tier1=BTC", """desk rotation --set universe.tier1=BTC: universe.tier1: must be a list such as '["BTC"]' (got 'BTC')"""),
         (
             "portfolio.tier1_cap_frac=2",
             "desk rotation --set portfolio.tier1_cap_frac=2: portfolio.tier1_cap_frac: input should be less than",
