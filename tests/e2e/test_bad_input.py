@@ -227,6 +227,15 @@ def test_a_timerange_outside_the_data(command: Command, data: Path, timerange: s
     )
 
 
+@pytest.mark.parametrize("command", ["backtest", "replay"])
+def test_a_refused_run_is_told_nothing_else(data: Path, tmp_path: Path, command: str) -> None:
+    """Four pairs of a hundred and more that the tier lists name: a note of a run, not of a refusal."""
+    given = [command, "--data", str(data), "--out", str(tmp_path / "out"), "--timerange"]
+    result = CliRunner().invoke(app, [*given, "20990101-20990102"])
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("tickless: timerange 2099-01-01T00:00:00Z to 2099-01-02T00:00:00Z: outside the data")
+
+
 @pytest.mark.parametrize("timerange", ["2024", "20240602", "20240603-20240602", "20240602-20240602", "20240631-20240702", "a-b"])
 def test_a_timerange_that_is_none(command: Command, data: Path, timerange: str) -> None:
     assert command.replay(data, timerange=timerange).startswith(f"--timerange {timerange}: must ")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from tickless.backtest.results import TABLE_FILES, read_tick_lines
 from tickless.errors import DataError
+
+KEY_FIGURES = ("settings_sha256", "total_return_frac", "max_drawdown_frac", "trades", "fees_paid")
 
 
 @dataclass(frozen=True)
@@ -22,24 +25,41 @@ class Comparison:
     """Orders in the first folder."""
     first_difference: str | None
     """One sentence naming file, line and column; None where nothing differs."""
+    figures: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """``KEY_FIGURES`` of both summaries, by name; None where a summary does not have one."""
+
+    @property
+    def settings_differ(self) -> bool:
+        """Whether both summaries name the settings they were made with, and not the same ones."""
+        a, b = self.figures.get("settings_sha256", (None, None))
+        return a is not None and b is not None and a != b
 
 
 def compare(a: Path, b: Path) -> Comparison:
     """Compare two result folders: orders, fills, trades, equity and ticks, row by row, every column exactly.
 
-    ``summary.json`` follows from these files and the time the run took, so it is not compared. Raises DataError where a file is missing.
+    ``summary.json`` follows from these files and the time the run took, so it does not count; its key figures are told beside one another.
+    Raises DataError where a file is missing.
     """
     for folder in (a, b):
         for name in (*TABLE_FILES, "ticks.jsonl"):
             if not (folder / name).is_file():
                 raise DataError(f"{folder}: is no result folder, {name} is missing")
     orders = max(0, sum(1 for _ in _rows(a / "orders.csv")) - 1)
-    for name in TABLE_FILES:
-        difference = _table_difference(a / name, b / name)
-        if difference:
-            return Comparison(False, orders, difference)
-    difference = _ticks_difference(a / "ticks.jsonl", b / "ticks.jsonl")
-    return Comparison(difference is None, orders, difference)
+    summaries = _summary(a), _summary(b)
+    figures = {name: (summaries[0].get(name), summaries[1].get(name)) for name in KEY_FIGURES}
+    difference = next(filter(None, (_table_difference(a / name, b / name) for name in TABLE_FILES)), None)
+    difference = difference or _ticks_difference(a / "ticks.jsonl", b / "ticks.jsonl")
+    return Comparison(difference is None, orders, difference, figures)
+
+
+def _summary(folder: Path) -> Mapping[str, Any]:
+    """The content of ``summary.json``; nothing where it is missing or damaged, because the comparison does not depend on it."""
+    try:
+        content = json.loads((folder / "summary.json").read_text("utf8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _table_difference(a: Path, b: Path) -> str | None:

@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, check_out, parse_timerange, progress_bar
+
+if TYPE_CHECKING:
+    from tickless.backtest.compare import Comparison
 
 Models = Annotated[Path | None, typer.Option("--models", help="Model folder to start from; it is not changed.")]
 Retrain = Annotated[Literal["schedule", "never"], typer.Option(help="Retrain on the desk's schedule, or never.")]
@@ -124,6 +127,7 @@ def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | No
     from tickless.adapters.folder_market import load_market
     from tickless.adapters.folder_models import FolderModelStore
     from tickless.errors import InputError
+    from tickless.runs.gather import pairs_to_run
     from tickless.settings import load_desk
 
     start, end = parse_timerange(timerange)
@@ -133,6 +137,7 @@ def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | No
     check_out(out)
     market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     _print_repairs(report)
+    pairs_to_run(market.panel, market.pairs(), settings, start, end)  # Nothing is told about a run that will not be.
     _print_missing_bases(market, settings)
     _print_short_history(market, settings, start)
     if models is not None and not FolderModelStore(models).names():
@@ -145,7 +150,7 @@ def compare(
     second: Annotated[Path, typer.Argument(help="Another result folder.")],
     json_: Json = False,
 ) -> None:
-    """Compare two result folders order by order; exit code 1 on a difference.
+    """Compare two result folders order by order, and where they differ their key figures too; exit code 1 on a difference.
 
     Example: tickless compare out/replay out/backtest
     """
@@ -153,14 +158,47 @@ def compare(
 
     comparison = compare_folders(first, second)
     if json_:
-        facts = {"same": comparison.same, "orders": comparison.orders, "first_difference": comparison.first_difference}
+        facts = {
+            "same": comparison.same,
+            "orders": comparison.orders,
+            "first_difference": comparison.first_difference,
+            "settings_differ": comparison.settings_differ,
+            "figures": {name: list(values) for name, values in comparison.figures.items()},
+        }
         typer.echo(json.dumps(facts))
-    elif comparison.same:
+    else:
+        _print_comparison(comparison, first, second)
+    if not comparison.same:
+        raise typer.Exit(1)
+
+
+def _print_comparison(comparison: Comparison, first: Path, second: Path) -> None:
+    from tickless.cli.printing import print_table
+
+    if comparison.same:
         typer.echo(f"identical: {comparison.orders} orders")
     else:
         typer.echo(f"different: {comparison.first_difference}")
+    if comparison.settings_differ:
+        short = [str(sha256)[:12] for sha256 in comparison.figures["settings_sha256"]]
+        typer.echo(f"settings differ: settings_sha256 {short[0]}… and {short[1]}…")
     if not comparison.same:
-        raise typer.Exit(1)
+        rows = [
+            (label, *(_figure(value, form) for value in comparison.figures[name]))
+            for label, name, form in (
+                ("return", "total_return_frac", "share"),
+                ("max drawdown", "max_drawdown_frac", "share"),
+                ("closed trades", "trades", "count"),
+                ("fees paid", "fees_paid", "money"),
+            )
+        ]
+        print_table("key figures", ("", str(first), str(second)), rows, right=(str(first), str(second)))
+
+
+def _figure(value: Any, form: str) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    return _percent(value) if form == "share" else f"{value:,.2f}" if form == "money" else f"{value:,}"
 
 
 def _print_repairs(report: Any) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tickless.backtest.compare import compare
+from tickless.cli.app import app
 from tickless.errors import DataError
 
 
@@ -29,6 +33,57 @@ def test_a_folder_is_the_same_as_its_copy(folder: Path, other: Path) -> None:
 
 def test_how_long_it_took_is_no_difference(folder: Path, other: Path) -> None:
     (other / "summary.json").write_text('{"seconds": 99}')
+    found = compare(folder, other)
+    assert found.same
+    assert not found.settings_differ
+    assert found.figures["trades"] == (found.figures["trades"][0], None)
+
+
+def change_summary(folder: Path, **values: object) -> None:
+    path = folder / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_difference_comes_with_the_key_figures_of_both(folder: Path, other: Path) -> None:
+    edit(other / "orders.csv", lambda lines: lines[:-1])
+    change_summary(other, settings_sha256="b" * 64, total_return_frac=-0.0312, trades=1234, fees_paid=1050.5, max_drawdown_frac=0.081)
+    change_summary(folder, settings_sha256="a" * 64, total_return_frac=0.1, trades=0, fees_paid=0.0, max_drawdown_frac=None)
+    result = CliRunner().invoke(app, ["compare", str(folder), str(other)])
+    assert result.exit_code == 1
+    assert result.stdout.startswith("different: orders.csv: ")
+    assert "settings differ: settings_sha256 aaaaaaaaaaaa… and bbbbbbbbbbbb…\n" in result.stdout
+    cells = [re.split(r"\s{2,}", line.strip(" │┃|")) for line in re.sub(r"[│┃]", "  ", result.stdout).splitlines()]
+    for row in (
+        ["return", "10.00 %", "-3.12 %"],
+        ["max drawdown", "–", "8.10 %"],
+        ["closed trades", "0", "1,234"],
+        ["fees paid", "0.00", "1,050.50"],
+    ):
+        assert row in cells, result.stdout
+    facts = json.loads(CliRunner().invoke(app, ["compare", str(folder), str(other), "--json"]).stdout)
+    assert facts["settings_differ"] is True
+    assert facts["figures"] == {
+        "settings_sha256": ["a" * 64, "b" * 64],
+        "total_return_frac": [0.1, -0.0312],
+        "max_drawdown_frac": [None, 0.081],
+        "trades": [0, 1234],
+        "fees_paid": [0.0, 1050.5],
+    }
+
+
+def test_the_same_orders_from_other_settings_are_the_same_and_the_settings_are_told(folder: Path, other: Path) -> None:
+    change_summary(other, settings_sha256="b" * 64)
+    result = CliRunner().invoke(app, ["compare", str(folder), str(other)])
+    assert result.exit_code == 0
+    assert re.fullmatch(r"identical: \d+ orders\nsettings differ: settings_sha256 \w{12}… and bbbbbbbbbbbb…\n", result.stdout)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '"text"'])
+def test_a_summary_that_cannot_be_read_is_no_difference(folder: Path, other: Path, content: str | None) -> None:
+    if content is None:
+        (other / "summary.json").unlink()
+    else:
+        (other / "summary.json").write_text(content)
     assert compare(folder, other).same
 
 
