@@ -9,6 +9,7 @@ from decimal import Decimal
 import numpy as np
 
 from tickless.features.crossover import NAMES as SIGNAL_NAMES
+from tickless.features.half_hours import ATR
 from tickless.features.rotation import NAMES
 from tickless.regimes.ema_trend import Regime
 from tickless.settings import load_desk
@@ -66,13 +67,14 @@ def a_desk(*positions: Position, cash: str = "50000", peak: str = "50000", **cha
 def a_signal_view(pairs: Mapping[str, Mapping[str, float | str]], *, minutes: float = 0) -> MarketView:
     """What ``crossover`` sees of pairs given as ``{pair: {close, trend, crossed, ineligible}}``; else: above, not crossed."""
     names = tuple(sorted(pairs))
-    quiet = {"sma_fast": 100.0, "sma_slow": 100.0, "trend": 1.0, "crossed": 0.0}
+    columns = (*SIGNAL_NAMES, ATR) if any(ATR in given for given in pairs.values()) else SIGNAL_NAMES
+    quiet = {ATR: float("nan"), "sma_fast": 100.0, "sma_slow": 100.0, "trend": 1.0, "crossed": 0.0}
     return MarketView(
         at=T0 + timedelta(minutes=minutes),
         pairs=names,
         close=np.array([float(pairs[p].get("close", 100.0)) for p in names]),
-        feature_names=SIGNAL_NAMES,
-        features=np.array([[float(pairs[p].get(name, quiet[name])) for name in SIGNAL_NAMES] for p in names]).reshape(len(names), 4),
+        feature_names=columns,
+        features=np.array([[float(pairs[p].get(name, quiet[name])) for name in columns] for p in names]).reshape(len(names), len(columns)),
         tiers=np.ones(len(names), dtype=np.int64),
         ineligible=tuple(str(pairs[p].get("ineligible", "")) for p in names),
     )

@@ -308,7 +308,7 @@ def _trace(
         **targets.facts,
         "targets": {pair: value / whole for pair, value in limited.values.items()},
         "tiers": {pair: tiers[pair] for pair in limited.values},
-        "limits": [*targets.limits, *limited.limits],
+        "limits": [*targets.limits, *limited.limits, *(f"cash:{pair}" for pair in plan.short)],
         "pairs": PairTrace(_actions(proposed, targets, limited, held, taken, plan), proposed, limited.values, held, whole),
     }
 

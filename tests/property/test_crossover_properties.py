@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from crossover_oracle import exact_rows
 from made_panels import closes_only
 from tickless.features.crossover import build_features
-from tickless.settings import CrossoverSection
+from tickless.settings import CrossoverSection, Settings
 
 NAN = float("nan")
 FEW = st.sampled_from([1.1, 1.2, 1.3, 0.7])
@@ -23,6 +23,12 @@ CLOSES = (
 )
 
 
+def desk(section: CrossoverSection, max_gap_bars: int) -> Settings:
+    """A desk without stops: its features are the averages alone."""
+    risk = {"initial_stop_atr": None, "trail_arm_atr": None}
+    return Settings.model_validate({"strategy": {"crossover": section}, "universe": {"max_gap_bars": max_gap_bars}, "risk": risk})
+
+
 @st.composite
 def sections(draw: st.DrawFn) -> CrossoverSection:
     slow = draw(st.integers(2, 12))
@@ -32,7 +38,7 @@ def sections(draw: st.DrawFn) -> CrossoverSection:
 @effort(max_examples=200)
 @given(CLOSES, sections(), st.integers(0, 3))
 def test_every_bar_is_what_exact_arithmetic_says(closes, section, max_gap_bars):
-    table = build_features(closes_only(closes), section, max_gap_bars)
+    table = build_features(closes_only(closes), desk(section, max_gap_bars))
     rows = list(exact_rows(closes, section.fast_bars, section.slow_bars, max_gap_bars))
     assert table.feature("crossed")[:, 0].tolist() == [row.crossed for row in rows]
     trend = [NAN if row.trend is None else float(row.trend) for row in rows]
@@ -45,7 +51,7 @@ def test_every_bar_is_what_exact_arithmetic_says(closes, section, max_gap_bars):
 @given(CLOSES, sections(), st.integers(0, 3), st.data())
 def test_a_row_does_not_depend_on_where_its_window_begins_or_on_what_follows(closes, section, max_gap_bars, data):
     panel = closes_only(closes)
-    whole = build_features(panel, section, max_gap_bars).values
+    whole = build_features(panel, desk(section, max_gap_bars)).values
     row = data.draw(st.integers(0, len(closes) - 1))
-    np.testing.assert_array_equal(build_features(panel, section, max_gap_bars, row).values, whole[row:])
-    np.testing.assert_array_equal(build_features(panel.take(0, row + 1), section, max_gap_bars).values, whole[: row + 1])
+    np.testing.assert_array_equal(build_features(panel, desk(section, max_gap_bars), row).values, whole[row:])
+    np.testing.assert_array_equal(build_features(panel.take(0, row + 1), desk(section, max_gap_bars)).values, whole[: row + 1])

@@ -204,9 +204,10 @@ def test_a_stop_of_the_desk_takes_a_position_of_signals_out_under_its_own_name()
     assert decision.state.blocked == {A: "2024-06-01T00:00:00Z"}
 
 
-def test_a_position_of_signals_is_never_overdue():
+def test_a_position_of_signals_is_sold_when_its_time_is_up():
     settings = load_desk("crossover", ["risk.time_stop_h=1"])
-    assert sent(scan({A: ABOVE}, a_desk(mine(A, hours=200)), settings=settings)) == []
+    assert sent(scan({A: ABOVE, B: ABOVE}, a_desk(mine(A, hours=200), mine(B, hours=0)), settings=settings)) == [("sell", A, "time_stop")]
+    assert sent(scan({A: ABOVE}, a_desk(mine(A, hours=200)))) == [], "the built-in desk has no time stop"
 
 
 def test_the_trace_says_what_the_signals_meant():
@@ -217,3 +218,17 @@ def test_the_trace_says_what_the_signals_meant():
     assert said(decision, C) == ("pass", "features_not_settled")
     assert decision.trace["equity"] == 50_000.0
     assert "volatility_regime" not in decision.trace
+
+
+def test_an_entry_carries_the_atr_that_its_stops_are_measured_in():
+    decision = scan({A: {**UP, "atr_14_30m": 2.5}, B: {**UP, "atr_14_30m": float("nan")}}, a_desk())
+    assert {order.pair: order.exits.atr for order in decision.plan.orders} == {A: 2.5, B: None}
+
+
+def test_what_was_bought_less_of_for_lack_of_cash_is_a_limit_that_bound():
+    decision = scan({A: UP, B: UP, C: UP}, a_desk(cash="1500"), settings=load_desk("crossover"))
+    bought = {order.pair for order in decision.plan.orders}
+    assert bought < {A, B, C}
+    assert {limit for limit in decision.trace["limits"] if limit.startswith("cash:")} >= {f"cash:{pair}" for pair in {A, B, C} - bought}
+    smallest = min(float(order.qty) * 100.0 for order in decision.plan.orders)
+    assert smallest > 10.0, "no dust"

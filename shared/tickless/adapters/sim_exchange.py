@@ -146,7 +146,8 @@ class SimExchange:
         self._settle(matching, to_ms(at))
         # Kept for a holding too, once a bar: else the bars since its last order would be looked through again at every tick.
         moved = matching.account.settled_ms // self._step > account.settled_ms // self._step
-        if matching.changed or matching.account.orders or (moved and len(matching.account.balances) > 1):
+        # The wallet is that of the first look: a parameter changed later puts no money in.
+        if version == 0 or matching.changed or matching.account.orders or (moved and len(matching.account.balances) > 1):
             self._save(version, matching)
         reports = {order.client_order_id: self._report(order.client_order_id, matching) for order in orders}
         known = {client_order_id: report for client_order_id, report in reports.items() if report is not None}

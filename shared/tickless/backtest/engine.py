@@ -22,7 +22,7 @@ from tickless.pipeline import Decision, decide, decide_risk
 from tickless.ports import Fence, ModelStore, Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
 from tickless.runs.desk_strategies import HISTORIES, strategy_of
-from tickless.runs.desk_tick import Step, TickContext, TickRun, new_desk
+from tickless.runs.desk_tick import Step, TickContext, TickRun, new_desk, refuse_off_grid
 from tickless.runs.gather import pairs_to_run, universe_pairs
 from tickless.runs.market_history import History, HistoryFactory
 from tickless.runs.parameters import LoadedSettings, resolve_settings
@@ -138,10 +138,11 @@ class _Desk:
         self._venues: dict[str, Venue] = {}
         self._histories: dict[tuple[str, str], History] = {}
         self._changes = list(request.changes)
+        self._changed = False
         self._parameters = FixedParameters(settings.sections())
         self._loaded: LoadedSettings | None = None
         self._state: DeskState | None = None
-        self._quiet = QuietTicks(self._bars.panel, self._ledger, self._trace)
+        self._quiet = QuietTicks(self._bars.panel, self._scales, self._ledger, self._trace)
         silence = Silence()
         self._ports = Ports(
             connect=self._connect,
@@ -167,7 +168,10 @@ class _Desk:
         while self._changes and self._changes[0].at <= tick.scheduled_at:
             change = self._changes.pop(0)
             self._parameters.write(change.section, change.text)
-            self._loaded = None
+            self._loaded, self._changed = None, True
+        if self._changed and tick.function != retrain.NAME:
+            # The schedules are those of the run's start; a changed interval may refuse their ticks, as in the cloud.
+            refuse_off_grid(tick, self._load_settings().settings)
         if tick.function == retrain.NAME:
             retrain.run(tick, self._ports)
         elif not self._is_quiet(tick):

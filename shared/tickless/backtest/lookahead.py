@@ -44,6 +44,8 @@ from tickless.types import to_ms
 EXTRA_WEEKS = 4
 """How much earlier the windows begin to show that the startup bars suffice."""
 _VIEW_SPAN = timedelta(days=2)
+_ORDER_CUTS = 3
+"""Ticks with orders at which the whole run is done again."""
 CUT, DECISIONS, WINDOW = "cut", "decisions", "window"
 
 
@@ -155,7 +157,7 @@ class _Check:
         settings = request.settings
         run = self._run(request.market, request.end)
         cuts = choose_cuts(settings, request.start, request.end, request.cuts, request.seed)
-        whole_runs = _whole_runs(cuts, settings)
+        whole_runs = _whole_runs(cuts, settings, run)
         steps = 2 + len(cuts) + len(whole_runs)
         self._progress(1, steps)
         wholes = {name: self._history(name, self._panel, run.pairs) for name in sorted(settings.strategy)}
@@ -195,6 +197,8 @@ class _Check:
         while at >= max(self._request.start, cut - _VIEW_SPAN):
             self._compared["views"] += 1
             yield from compare_views(whole.view(at), part.view(at))
+            if whole.still(at) != part.still(at):
+                yield Found(at, "", "still", whole.still(at), part.still(at))
             at -= step
 
     def _window(self, name: str, whole: History, cut: datetime) -> None:
@@ -244,11 +248,15 @@ class _Check:
                 self._differences[proof, one.field] = Difference(proof, cut, one)
 
 
-def _whole_runs(cuts: Sequence[datetime], settings: Settings) -> tuple[datetime, ...]:
-    """The cuts whose run is done again: the last of all, of the Mondays 00:00, and of the other full rebalances."""
+def _whole_runs(cuts: Sequence[datetime], settings: Settings, run: RunRecord) -> tuple[datetime, ...]:
+    """The cuts whose run is done again: the last of all, of the Mondays 00:00, and of the other full rebalances; and, whether they are cuts
+    or not, a few ticks that sent orders: how an order fills shows at its own tick only.
+    """
     mondays = [at for at in cuts if (at.weekday(), at.hour, at.minute) == (0, 0, 0)]
     full = [at for at in cuts if any(tick.function == "full_rebalance" for tick in settings.calendar.due_at(at)) and at not in mondays]
-    return tuple(sorted({pool[-1] for pool in (cuts, mondays, full) if pool}))
+    sent = sorted({order.tick_at for order in run.orders})
+    trading = [sent[k] for k in np.linspace(0, len(sent) - 1, _ORDER_CUTS + 2).astype(int)[1:-1].tolist()] if sent else []
+    return tuple(sorted({*(pool[-1] for pool in (cuts, mondays, full) if pool), *trading}))
 
 
 def _with_open(panel: Panel, cut: datetime) -> Panel:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tickless.adapters.price_scales import Scales
 from tickless.backtest.memory import LineTrace, RunLedger
 from tickless.bars import Floats, Panel
 from tickless.execution.rounding import exact, money
@@ -27,9 +28,12 @@ from tickless.runs import risk_check
 from tickless.runs.market_history import History
 from tickless.settings import RiskSection
 from tickless.strategies.view import Action
-from tickless.types import DeskState, EquityRow, Position, Tick, evolve, iso
+from tickless.types import DeskState, EquityRow, Position, Tick, evolve, iso, to_ms
 
 _KEPT: Action = (NO_STOP_HIT["action"], NO_STOP_HIT["reason"])
+
+
+_NEVER: tuple[None, Mapping[str, Any], int] = (None, {}, 0)
 
 
 class _Holding(NamedTuple):
@@ -72,19 +76,17 @@ class _Valued(NamedTuple):
 class QuietTicks:
     """Does what a quiet tick leaves, and says whether it was one."""
 
-    def __init__(self, panel: Panel, ledger: RunLedger, trace: LineTrace) -> None:
-        self._panel, self._ledger, self._trace = panel, ledger, trace
-        # A price scale may break only where a bar is missing or traded nothing: there the simulated exchange has to look.
-        silent = np.isnan(panel.close) | (panel.volume == 0.0)
-        silent[1:] |= silent[:-1].copy()
-        self._silent = silent
+    def __init__(self, panel: Panel, scales: Scales, ledger: RunLedger, trace: LineTrace) -> None:
+        self._panel, self._scales, self._ledger, self._trace = panel, scales, ledger, trace
+        self._looked_ms = 0
+        """Up to when the exchange has been asked, or had nothing to tell."""
         self._known: dict[str, _Holding] = {}
         self._holdings: _Holdings | None = None
         self._valued: _Valued | None = None
         self._valued_at: datetime | None = None
         self._drawdown = 0.0
-        self._calm: dict[str, tuple[Mapping[str, Position], Mapping[str, Any]]] = {}
-        """By strategy: the positions at its last scan, where it found nothing to do, and the line it left."""
+        self._calm: dict[str, tuple[Mapping[str, Position] | None, Mapping[str, Any], int]] = {}
+        """By strategy: the positions at its last scan, where it found nothing to do, the line it left, and when that was."""
 
     def risk(self, tick: Tick, state: DeskState, settings: RiskSection) -> bool:
         """Value the portfolio, if that is all there is to do."""
@@ -93,7 +95,8 @@ class QuietTicks:
             return False
         holdings = self._holdings_of(state, settings)
         close = self._panel.close[row].take(holdings.columns)
-        if holdings.pairs and not self._nothing_hit(holdings, row, close):
+        now_ms = to_ms(tick.scheduled_at)
+        if holdings.pairs and not (self._nothing_hit(holdings, close) and self._nothing_broke(holdings, now_ms)):
             return False
         closes = close.tolist()
         cash = equity = float(state.cash)
@@ -105,7 +108,7 @@ class QuietTicks:
         if state.halt is None and kill_switch_trips(drawdown, settings):
             return False
         self._valued = _Valued(tick.scheduled_at, closes, peak)
-        self._valued_at, self._drawdown = tick.scheduled_at, drawdown
+        self._valued_at, self._drawdown, self._looked_ms = tick.scheduled_at, drawdown, now_ms
         exposure = (equity - cash) / equity if equity > 0.0 else 0.0
         self._ledger.value(tick, EquityRow(tick.scheduled_at, worth, state.cash, exposure, drawdown, state.regime))
         self._leave_line(tick, state, holdings)
@@ -117,9 +120,13 @@ class QuietTicks:
 
     def scan(self, tick: Tick, state: DeskState, settings: RiskSection, history: History) -> bool:
         """Say that nothing has changed, if that is so: no signal, no order, nothing that a limit scales."""
-        positions, line = self._calm.get(tick.strategy, (None, {}))
-        if positions is not state.positions or target_scale(self._drawdown, settings) != 1.0 or not history.still(tick.scheduled_at):
+        positions, line, before = self._calm.get(tick.strategy, _NEVER)
+        # A history says what has changed since the bar before: that must be the bar of the last scan.
+        if positions is not state.positions or to_ms(tick.scheduled_at) - before != self._panel.step_ms:
             return False
+        if target_scale(self._drawdown, settings) != 1.0 or not history.still(tick.scheduled_at):
+            return False
+        self._calm[tick.strategy] = (positions, line, to_ms(tick.scheduled_at))
         self._trace.add(tick, {**line, "id": tick.id, "at": iso(tick.scheduled_at), "regime": state.regime, "pairs": {}})
         self._ledger.value(tick, None)
         return True
@@ -139,10 +146,12 @@ class QuietTicks:
         self._calm.pop(tick.strategy, None)
         plan = decision.plan
         if not (plan.orders or plan.cancels or plan.skipped or decision.positions or decision.trace["limits"] or state.orders):
-            self._calm[tick.strategy] = (state.positions, self._trace.line_of(tick))
+            self._calm[tick.strategy] = (state.positions, self._trace.line_of(tick), to_ms(tick.scheduled_at))
 
     def caught_up(self, tick: Tick, state: DeskState) -> DeskState:
         """The state with what quiet risk checks have seen since: ``tick`` goes the whole way."""
+        self._looked_ms = to_ms(tick.scheduled_at)
+        self._calm.pop(tick.strategy, None)
         if tick.function == risk_check.NAME:
             self._valued_at = None
             if self._holdings is not None:
@@ -153,13 +162,15 @@ class QuietTicks:
         self._valued = None
         return evolve(state, marks=dict(zip(holdings.pairs, valued.closes, strict=True)), peak_equity=valued.peak, last_tick_at=valued.at)
 
-    def _nothing_hit(self, holdings: _Holdings, row: int, close: Floats) -> bool:
-        """Every held pair traded, and closed between the prices at which something would happen."""
-        if self._silent[row].take(holdings.columns).any():
-            return False
+    def _nothing_hit(self, holdings: _Holdings, close: Floats) -> bool:
+        """Every held pair has its bar, and closed between the prices at which something would happen."""
         if holdings.low is None or holdings.high is None:
-            return True
+            return not np.isnan(close).any()
         return bool(((holdings.low < close) & (close < holdings.high)).all())
+
+    def _nothing_broke(self, holdings: _Holdings, now_ms: int) -> bool:
+        """No price scale of a held pair has broken since the exchange was last asked: it would settle the position."""
+        return not self._scales.breaks(self._looked_ms, now_ms, lambda: holdings.pairs)
 
     def _leave_line(self, tick: Tick, state: DeskState, holdings: _Holdings) -> None:
         line = {

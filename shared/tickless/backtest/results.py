@@ -223,6 +223,7 @@ def summarize(record: RunRecord, orders_sha256: str) -> dict[str, Any]:
         "btc_return_frac": _btc_return_frac(record),
         "orders": len(record.orders),
         "fills": len(record.fills),
+        **count_models(record.ticks),
         "desk": record.settings.desk.name,
         "stake_currency": record.settings.desk.stake_currency,
         "start": iso(record.start),
@@ -245,6 +246,20 @@ def count_ticks(ticks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
         counts[line["function"]] = counts.get(line["function"], 0) + 1
     rank = {name: n for n, name in enumerate(TRADING_ORDER)}
     return {name: counts[name] for name in sorted(counts, key=lambda name: (rank.get(name, len(rank)), name))}
+
+
+def count_models(ticks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """At how many rebalances each model version was used (``models``), and at how many none was (``fallback_rebalances``)."""
+    used: dict[str, int] = {}
+    without = 0
+    for line in ticks:
+        if line["function"] not in ("feature_rebalance", "full_rebalance"):
+            continue
+        labels = sorted(label for label in (line.get("models") or {}).values() if label)
+        without += not labels
+        for label in labels:
+            used[label] = used.get(label, 0) + 1
+    return {"models": {label: used[label] for label in sorted(used)}, "fallback_rebalances": without}
 
 
 def read_results(folder: Path) -> Results:

@@ -271,8 +271,19 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("closed trades", str(summary["trades"])),
         ("win rate", _percent(summary["win_rate_frac"])),
         ("fees paid", f"{summary['fees_paid']:,.2f} {money}"),
+        *_model_figures(summary),
         ("seconds", f"{summary['seconds']:.1f}"),
     ]
+
+
+def _model_figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a desk with models decided on: that it fell back should not have to be looked for."""
+    fallback, ticks = summary["fallback_rebalances"], summary["ticks"]
+    rebalances = ticks.get("feature_rebalance", 0) + ticks.get("full_rebalance", 0)
+    if not rebalances:
+        return []
+    rows = [(f"model {label}", f"used at {count} of {rebalances} rebalances") for label, count in summary["models"].items()]
+    return [*rows[-4:], *([("no model could be used", f"at {fallback} of {rebalances} rebalances")] if fallback else [])]
 
 
 def _percent(value: float | None) -> str:

@@ -50,6 +50,8 @@ class Plan(NamedTuple):
     orders: tuple[Order, ...]
     cancels: tuple[str, ...]
     skipped: dict[str, str]
+    short: tuple[str, ...] = ()
+    """Pairs of which less was bought than was wanted, for lack of cash."""
 
 
 class Thresholds(NamedTuple):
@@ -86,7 +88,7 @@ def plan_orders(
     sells = [order for wish in wishes if (order := planner.sell(wish)) is not None]
     planner.count_proceeds(sells)
     buys = [order for wish in wishes if (order := planner.buy(wish)) is not None]
-    return Plan((*sells, *buys), tuple(planner.cancels), planner.skipped)
+    return Plan((*sells, *buys), tuple(planner.cancels), planner.skipped, tuple(planner.short))
 
 
 class _Planner:
@@ -102,6 +104,7 @@ class _Planner:
         self.expires_at = tick.scheduled_at + timedelta(seconds=settings.unfilled_timeout_s)
         self.cancels: list[str] = []
         self.skipped: dict[str, str] = {}
+        self.short: list[str] = []
         self.open: dict[str, list[Order]] = {}
         for order in account.open_orders:
             self.open.setdefault(order.pair, []).append(order)
@@ -138,6 +141,7 @@ class _Planner:
         qty = exact(lacking)
         if qty > affordable:
             qty = affordable
+            self.short.append(wish.pair)
             if float(qty * price) < max(self.thresholds.min_order_value, 1e-9):
                 self.skipped[wish.pair] = "no_cash"
                 return None

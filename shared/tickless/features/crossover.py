@@ -5,6 +5,7 @@ sma_fast    mean of the last ``fast_bars`` closes
 sma_slow    mean of the last ``slow_bars`` closes
 trend       1 where fast > slow, -1 where fast < slow, 0 where they differ by less than 1e-12 of the slow average
 crossed     1 where trend is 1 after 0 or -1, -1 where it is -1 after 0 or 1, else 0; 0 on the first bar that has both averages
+atr_14_30m  ATR(14) of the last closed 30m bar, in price units; only where a stop of the desk is measured in it
 =========== ===========================================================================================================
 """
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 import numpy as np
 
 from tickless.bars import Panel
+from tickless.features.half_hours import ATR, SeriesBars, atr_30m, atr_startup_bars
 from tickless.features.indicators import simple_average
 from tickless.features.series import pair_series
 from tickless.features.table import FeatureTable
-from tickless.settings import CrossoverSection
+from tickless.settings import Settings
 
 TREND, CROSSED = "trend", "crossed"
 NAMES: tuple[str, ...] = ("sma_fast", "sma_slow", TREND, CROSSED)
@@ -24,26 +26,30 @@ EQUAL_FRAC = 1e-12
 """Prices have few digits, sums of floats do not: averages nearer than this are the same number, told apart by rounding alone."""
 
 
-def startup_bars(settings: CrossoverSection, max_gap_bars: int) -> int:
-    """Bars before a tick after which its features are those of the whole history: the slow average of two bars, and a bridged gap."""
-    return settings.slow_bars + 1 + max_gap_bars
+def startup_bars(settings: Settings) -> int:
+    """Bars before a tick after which its features are those of the whole history: the slow average of two bars, and a bridged gap.
+
+    Raises DataError for an ATR on bars that no half-hour is made of.
+    """
+    averages = settings.crossover.slow_bars + 1 + settings.universe.max_gap_bars
+    return max(averages, atr_startup_bars(settings.desk.timeframe)) if settings.risk.uses_atr else averages
 
 
-def build_features(
-    panel: Panel, settings: CrossoverSection, max_gap_bars: int, since_row: int = 0, extra_startup_bars: int = 0
-) -> FeatureTable:
-    """The feature table of a panel's rows from ``since_row`` on, values (T, N, 4) in the order of ``NAMES``.
+def build_features(panel: Panel, settings: Settings, since_row: int = 0, extra_startup_bars: int = 0) -> FeatureTable:
+    """The feature table of a panel's rows from ``since_row`` on, values (T, N, 4) in the order of ``NAMES``, the ATR behind them if any.
 
     Gaps of up to ``max_gap_bars`` bars are bridged with the last close; after a longer one, and on a new price scale, a pair starts anew.
     NaN until a pair has ``slow_bars`` bars. ``extra_startup_bars`` begins every window that much earlier, which must change nothing.
     """
-    first = max(0, since_row - startup_bars(settings, max_gap_bars) - extra_startup_bars)
-    series = pair_series(panel.take(first, panel.rows), max_gap_bars)
+    first = max(0, since_row - startup_bars(settings) - extra_startup_bars)
+    part = panel.take(first, panel.rows)
+    series = pair_series(part, settings.universe.max_gap_bars)
+    names = (*NAMES, ATR) if settings.risk.uses_atr else NAMES
     # One block a feature: what is written below is contiguous, and nothing is copied together at the end.
-    blocks = np.empty((len(NAMES), *series.close.shape))
-    fast, slow, trend, crossed = blocks
-    fast[:] = simple_average(series.close, settings.fast_bars, series.age)
-    slow[:] = simple_average(series.close, settings.slow_bars, series.age)
+    blocks = np.empty((len(names), *series.close.shape))
+    fast, slow, trend, crossed = blocks[: len(NAMES)]
+    fast[:] = simple_average(series.close, settings.crossover.fast_bars, series.age)
+    slow[:] = simple_average(series.close, settings.crossover.slow_bars, series.age)
     np.subtract(fast, slow, out=trend)
     with np.errstate(invalid="ignore"):
         trend[np.abs(trend) < EQUAL_FRAC * slow] = 0.0
@@ -52,6 +58,9 @@ def build_features(
     before, now = trend[:-1], trend[1:]
     crossed[:1] = 0.0
     np.subtract((now > 0.0) & (before <= 0.0), (now < 0.0) & (before >= 0.0), out=crossed[1:], dtype=np.float64)
-    crossed[series.age < settings.slow_bars] = 0.0
+    crossed[series.age < settings.crossover.slow_bars] = 0.0
+    if settings.risk.uses_atr:
+        bars = SeriesBars(part.start_ms, part.step_ms, part.high, part.low, series.close, series.age)
+        blocks[len(NAMES)], _ = atr_30m(bars, 0, part.rows)
     values = np.moveaxis(blocks[:, since_row - first :], 0, 2)
-    return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms + since_row * panel.step_ms, values)
+    return FeatureTable(panel.timeframe, panel.pairs, names, panel.start_ms + since_row * panel.step_ms, values)

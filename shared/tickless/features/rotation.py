@@ -18,14 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
 from tickless.bars import Floats, Panel, step_ms
 from tickless.errors import DataError
+from tickless.features.half_hours import ATR_BARS, ATR_TIMEFRAME, LONGEST_BRIDGE, SeriesBars, atr_30m
 from tickless.features.indicators import (
-    atr_simple,
     bollinger_position,
     drawdown,
     ema_distance_z,
@@ -33,7 +32,7 @@ from tickless.features.indicators import (
     simple_return,
     volatilities,
 )
-from tickless.features.series import Ages, pair_series
+from tickless.features.series import pair_series
 from tickless.features.table import FeatureTable
 from tickless.features.windows import ema_startup_bars
 
@@ -55,11 +54,7 @@ MODEL_FEATURES: tuple[str, ...] = (
 """What the models are given, in this order."""
 
 NAMES: tuple[str, ...] = (*MODEL_FEATURES, "atr_14_30m")
-_ATR_TIMEFRAME = "30m"
-_ATR_BARS = 14
 _HOUR_MS = 3_600_000
-_LONGEST_BRIDGE = 96
-"""Bars of the longest gap that the settings allow to be bridged: what lies right before a window may be carried into it."""
 _BLOCK_VALUES = 181_440
 """Closes computed at once: few enough for the processor's cache, and many against the startup that each block computes anew."""
 _THREADS = 2
@@ -68,8 +63,8 @@ _THREADS = 2
 def startup_bars(timeframe: str) -> int:
     """Base bars before a row that its features reach back to (an even number of half-hours)."""
     step = step_ms(timeframe)
-    half_hour = max(1, step_ms(_ATR_TIMEFRAME) // step)
-    needed = max(_memory(60) + 288, 24 * _HOUR_MS // step + 1, (_ATR_BARS + 2) * half_hour) + _LONGEST_BRIDGE + 1
+    half_hour = max(1, step_ms(ATR_TIMEFRAME) // step)
+    needed = max(_memory(60) + 288, 24 * _HOUR_MS // step + 1, (ATR_BARS + 2) * half_hour) + LONGEST_BRIDGE + 1
     return -(-needed // half_hour) * half_hour
 
 
@@ -90,12 +85,12 @@ def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0, extra_st
     ``extra_startup_bars`` lets the EMAs remember that much longer, which must change nothing that counts: a proof asks, no tick does.
     Raises DataError for bars that no half-hour is made of.
     """
-    if step_ms(_ATR_TIMEFRAME) % panel.step_ms:
-        raise DataError(f"timeframe {panel.timeframe}: cannot resample {panel.timeframe} bars to {_ATR_TIMEFRAME}, which the ATR needs")
+    if step_ms(ATR_TIMEFRAME) % panel.step_ms:
+        raise DataError(f"timeframe {panel.timeframe}: cannot resample {panel.timeframe} bars to {ATR_TIMEFRAME}, which the ATR needs")
     first = max(0, since_row - startup_bars(panel.timeframe) - extra_startup_bars)
     part = panel.take(first, panel.rows)
     series = pair_series(part, max_gap_bars)
-    bars = _Bars(part.start_ms, part.step_ms, part.high, part.low, series.close, series.age)
+    bars = SeriesBars(part.start_ms, part.step_ms, part.high, part.low, series.close, series.age)
     since = min(since_row, panel.rows) - first
     # One block of memory a feature: what a tick or a model reads lies together, and nothing is transposed.
     store = np.empty((len(NAMES), len(bars.age) - since, len(panel.pairs)))
@@ -123,26 +118,7 @@ def _run(compute: Callable[[int], None], blocks: range) -> None:
             pass
 
 
-@dataclass(frozen=True)
-class _Bars:
-    """Bars of shape (T, N), bridged closes; a bridged bar has neither high nor low."""
-
-    start_ms: int
-    step_ms: int
-    high: Floats
-    low: Floats
-    close: Floats
-    age: Ages
-
-    def take(self, first: int, last: int) -> _Bars:
-        """Rows [first, last), or from 0 on where ``first`` is below. Arrays are views."""
-        first = max(0, first)
-        part = slice(first, last)
-        start_ms = self.start_ms + first * self.step_ms
-        return _Bars(start_ms, self.step_ms, self.high[part], self.low[part], self.close[part], self.age[part])
-
-
-def _write_block(bars: _Bars, begin: int, out: Floats, extra_startup_bars: int) -> None:
+def _write_block(bars: SeriesBars, begin: int, out: Floats, extra_startup_bars: int) -> None:
     """All features of the rows from ``begin`` on that ``out`` (14, R, N) has room for."""
     rows, end = out.shape[1], begin + out.shape[1]
     bars_1h = _HOUR_MS // bars.step_ms
@@ -161,49 +137,7 @@ def _write_block(bars: _Bars, begin: int, out: Floats, extra_startup_bars: int) 
         out[8] = bollinger_position(close, 20, age)[-rows:]
         for k, volatility in enumerate(volatilities(close, (bars_6h, bars_24h), age)):
             out[9 + k] = volatility[-rows:]
-        atr, atr_close = _atr_30m(bars, begin, end)
+        atr, atr_close = atr_30m(bars, begin, end)
         np.divide(atr, atr_close, out=out[11])
         out[12] = drawdown(close, bars_24h, age)[-rows:]
         out[13] = atr
-
-
-def _atr_30m(bars: _Bars, begin: int, end: int) -> tuple[Floats, Floats]:
-    """ATR(14) and close of the last closed 30m bar of the series, at the base rows [begin, end), (R, N) each."""
-    size = step_ms(_ATR_TIMEFRAME) // bars.step_ms
-    shape = (end - begin, bars.close.shape[1])
-    # Row of the half-hour that has closed last when a base row closes; half-hours are counted from the first that begins in the bars.
-    lead = -(bars.start_ms // bars.step_ms) % size
-    row = np.arange(begin, end)
-    last = (row + 1 - lead) // size - 1
-    first = max(0, int(last[0]) - _ATR_BARS - 1) if len(last) else 0
-    count = int(last[-1]) + 1 - first if len(last) else 0
-    if count <= 0:
-        return np.full(shape, np.nan), np.full(shape, np.nan)
-    part = bars.take(lead + first * size, lead + (first + count) * size)
-    high, low, close = _half_hours(part, size)
-    atr = atr_simple(high, low, close, _ATR_BARS)
-    at = np.maximum(last - first, 0)
-    out, out_close = atr[at], close[at]
-    # Every half-hour of the window ends in the series of the row, and at least one bar of each is there.
-    needed = _ATR_BARS * size + row - (lead + (last + 1) * size - 1)
-    young = bars.age[begin:end] < needed[:, None]
-    out[young | (last < first)[:, None]] = np.nan
-    return out, out_close
-
-
-def _half_hours(bars: _Bars, size: int) -> tuple[Floats, Floats, Floats]:
-    """High, low and close of bars of ``size`` base bars, from those of a period's base bars that are in the series of its last."""
-    flat = np.isnan(bars.high)
-    high, low = bars.high, bars.low
-    if flat.any():
-        high, low = np.where(flat, bars.close, high), np.where(flat, bars.close, low)
-    age = bars.age[size - 1 :: size]
-    highest, lowest = high[size - 1 :: size], low[size - 1 :: size]
-    for back in range(1, size):
-        earlier = slice(size - 1 - back, None, size)
-        higher, lower = np.maximum(highest, high[earlier]), np.minimum(lowest, low[earlier])
-        young = age < back
-        if young.any():
-            higher[young], lower[young] = highest[young], lowest[young]
-        highest, lowest = higher, lower
-    return highest, lowest, bars.close[size - 1 :: size]

@@ -26,10 +26,7 @@ class CrossoverHistory(MarketHistory):
     @cached_property
     def features(self) -> FeatureTable:
         """Features from ``first_row`` on."""
-        settings = self.settings
-        return crossover_features.build_features(
-            self.mine, settings.crossover, settings.universe.max_gap_bars, self.first_row, self.extra_startup_bars
-        )
+        return crossover_features.build_features(self.mine, self.settings, self.first_row, self.extra_startup_bars)
 
     def view(self, at: datetime) -> MarketView:
         """What a scan sees at ``at``."""

@@ -101,7 +101,7 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
         ports.metrics.count("SettingsRefused")
         ports.log.warning("parameter refused", error=sentence)
     settings = loaded.settings
-    _refuse_off_grid(tick, settings)
+    refuse_off_grid(tick, settings)
     venue = ports.connect(settings)
     state = stored if stored is not None else new_desk(venue, settings, tick.scheduled_at)
     ran: list[str] = []
@@ -329,7 +329,7 @@ def _schedule_of(texts: Mapping[str, str], ledger: Ledger) -> ScheduleSection:
         return schedule_section(stored.settings["schedule"], "last good")
 
 
-def _refuse_off_grid(tick: Tick, settings: Settings) -> None:
+def refuse_off_grid(tick: Tick, settings: Settings) -> None:
     """Raise EventError for a tick of a strategy that the desk does not run, or between two bars that it decides on."""
     if tick.strategy and tick.strategy not in settings.strategy:
         raise EventError(f"event of {tick.function}: strategy {tick.strategy!r} is not one of this desk's: {', '.join(settings.strategy)}")
@@ -367,7 +367,8 @@ def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
     cash = venue.exchange.snapshot(at, ()).balances.get(settings.desk.stake_currency)
     if cash is None:
         raise RetryableError(f"the exchange reports no {settings.desk.stake_currency} balance")
-    return DeskState(cash=cash, peak_equity=cash)
+    # A desk of signals alone never looks for a regime, and says none.
+    return DeskState(cash=cash, peak_equity=cash, regime=DeskState.regime if settings.calendar.rebalanced else "")
 
 
 def _compare(state: DeskState, snapshot: AccountSnapshot, stake: str) -> str:

@@ -14,7 +14,7 @@ from tickless.runs.desk_strategies import HISTORIES, extra_pairs
 from tickless.settings import Settings, UniverseSection
 from tickless.strategies.contract import Strategy
 from tickless.strategies.view import MarketView
-from tickless.types import iso
+from tickless.types import base_asset, iso
 
 REFETCH_BARS = 4
 """Exchanges deliver bars late: the last rows are asked for again, and only what was missing is added."""
@@ -25,7 +25,19 @@ def universe_pairs(known: Sequence[str], universe: UniverseSection, stake: str) 
     wanted = _wanted(known, universe, stake)
     for pair in sorted(wanted - set(known)):
         raise SettingsError(f"universe.pair_whitelist: {pair!r} has no bars on this market")
-    return tuple(sorted(wanted - set(universe.pair_blacklist)))
+    pairs = tuple(sorted(wanted - set(universe.pair_blacklist)))
+    _refuse_shared_assets(pairs, stake)
+    return pairs
+
+
+def _refuse_shared_assets(pairs: Sequence[str], stake: str) -> None:
+    """An account holds assets, not pairs: two pairs of one asset could not be told apart, nor the stake currency from its own pair."""
+    owner: dict[str, str] = {stake: "the stake currency"}
+    for pair in pairs:
+        base = base_asset(pair)
+        if base in owner:
+            raise SettingsError(f"universe: {pair} is {base}, and so is {owner[base]}; put one of them on universe.pair_blacklist")
+        owner[base] = pair
 
 
 def _wanted(known: Sequence[str], universe: UniverseSection, stake: str) -> set[str]:

@@ -8,11 +8,12 @@ amounts of money are in the stake currency.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Frac = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Bps = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)]
@@ -162,6 +163,13 @@ class RegimeCounts(Section):
 class PortfolioSection(Section):
     """From proposals to target weights (shares of equity)."""
 
+    @field_validator("top_k", "cash_buffer_frac", mode="before")
+    @classmethod
+    def _fill_up(cls, value: Any, info: ValidationInfo) -> Any:
+        """A regime left out keeps its default."""
+        default = cls.model_fields[str(info.field_name)].default
+        return {**default.model_dump(), **value} if isinstance(value, Mapping) else value
+
     top_k: RegimeCounts = RegimeCounts(trend=8, chop=6, down=4)
     cash_buffer_frac: RegimeFracs = RegimeFracs(trend=0.10, chop=0.20, down=0.60)
     tier1_cap_frac: Frac = 0.15
@@ -195,7 +203,7 @@ class RiskSection(Section):
     trail_distance_atr: Positive = 1.0
     max_position_loss_frac: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.0175
     take_profit_atr: Positive | None = None
-    """Off by default. Every stop is switched off by ``"off"``, in JSON also by null."""
+    """Off by default. Every stop is switched off by ``"off"``, in JSON also by null; so are the drawdown steps."""
     time_stop_h: Positive | None = 24.0
     drawdown_steps: tuple[DrawdownStep, ...] = (
         DrawdownStep(drawdown_frac=0.05, scale_frac=0.5),
@@ -204,6 +212,11 @@ class RiskSection(Section):
     kill_switch_drawdown_frac: Annotated[float, Field(gt=0.0, le=1.0)] | None = 0.20
     block_after_stop: bool = True
     """A pair that was stopped out is not bought again before the next full rebalance."""
+
+    @property
+    def uses_atr(self) -> bool:
+        """Whether any stop is measured in ATR."""
+        return not (self.initial_stop_atr is None and self.trail_arm_atr is None and self.take_profit_atr is None)
 
     @field_validator(
         "initial_stop_atr",
@@ -218,6 +231,11 @@ class RiskSection(Section):
     def _off(cls, value: Any) -> Any:
         """TOML has no null."""
         return None if value == "off" else value
+
+    @field_validator("drawdown_steps", mode="before")
+    @classmethod
+    def _no_steps(cls, value: Any) -> Any:
+        return () if value == "off" else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -281,10 +299,14 @@ class ScanSection(Section):
 
     scan_every_min: Literal[1, 5, 15] = 15
     """How often the strategy is scanned; a multiple of ``desk.timeframe``."""
+    every_close: ClassVar[bool] = False
+    """Whether the strategy has to be scanned at each close of ``desk.timeframe``: it looks for what has changed since the one before."""
 
 
 class CrossoverSection(ScanSection):
     """The ``crossover`` strategy: two simple moving averages a pair."""
+
+    every_close: ClassVar[bool] = True
 
     fast_bars: int = Field(default=20, ge=1, le=2000)
     """Closes of ``desk.timeframe`` in the fast average."""

@@ -23,7 +23,10 @@ from tickless.types import ExitPlan
 NAME = "crossover"
 CROSS_UP, CROSS_DOWN, LEFT_UNIVERSE = "cross_up", "cross_down", "left_universe"
 NO_CROSS, NOT_SETTLED, ABOVE = "no_cross_up", "features_not_settled", "above_slow"
-_NO_CROSS, _NOT_SETTLED, _ABOVE, _DOWN, _UP = (Verdict(reason) for reason in (NO_CROSS, NOT_SETTLED, ABOVE, CROSS_DOWN, ""))
+_NO_CROSS, _NOT_SETTLED, _DOWN, _UP = (Verdict(reason) for reason in (NO_CROSS, NOT_SETTLED, CROSS_DOWN, ""))
+_ABOVE = Verdict(ABOVE, net=0.0)
+"""A signal promises no return: nothing speaks for a position that a time stop ends."""
+_NO_EXITS = ExitPlan()
 
 
 class Crossover:
@@ -33,7 +36,7 @@ class Crossover:
 
     def first_feature_bar(self, settings: Settings, at: datetime) -> datetime:
         """Two rows of the slow average, with room for the longest gap that is bridged."""
-        rows = crossover_features.startup_bars(settings.crossover, settings.universe.max_gap_bars)
+        rows = crossover_features.startup_bars(settings)
         return at - timedelta(milliseconds=rows * step_ms(settings.desk.timeframe))
 
     def first_bar(self, settings: Settings, at: datetime) -> datetime:
@@ -67,8 +70,11 @@ class Crossover:
             verdicts[pair] = _DOWN if pair in below else _ABOVE
             if pair in below:
                 leaving[pair] = CROSS_DOWN
+        atr = view.atr([view.pairs[n] for n in entering]) if entering else {}
         proposals = [
-            Proposal(NAME, pair, "long", ExitPlan(), CROSS_UP, stake=stake) for n in entering if (pair := view.pairs[n]) not in mine
+            Proposal(NAME, pair, "long", _exits(atr.get(pair, 0.0)), CROSS_UP, stake=stake)
+            for n in entering
+            if (pair := view.pairs[n]) not in mine
         ]
         verdicts |= {p.pair: _UP for p in proposals}
         return Proposals(tuple(proposals), verdicts, "signals", leaving)
@@ -88,3 +94,8 @@ class Crossover:
     def hysteresis_frac(self, settings: Settings, *, full: bool) -> float:  # noqa: ARG002 - the contract's signature
         """A signal is traded whatever share of the equity its stake is."""
         return 0.0
+
+
+def _exits(atr: float) -> ExitPlan:
+    """The desk's stops measure in this; NaN and zero are no ATR."""
+    return ExitPlan(atr=atr) if atr > 0.0 else _NO_EXITS

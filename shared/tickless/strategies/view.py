@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickless.bars import Floats
+from tickless.features.half_hours import ATR
 from tickless.regimes.ema_trend import Regime
 from tickless.types import ExitPlan
 
-ATR = "atr_14_30m"
-"""The feature that stops are measured in; a feature set may lack it."""
 NO_REGIME = Regime("", "", nan, nan)
 """Of a strategy that does not look for one."""
 

@@ -9,15 +9,24 @@ import pytest
 
 from crossover_oracle import exact_rows
 from made_panels import closes_only, rescaled, walk
+from tickless.features import rotation
 from tickless.features.crossover import EQUAL_FRAC, NAMES, build_features, startup_bars
-from tickless.settings import CrossoverSection
+from tickless.settings import CrossoverSection, Settings
 
 TWO_FOUR = CrossoverSection(fast_bars=2, slow_bars=4)
 NAN = float("nan")
 
 
+def desk(section: CrossoverSection, max_gap_bars: int, **risk: float | None) -> Settings:
+    """A desk whose stops are off but for those given."""
+    off = {"initial_stop_atr": None, "trail_arm_atr": None, "take_profit_atr": None}
+    return Settings.model_validate(
+        {"strategy": {"crossover": section}, "universe": {"max_gap_bars": max_gap_bars}, "risk": {**off, **risk}}
+    )
+
+
 def features(closes: Sequence[float | None], settings: CrossoverSection = TWO_FOUR, max_gap_bars: int = 0) -> dict[str, list[float]]:
-    table = build_features(closes_only(closes), settings, max_gap_bars)
+    table = build_features(closes_only(closes), desk(settings, max_gap_bars))
     return {name: table.feature(name)[:, 0].tolist() for name in NAMES}
 
 
@@ -93,7 +102,7 @@ def test_a_pair_without_bars_and_one_that_has_ended_know_nothing():
 def test_a_new_price_scale_starts_the_averages_anew():
     panel = walk(("A/USDT",), 60, seed=3)
     panel.volume[28:30] = 0.0
-    table = build_features(rescaled(panel, "A/USDT", 30, 1000.0), TWO_FOUR, 4)
+    table = build_features(rescaled(panel, "A/USDT", 30, 1000.0), desk(TWO_FOUR, 4))
     assert np.isnan(table.feature("sma_slow")[30:33, 0]).all()
     assert table.feature("sma_slow")[33, 0] > 50_000.0
     assert table.feature("crossed")[30:34, 0].tolist() == [0.0] * 4
@@ -107,7 +116,7 @@ def test_many_pairs_and_long_averages_agree_with_exact_arithmetic():
         panel.close[:, n] = np.round(panel.close[:, n], places)
     panel.close[300:303, 1] = panel.close[410:420, 2] = NAN
     settings = CrossoverSection()
-    table = build_features(panel, settings, 4)
+    table = build_features(panel, desk(settings, 4))
     for n in range(4):
         closes = [None if np.isnan(close) else close for close in panel.close[:, n].tolist()]
         rows = list(exact_rows(closes, settings.fast_bars, settings.slow_bars, 4))
@@ -121,8 +130,23 @@ def test_a_window_of_the_startup_bars_gives_the_bits_of_the_whole():
     panel = walk(("A/USDT", "B/USDT"), 400, seed=2)
     panel.close[195:198, 0] = panel.volume[195:198, 0] = NAN
     settings = CrossoverSection(fast_bars=5, slow_bars=30)
-    whole = build_features(panel, settings, 4)
+    whole = build_features(panel, desk(settings, 4))
     for row in (199, 200, 228, 250, 399):
-        part = panel.take(row + 1 - startup_bars(settings, 4), row + 1)
-        assert np.array_equal(build_features(part, settings, 4).values[-1], whole.values[row], equal_nan=True)
-        assert np.array_equal(build_features(panel, settings, 4, row).values, whole.values[row:], equal_nan=True)
+        part = panel.take(row + 1 - startup_bars(desk(settings, 4)), row + 1)
+        assert np.array_equal(build_features(part, desk(settings, 4)).values[-1], whole.values[row], equal_nan=True)
+        assert np.array_equal(build_features(panel, desk(settings, 4), row).values, whole.values[row:], equal_nan=True)
+
+
+def test_the_atr_is_there_where_a_stop_is_measured_in_it_and_is_that_of_rotation():
+    panel = walk(("A/USDT", "B/USDT"), 400, seed=5)
+    settings = desk(TWO_FOUR, 4, initial_stop_atr=1.3)
+    table = build_features(panel, settings)
+
+    assert table.names == (*NAMES, "atr_14_30m")
+    assert build_features(panel, desk(TWO_FOUR, 4)).names == NAMES
+    theirs = rotation.build_features(panel, 4).feature("atr_14_30m")
+    assert np.array_equal(table.feature("atr_14_30m"), theirs, equal_nan=True)
+    assert np.isfinite(theirs[100:]).all()
+    for row in (300, 399):
+        part = panel.take(row + 1 - startup_bars(settings), row + 1)
+        assert np.array_equal(build_features(part, settings).values[-1], table.values[row], equal_nan=True)

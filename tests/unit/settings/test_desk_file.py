@@ -126,7 +126,7 @@ def test_the_hash_follows_the_values(write: Write) -> None:
         ("[portfolio]\ntier1_cap_frac = 1.5", "portfolio.tier1_cap_frac: input should be less than or equal to 1 (got 1.5)"),
         ("[portfolio]\ntier3_sleeve_frac = -0.1", "portfolio.tier3_sleeve_frac: input should be greater than or equal to 0 (got -0.1)"),
         ("[portfolio]\nhysteresis_frac = nan", "portfolio.hysteresis_frac: input should be a finite number (got nan)"),
-        ("[portfolio]\ntop_k = { trend = 8, chop = 6 }", "portfolio.top_k.down: missing key (got {'trend': 8, 'chop': 6})"),
+        ("[portfolio]\ntop_k = { trend = 8, side = 6 }", "portfolio.top_k.side: unknown key (got 6)"),
         ("[portfolio]\ntop_k = { trend = 8.5, chop = 6, down = 4 }", "portfolio.top_k.trend: input should be a valid integer (got 8.5)"),
         ("[risk]\ntrail_arm_atr = inf", "risk.trail_arm_atr: input should be a finite number (got inf)"),
         (

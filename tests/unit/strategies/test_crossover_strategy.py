@@ -92,7 +92,7 @@ def test_a_target_is_the_stake_and_nothing_of_what_is_held():
 )
 def test_it_asks_for_the_bars_of_its_averages_and_of_the_filters_that_are_on(overrides, days):
     settings = load_desk("crossover", overrides)
-    averages = timedelta(minutes=15) * startup_bars(settings.crossover, settings.universe.max_gap_bars)
+    averages = timedelta(minutes=15) * startup_bars(settings)
     assert Crossover().first_feature_bar(settings, T0) == T0 - averages
     assert Crossover().first_bar(settings, T0) == min(T0 - averages, T0 - timedelta(days=days))
     assert Crossover().extra_pairs(settings) == ()
