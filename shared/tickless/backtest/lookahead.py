@@ -249,8 +249,9 @@ class _Check:
 
 
 def _whole_runs(cuts: Sequence[datetime], settings: Settings, run: RunRecord) -> tuple[datetime, ...]:
-    """The cuts whose run is done again: the last of all, of the Mondays 00:00, and of the other full rebalances; and, whether they are cuts
-    or not, a few ticks that sent orders: how an order fills shows at its own tick only.
+    """The cuts whose run is done again: the last of all, of the Mondays 00:00, and of the other full rebalances.
+
+    And, whether they are cuts or not, a few ticks that sent orders: how an order fills shows at its own tick only.
     """
     mondays = [at for at in cuts if (at.weekday(), at.hour, at.minute) == (0, 0, 0)]
     full = [at for at in cuts if any(tick.function == "full_rebalance" for tick in settings.calendar.due_at(at)) and at not in mondays]

@@ -85,7 +85,7 @@ class Settings(Section):
         for name, every in self.calendar.scans:
             section, timeframe = self.strategy[name], self.desk.timeframe
             if every > bar_min and isinstance(section, ScanSection) and section.every_close:
-                raise ValueError(f"strategy.{name}.scan_every_min: {every} misses closes of desk.timeframe {timeframe!r}; it decides at each")
+                raise ValueError(f"strategy.{name}.scan_every_min: {every} misses closes of desk.timeframe {timeframe!r}: it looks at each")
             if every % bar_min:
                 raise ValueError(f"strategy.{name}.scan_every_min: {every} is not a multiple of desk.timeframe {self.desk.timeframe!r}")
         bar_s, latency_s = 60 * bar_min, self.execution.latency_s
