@@ -118,8 +118,7 @@ class _View:
         held = np.asarray([row.exposure_frac for row in self.record.equity], dtype=np.float64)
         start = float(self.record.start_equity)
         moves = market / np.concatenate(([start], market[:-1])) - 1.0
-        value: Floats = start * np.cumprod(1.0 + held * moves)
-        return value
+        return np.asarray(start * np.cumprod(1.0 + held * moves), dtype=np.float64)
 
     @cached_property
     def lines(self) -> list[charts.Series]:
@@ -264,11 +263,20 @@ def _footer(record: RunRecord, summary: Mapping[str, Any]) -> str:
     sections = json.dumps({name: json.loads(text) for name, text in record.settings.sections().items()}, indent=1)
     hashes = (("Bars, sha256", "data_sha256"), ("Settings, sha256", "settings_sha256"), ("Orders, sha256", "orders_sha256"))
     facts = "".join(f"<dt>{name}</dt><dd><code>{escape(str(summary[key]))}</code></dd>" for name, key in hashes)
+    facts = f"{_models_used(summary)}{facts}"
     return (
         f'<section class="card"><h2>What made it</h2><dl class="facts">{facts}</dl></section>'
         f'<section class="card"><details><summary>Settings</summary><pre>{escape(sections)}</pre></details></section>'
         '<p class="soft">Past or simulated results say little about future ones. The formulas are in docs/results.md, Key figures.</p>'
     )
+
+
+def _models_used(summary: Mapping[str, Any]) -> str:
+    """Which models decided, and how often none could; nothing for a desk that is not rebalanced."""
+    used = [f"{escape(label)} at {count:,} rebalances" for label, count in summary["models"].items()]
+    if summary["fallback_rebalances"]:
+        used.append(f"none at {summary['fallback_rebalances']:,} rebalances: the strategy's own score decided")
+    return f"<dt>Models</dt><dd>{'<br>'.join(used)}</dd>" if used else ""
 
 
 def _page_data(view: _View) -> str:

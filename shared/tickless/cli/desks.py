@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from tickless.settings import builtin_desks, load_desk, read_desk
+from tickless.cli.printing import note
+from tickless.features.half_hours import ATR
+from tickless.settings import Settings, builtin_desks, load_desk, read_desk
 
 desk_app = typer.Typer(no_args_is_help=True, help="Desk files: show one to copy and change, check your own.")
 
@@ -43,3 +46,20 @@ def check(
     """
     settings = load_desk(desk, set_ or ())
     typer.echo(f"{desk}: good; settings_sha256 {settings.sha256()}")
+    for name in _without_atr(settings):
+        note(f"{desk}: strategy {name} has no feature {ATR}, which some stops of [risk] are measured in: its positions get none of those")
+
+
+def _without_atr(settings: Settings) -> list[str]:
+    """Strategies whose positions get no stop in ATR though the desk asks for one. Looks at the view of a market without a bar."""
+    from tickless.adapters.memory import MemoryModelStore
+    from tickless.bars import Panel
+    from tickless.runs.desk_strategies import HISTORIES, extra_pairs, history_start
+
+    if not settings.risk.uses_atr:
+        return []
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    pairs = tuple(sorted({f"A/{settings.desk.stake_currency}", *extra_pairs(settings)}))
+    empty = Panel.empty(settings.desk.timeframe, pairs, history_start(settings, at), at)
+    views = {name: HISTORIES[name](empty, pairs, settings, at, MemoryModelStore()).view(at) for name in settings.strategy}
+    return [name for name, view in views.items() if ATR not in view.feature_names]
