@@ -255,7 +255,8 @@ def count_models(ticks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for line in ticks:
         if line["function"] not in ("feature_rebalance", "full_rebalance"):
             continue
-        labels = sorted(label for label in (line.get("models") or {}).values() if label)
+        models = line.get("models") or ()
+        labels = [label for label in (models.values() if isinstance(models, Mapping) else models) if label]
         without += not labels
         for label in labels:
             used[label] = used.get(label, 0) + 1

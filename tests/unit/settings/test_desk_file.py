@@ -325,7 +325,10 @@ def test_the_last_override_wins() -> None:
         ),
         (
             "schedule.full_rebalance_hours=0,6",
-            "desk rotation --set schedule.full_rebalance_hours=0,6: schedule.full_rebalance_hours: must be a list such as '[0, 6]' (got '0,6')",
+            (
+                "desk rotation --set schedule.full_rebalance_hours=0,6: "
+                "schedule.full_rebalance_hours: must be a list such as '[0, 6]' (got '0,6')"
+            ),
         ),
         ("universe.tier1=BTC", """desk rotation --set universe.tier1=BTC: universe.tier1: must be a list such as '["BTC"]' (got 'BTC')"""),
         (
