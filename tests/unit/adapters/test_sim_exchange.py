@@ -24,6 +24,14 @@ def test_a_new_account_holds_the_wallet():
     assert Exchange({PAIR: steady()}, wallet="1234.5").tick(0) == {"USDT": D("1234.5")}
 
 
+def test_the_wallet_is_that_of_the_first_look():
+    exchange = Exchange({PAIR: steady()}, wallet="1234.5")
+    exchange.settings = Exchange({PAIR: steady()}, wallet="77").settings
+    assert restarted(exchange).tick(1) == {"USDT": D("1234.5")}
+    exchange.send(make_order(tick=1))
+    assert exchange.tick(2) == {"USDT": D("1134.5"), "AAA": D(1)}
+
+
 def test_a_second_submission_reports_the_first_and_sends_nothing():
     exchange = Exchange({PAIR: steady()})
     first = exchange.send(make_order(qty="2"))

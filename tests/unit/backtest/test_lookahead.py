@@ -198,6 +198,35 @@ def test_a_signal_leak_is_seen_in_what_the_desk_does(market):
     assert {field.partition(":")[0] for field in fields(proof, "decisions")} & {"orders", "fills", "tick line"}
 
 
+def test_a_history_that_skips_the_scans_before_a_fall_is_caught(market):
+    class Foreseeing(CrossoverHistory):
+        def still(self, at):
+            row = self.mine.row_at(at)
+            falls = row < self.mine.rows and np.nansum(self.mine.close[row] - self.mine.close[row - 1]) < 0.0
+            return bool(falls) or super().still(at)
+
+    proof = prove(market, settings=SIGNALS, histories={"crossover": Foreseeing})
+    assert fields(proof, "cut") == {"still"}
+    assert not proof.passed
+
+
+def test_orders_that_fill_at_the_low_of_the_running_bar_are_caught(market, monkeypatch):
+    """Nothing but the ticks that sent the orders can show it: at the next one that bar has closed."""
+    opens = FolderMarket.opens
+
+    def lows(self, pairs, timeframe, at):
+        row = self.panel.row_at(at)
+        running = {pair: float(self.panel.low[row, self.panel.column[pair]]) for pair in pairs}
+        return {pair: opened if np.isnan(running[pair]) else running[pair] for pair, opened in opens(self, pairs, timeframe, at).items()}
+
+    monkeypatch.setattr(FolderMarket, "opens", lows)
+    proof = prove(market, settings=load_desk("crossover"), histories=HISTORIES)
+    assert fields(proof, "cut") == fields(proof, "window") == set()
+    assert {field.partition(":")[0] for field in fields(proof, "decisions")} >= {"fills"}
+    assert not proof.passed
+    assert {one.cut for one in proof.differences} <= set(proof.whole_runs) - set(proof.cuts)
+
+
 def test_a_leak_of_one_strategy_is_named_on_a_desk_of_two(market, tmp_path):
     path = tmp_path / "both.toml"
     path.write_text(f"{read_desk('rotation')[0]}\n[strategy.crossover]\n")

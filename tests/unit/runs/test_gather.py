@@ -148,6 +148,31 @@ def test_a_whitelisted_pair_that_does_not_exist_is_refused_by_name():
         universe_pairs(("AAA/USDT",), UniverseSection(pair_whitelist=("AAA/USDT", "ZZZ/USDT")), "USDT")
 
 
+SPOT, FUTURE, ITSELF = "AAA/USDT", "AAA/USDT:USDT", "USDT/USDT"
+
+
+@pytest.mark.parametrize(
+    ("known", "refused"),
+    [
+        ((SPOT, "BBB/USDT", FUTURE), "universe: AAA/USDT:USDT is AAA, and so is AAA/USDT; put one of them on universe.pair_blacklist"),
+        ((SPOT, ITSELF), "universe: USDT/USDT is USDT, and so is the stake currency; put one of them on universe.pair_blacklist"),
+    ],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_two_pairs_of_one_asset_are_refused(known: tuple[str, ...], refused: str, listed: bool):
+    """An account holds assets: what a break of one pair settles would be taken from the other."""
+    universe = UniverseSection(pair_whitelist=known) if listed else UniverseSection()
+    with pytest.raises(SettingsError, match=f"^{refused}$"):
+        universe_pairs(known, universe, "USDT")
+
+
+def test_one_of_two_pairs_of_an_asset_may_be_traded():
+    known = (SPOT, FUTURE, ITSELF, "AAA/EUR", "USDT/EUR")
+    assert universe_pairs(known, UniverseSection(pair_blacklist=(SPOT, ITSELF)), "USDT") == (FUTURE,)
+    assert universe_pairs(known, UniverseSection(pair_whitelist=(SPOT,)), "USDT") == (SPOT,)
+    assert universe_pairs(known, UniverseSection(), "EUR") == ("AAA/EUR", "USDT/EUR")
+
+
 def test_bars_are_needed_of_the_universe_of_what_is_held_and_of_the_market_pair():
     settings = load_desk("rotation", ['universe.pair_whitelist=["AAA/USDT"]'])
     assert extra_pairs(settings) == {"BTC/USDT"}

@@ -173,6 +173,18 @@ def test_the_hash_follows_the_values(write: Write) -> None:
         ('[universe]\ntier1 = [""]', "universe.tier1: '' is not a base asset such as 'BTC'"),
         ("[desk]\ndry_run_wallet = 1000000000001", "desk.dry_run_wallet: input should be less than or equal to 1000000000000"),
         ('[desk]\ntimeframe = "30m"', "schedule.risk_check_every_min: 15 is not a multiple of desk.timeframe '30m'"),
+        (
+            '[desk]\ntimeframe = "5m"\n[strategy.crossover]',
+            "strategy.crossover.scan_every_min: 15 misses closes of desk.timeframe '5m': it looks at each",
+        ),
+        (
+            '[desk]\ntimeframe = "1m"\n[strategy.crossover]\nscan_every_min = 5',
+            "strategy.crossover.scan_every_min: 5 misses closes of desk.timeframe '1m': it looks at each",
+        ),
+        (
+            '[desk]\ntimeframe = "15m"\n[strategy.crossover]\nscan_every_min = 5',
+            "strategy.crossover.scan_every_min: 5 is not a multiple of desk.timeframe '15m'",
+        ),
         ("[risk]", "strategy: the desk runs none; add a section such as [strategy.crossover]"),
         ("", "strategy: the desk runs none; add a section such as [strategy.crossover]"),
     ],
