@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from math import inf
 from typing import Any
 
@@ -17,7 +18,7 @@ from tickless.risk.drawdown import drawdown_frac, kill_switch_trips
 from tickless.risk.limits import Limited, limit
 from tickless.risk.stops import STOP_REASONS, TIME_STOP, exit_reason, trail
 from tickless.settings import RiskSection, Settings
-from tickless.strategies.contract import Own, Strategy, Targets
+from tickless.strategies.contract import NOTHING, Own, Strategy, Targets
 from tickless.strategies.trace import KEPT, PairTrace
 from tickless.strategies.view import Action, MarketView, Proposal, Proposals
 from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, evolve, iso
@@ -67,10 +68,18 @@ def _add_up(state: DeskState, held: Mapping[str, float]) -> float:
     return value
 
 
-def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, settings: Settings, rules: Mapping[str, PairRules]) -> Decision:
+def decide_risk(
+    tick: Tick,
+    closes: Mapping[str, float],
+    state: DeskState,
+    settings: Settings,
+    rules: Mapping[str, PairRules],
+    available: Mapping[str, Decimal] = NOTHING,
+) -> Decision:
     """A risk check: value the portfolio, write its equity row, move stops, trip the kill switch, and sell what hit a stop.
 
     ``closes`` are the closes of held pairs whose last bar has just closed; a pair without one keeps its mark and is not sold.
+    ``available`` is what can really be sold of pairs of which the exchange holds less than the ledger.
     """
     state = evolve(state, marks={p: closes.get(p, m) for p, m in sorted(_marks(state).items())})
     equity = portfolio_value(state, closes)
@@ -93,15 +102,15 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
     state, moved, exits = _check_stops(state, closes, settings.risk)
     positions = state.positions
     wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True, strategy=positions[pair].strategy) for pair, reason in exits.items()]
-    plan = _plan(tick, "", wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0))
-    if state.halt is not None:
+    plan = _plan(tick, "", wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0), available)
+    if state.mode != "ACTIVE":
         plan = _cancel_buys(plan, state, {order.pair for order in state.orders.values()})
     state = _block_stopped(state, exits, tick, settings.risk)
     trace = {
         "regime": state.regime,
         "equity": equity,
         "drawdown_frac": drawdown,
-        "limits": ["halted"] if state.halt else [],
+        "limits": [] if state.mode == "ACTIVE" else [state.mode.lower()],
         "pairs": {pair: _risk_verdict(pair, exits, plan) for pair in sorted(state.positions)},
     }
     return Decision(state, moved, plan, row, tuple(alerts), trace)
@@ -118,6 +127,7 @@ def decide(
     full: bool = False,
     reduce_only: str = "",
     held_closes: Mapping[str, float] | None = None,
+    available: Mapping[str, Decimal] = NOTHING,
 ) -> Decision:
     """What one strategy does at a tick: proposals, targets, limits, orders. A full rebalance has its own hysteresis and time stops.
 
@@ -147,7 +157,7 @@ def decide(
     leaving = {**targets.leaving, **cut_off}
     wishes = _wishes(wanted, limited, leaving, closes)
     thresholds = Thresholds(strategy.hysteresis_frac(settings, full=full), settings.portfolio.min_order_value)
-    plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds)
+    plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds, available)
     unwanted = own.buying if halted else own.buying & {*leaving, *limited.held_back}
     plan = _cancel_buys(plan, state, unwanted)
     trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, plan, equity)}
@@ -216,13 +226,14 @@ def _plan(
     settings: Settings,
     rules: Mapping[str, PairRules],
     thresholds: Thresholds,
+    available: Mapping[str, Decimal],
 ) -> Plan:
     if not wishes:
         return Plan((), (), {})
     account = Account(
         cash=state.cash,
         equity=equity,
-        holdings={pair: position.qty for pair, position in state.positions.items()},
+        holdings={pair: available.get(pair, position.qty) for pair, position in state.positions.items()},
         open_orders=tuple(state.orders.values()),
         prices=closes,
         rules=rules if settings.execution.filters else {},

@@ -257,7 +257,7 @@ class _Desk:
 
     def _risk(self, context: TickContext) -> Decision:
         closes = self._bars.closes(sorted(context.state.positions), context.tick.scheduled_at)
-        return decide_risk(context.tick, closes, context.state, context.settings, context.venue.market.rules())
+        return decide_risk(context.tick, closes, context.state, context.settings, context.venue.market.rules(), context.available)
 
     def _run_strategy(self, context: TickContext, *, full: bool = False) -> Decision:
         """``runs.strategy_step.step``, on what was computed for the whole range."""
@@ -266,4 +266,15 @@ class _Desk:
         view = self._history(strategy.name, settings, at).view(at)
         held = self._bars.closes(unseen(context.state, view), at)
         rules = context.venue.market.rules()
-        return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)
+        return decide(
+            tick,
+            strategy,
+            view,
+            context.state,
+            settings,
+            rules,
+            full=full,
+            reduce_only=context.reduce_only,
+            held_closes=held,
+            available=context.available,
+        )

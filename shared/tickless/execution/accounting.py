@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tickless.execution.order_states import next_status
 from tickless.execution.rounding import money
 from tickless.types import (
     ZERO,
@@ -32,18 +33,20 @@ class Booking:
 def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     """Apply what a report adds to an order: its new fills, each once, and its status.
 
-    Fills are cumulative in a report; those that make up ``order.filled_qty`` were booked before. Cash moves by price times quantity and the
-    fee, once. A sell of a pair without position is booked to cash and its order alone.
+    Fills are cumulative in a report; those whose ids the order has were booked before. Cash moves by price times quantity and the fee,
+    once. A sell of a pair without position is booked to cash and its order alone. Raises LedgerError for a status that cannot follow the
+    order's.
     """
-    fresh = _unbooked(order, report)
-    if not fresh and report.status == order.status:
+    fresh = tuple(fill for fill in report.fills if fill.fill_id not in order.fill_ids)
+    status = next_status(order.client_order_id, order.status, report.status, has_fills=bool(report.fills))
+    if not fresh and status is order.status:
         return Booking(state, None)
     positions = dict(state.positions)
     moved: dict[str, Position] = {}
     trades: list[Trade] = []
     cash = state.cash
     for fill in fresh:
-        order = _fill_order(order, fill, report.status)
+        order = _fill_order(order, fill, status)
         signed = -1 if fill.side is Side.BUY else 1
         # Each fill is rounded by itself: the sum is then the same in whatever order fills are booked.
         cash = money(cash + signed * money(fill.qty * fill.price) - fill.fee)
@@ -55,7 +58,7 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
         if trade is not None:
             trades.append(trade)
     if not fresh:
-        order = evolve(order, status=report.status)
+        order = evolve(order, status=status)
     orders = dict(state.orders)
     orders.pop(order.client_order_id, None)
     if not order.status.is_final:
@@ -73,19 +76,12 @@ def _marked(marks: Mapping[str, float], positions: Mapping[str, Position], fresh
     return {**marks, **new} if new else marks
 
 
-def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:
-    booked = ZERO
-    for n, fill in enumerate(report.fills):
-        if booked >= order.filled_qty:
-            return report.fills[n:]
-        booked += fill.qty
-    return ()
-
-
 def _fill_order(order: Order, fill: Fill, status: OrderStatus) -> Order:
     qty = order.filled_qty + fill.qty
     value = (order.avg_price or ZERO) * order.filled_qty + fill.price * fill.qty
-    return evolve(order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=status)
+    return evolve(
+        order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=status, fill_ids=(*order.fill_ids, fill.fill_id)
+    )
 
 
 def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple[Position | None, Trade | None]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tickless.errors import (
@@ -22,6 +23,7 @@ from tickless.errors import (
     UnknownOutcomeError,
 )
 from tickless.execution.accounting import book
+from tickless.execution.reconcile import Reconciliation, reconcile
 from tickless.execution.settlement import settlement_due
 from tickless.pipeline import Decision
 from tickless.ports import Fence, Ledger, Ports, Venue
@@ -39,10 +41,10 @@ from tickless.types import (
     Order,
     OrderReport,
     OrderStatus,
+    Reducing,
     Side,
     Tick,
     TickRecord,
-    base_asset,
     evolve,
     iso,
 )
@@ -53,8 +55,8 @@ _CHUNK = 40
 _EARLY_S = 60
 """How far ahead of the clock a tick may be."""
 _LEASE_POLL_S = 1.0
-_CASH_TOLERANCE = Decimal("0.01")
-"""Stake currency by which an exchange's own rounding of fills may differ from ours."""
+_SETTLING = timedelta(seconds=60)
+"""How long an order may be on its way before an exchange that does not know it is believed."""
 
 
 class TickContext(NamedTuple):
@@ -65,8 +67,13 @@ class TickContext(NamedTuple):
     venue: Venue
     settings: Settings
     state: DeskState
-    mismatch: str = ""
-    """How ledger and exchange differ; empty when they agree."""
+    available: Mapping[str, Decimal] = MappingProxyType({})
+    """What can really be sold of pairs of which the exchange holds less than the ledger."""
+
+    @property
+    def reduce_only(self) -> str:
+        """Why nothing may be bought: the ledger claims what the exchange does not have; empty when they agree."""
+        return self.state.reducing.reason if self.state.reducing is not None else ""
 
 
 Step = Callable[[TickContext], Decision]
@@ -152,8 +159,8 @@ class TickRun:
             self.ports.metrics.count("StaleTick")
             raise StaleTickError(f"tick {self.tick.id}: the desk has already run a tick of {iso(state.last_tick_at)}")
         self._refresh(state)
-        state, mismatch = self._reconcile(state)
-        return self.carry_out(self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, mismatch)))
+        state, available = self._reconcile(state)
+        return self.carry_out(self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, available)))
 
     def carry_out(self, decision: Decision) -> tuple[DeskState, dict[str, Any]]:
         """Journal, act and record what was decided."""
@@ -190,23 +197,53 @@ class TickRun:
             self.ports.bars, self.venue.market, pairs, self.settings.desk.timeframe, history_start(self.settings, self.at), self.at
         )
 
-    def _reconcile(self, state: DeskState) -> tuple[DeskState, str]:
+    def _reconcile(self, state: DeskState) -> tuple[DeskState, Mapping[str, Decimal]]:
         """Settle open orders and forgotten intents with the exchange's answer, then compare holdings."""
         snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
         state = self._book_reports(state, snapshot)
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
-            if order.tick_at == self.at and order.status is OrderStatus.INTENT:
-                # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
-                state = evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
-                continue
-            # An intent that the exchange never saw belongs to a tick that is over; sending it now would be a guess.
-            state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never sent"))
-        mismatch = _compare(state, snapshot, self.settings.desk.stake_currency)
-        if mismatch:
+            state = self._settle_unseen(state, order)
+        found = reconcile(state, snapshot, self.settings.desk.stake_currency)
+        return self._adopt(state, found), found.available
+
+    def _settle_unseen(self, state: DeskState, order: Order) -> DeskState:
+        """An order of which the exchange knows nothing."""
+        if order.tick_at == self.at and order.status is OrderStatus.INTENT:
+            # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
+            return evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
+        if self.at - order.tick_at < _SETTLING:
+            return state  # What was sent a moment ago may still be on its way.
+        # It never arrived; it belongs to a tick that is over, and sending it now would be a guess.
+        return self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never arrived"))
+
+    def _adopt(self, state: DeskState, found: Reconciliation) -> DeskState:
+        """Put into the state what the comparison says; tell people when it changes."""
+        log, notifier, name = self.ports.log, self.ports.notifier, f"tickless {self.settings.desk.name}"
+        before = state
+        if found.mismatch:
             self.ports.metrics.count("LedgerMismatch")
-            self.ports.log.warning("ledger and exchange differ", difference=mismatch)
-            self.ports.notifier.alert("ledger and exchange differ", f"{mismatch}; nothing is bought at this tick")
-        return state, mismatch
+            log.warning("ledger and exchange differ", difference=found.mismatch)
+            if state.reducing is None:
+                notifier.alert(name, f"ledger and exchange differ: {found.mismatch}; the desk only sells until they agree")
+            since = state.reducing.since if state.reducing is not None else self.at
+            state = evolve(state, reducing=Reducing(found.mismatch, since))
+        elif state.reducing is not None:
+            log.info("ledger and exchange agree again")
+            notifier.alert(name, "ledger and exchange agree again; the desk is active")
+            state = evolve(state, reducing=None)
+        if dict(found.external) != dict(state.external):
+            log.warning("the exchange holds more than the ledger", external={asset: str(qty) for asset, qty in found.external.items()})
+            state = evolve(state, external=found.external)
+        if found.flow:
+            log.warning("cash has moved", flow=str(found.flow))
+            notifier.alert(
+                name, f"{found.flow:+f} {self.settings.desk.stake_currency} was put in or taken out; cash and peak equity move with it"
+            )
+            peak = max(ZERO, state.peak_equity + found.flow)
+            state = evolve(state, cash=state.cash + found.flow, peak_equity=peak)
+        if state is not before:
+            self.updates.append(LedgerUpdate(desk=state))
+        return state
 
     def _book_reports(self, state: DeskState, snapshot: AccountSnapshot) -> DeskState:
         for order in list(state.orders.values()):
@@ -273,9 +310,9 @@ class TickRun:
                 self.ports.log.warning("order not sent", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
                 report = OrderReport(order.client_order_id, OrderStatus.CANCELED, (), str(error))
             except UnknownOutcomeError as error:
-                # It stays an intent: the next tick asks the exchange for its id and never sends it again.
+                # The next tick asks the exchange for its id; it is never sent again.
                 self.ports.log.warning("order outcome unknown", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
-                continue
+                report = OrderReport(order.client_order_id, OrderStatus.UNKNOWN, (), str(error))
             state = self._book(state, order, report)
         return state
 
@@ -299,6 +336,7 @@ class TickRun:
             "orders": len(intents),
             "models": dict(trace.get("models", {})),
             "halted": state.halt is not None,
+            "mode": state.mode,
         }
         self.updates.append(LedgerUpdate(record=TickRecord(self.tick, DONE, self.fence.number, tuple(intents), facts)))
         self._flush()
@@ -315,6 +353,7 @@ class TickRun:
         metrics.gauge("Equity", facts["equity"])
         metrics.gauge("DrawdownFrac", -facts["drawdown_frac"])
         metrics.gauge("Halted", 1.0 if facts["halted"] else 0.0)
+        metrics.gauge("Reducing", 1.0 if facts["mode"] == "REDUCING" else 0.0)
         self.ports.log.info("tick done", tick=self.tick.id, **facts)
 
 
@@ -368,16 +407,3 @@ def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
     if cash is None:
         raise RetryableError(f"the exchange reports no {settings.desk.stake_currency} balance")
     return DeskState(cash=cash, peak_equity=cash)
-
-
-def _compare(state: DeskState, snapshot: AccountSnapshot, stake: str) -> str:
-    """The first holding of the ledger that the exchange does not have; empty when all are there. More than the ledger holds is not ours."""
-    balances = snapshot.balances
-    short = [pair for pair, position in state.positions.items() if balances.get(base_asset(pair), ZERO) < position.qty]
-    if short:
-        pair = min(short)
-        return f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {balances.get(base_asset(pair), 0)}"
-    cash = balances.get(stake, ZERO)
-    if cash < state.cash - _CASH_TOLERANCE:
-        return f"{stake}: the ledger holds {state.cash}, the exchange {cash}"
-    return ""

@@ -132,7 +132,7 @@ def test_where_it_is_not_redelivered_the_next_tick_finds_a_consistent_desk(scena
         assert "LedgerMismatch" not in world.metrics.counts, where
         for order in world.ledger.orders():
             if order.tick_at == at(bar):
-                same = replace(expected[order.client_order_id], status=order.status, filled_qty=order.filled_qty)
+                same = replace(expected[order.client_order_id], status=order.status, filled_qty=order.filled_qty, fill_ids=order.fill_ids)
                 assert replace(order, avg_price=same.avg_price, fee=same.fee) == same, where
                 assert order.status is not OrderStatus.INTENT, where
 
