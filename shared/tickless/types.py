@@ -86,6 +86,12 @@ def base_asset(pair: str) -> str:
     return pair.partition("/")[0]
 
 
+@cache
+def quote_asset(pair: str) -> str:
+    """``USDT`` of ``BTC/USDT``, also of ``BTC/USDT:USDT``."""
+    return pair.partition("/")[2].partition(":")[0]
+
+
 def utc(value: datetime) -> datetime:
     """Return ``value`` in UTC; raises ValueError for a naive time (rule 6)."""
     if value.tzinfo is None:
@@ -335,6 +341,14 @@ class Reducing:
 
 
 @dataclass(frozen=True)
+class Flatten:
+    """Why and since when the desk sells everything; a person asked for it, and it is over when nothing is left to sell."""
+
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
 class TickRecord:
     """The ledger's record of a tick: its existence is the idempotency."""
 
@@ -360,6 +374,8 @@ class DeskState:
     reducing: Reducing | None = None
     external: Mapping[str, Decimal] = field(default_factory=dict)
     """Assets that the exchange holds beyond the ledger, by how much: reported, never touched."""
+    flatten: Flatten | None = None
+    """What risk checks turn into exits of everything that is held."""
     blocked: Mapping[str, str] = field(default_factory=dict)
     """Pairs that were stopped out, and when (ISO 8601): not bought again before the next full rebalance."""
     regime: str = "chop"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tickless.errors import LedgerError
 from tickless.types import OrderStatus as S
 
 _ENDS = frozenset({S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED})
@@ -28,15 +27,19 @@ FOLLOWS: Mapping[S, frozenset[S]] = {
 """Each status, and those that may come next; staying is always allowed."""
 
 
-def next_status(client_order_id: str, now: S, reported: S, *, has_fills: bool) -> S:
-    """The status of an order after the exchange has reported one.
+def next_status(now: S, reported: S, *, has_fills: bool) -> S:
+    """The status of an order after the exchange has reported one; ``has_fills``: whether any of it has filled, by this report or before.
 
-    An exchange that calls an order open although some of it is filled means ``partially_filled``. A report from before a later one (open
-    after partially_filled) changes nothing. Raises LedgerError for what cannot be: an end that is no end.
+    Total, because a desk must not stop over a report. An exchange that calls an order open although some of it is filled means
+    ``partially_filled``, and one that calls it rejected then means ``canceled``. What cannot follow changes nothing: a report from before
+    a later one (open after partially_filled), and anything after an end. The fills of such a report count all the same; see ``book``.
     """
-    told = S.PARTIALLY_FILLED if has_fills and reported in (S.OPEN, S.SUBMITTED) else reported
-    if told is now or told in FOLLOWS[now]:
-        return told
-    if not now.is_final and not told.is_final:
-        return now
-    raise LedgerError(f"order {client_order_id}: the exchange says {reported.value} of an order that is {now.value}")
+    told = _of_filled(reported) if has_fills else reported
+    return told if told in FOLLOWS[now] else now
+
+
+def _of_filled(reported: S) -> S:
+    """What a status means of an order that has fills."""
+    if reported in (S.OPEN, S.SUBMITTED, S.UNKNOWN):
+        return S.PARTIALLY_FILLED
+    return S.CANCELED if reported is S.REJECTED else reported

@@ -7,7 +7,7 @@ as much as the ledger                      nothing; a desk that was reducing is 
 less of a base asset                       mismatch: the desk only sells, what is really there, until both agree
 more of a base asset                       external: reported, never touched, never counted
 another amount of the stake currency,      a deposit or a withdrawal: cash and peak equity move together, so that neither a
-and nothing else has changed               drawdown nor a profit comes of it
+and no base asset looks traded for it      drawdown nor a profit comes of it
 less of the stake currency, while a base   mismatch: it looks like a trade that the ledger does not know
 asset has grown beyond the ledger
 ========================================== =====================================================================================
@@ -27,6 +27,8 @@ TOLERANCE = Decimal("0.01")
 """Stake currency by which an exchange's own rounding of fills may differ from ours."""
 DUST_FRAC = Decimal("1e-9")
 """Share of a holding that an exchange's rounding may cost."""
+UNSETTLED = frozenset({OrderStatus.INTENT, OrderStatus.UNKNOWN})
+"""Orders that may have traded without our knowing."""
 
 
 @dataclass(frozen=True)
@@ -41,32 +43,44 @@ class Reconciliation:
     """Stake currency that somebody has put in (positive) or taken out."""
     available: Mapping[str, Decimal] = field(default_factory=dict)
     """What can really be sold of a pair of which the exchange holds less than the ledger."""
+    conclusive: bool = True
+    """False while an order may have traded without our knowing: only ``available`` then says anything."""
 
 
 def reconcile(state: DeskState, snapshot: AccountSnapshot, stake: str) -> Reconciliation:
     """Compare positions and cash with balances, both after every known order has been settled."""
     balances = snapshot.balances
+    available = _available(state, balances)
+    if any(order.status in UNSETTLED for order in state.orders.values()):
+        return Reconciliation(available=available, conclusive=False)
     owned = {base_asset(pair): position.qty for pair, position in state.positions.items()}
-    available = {
-        pair: max(ZERO, balances.get(base_asset(pair), ZERO))
-        for pair, position in state.positions.items()
-        if balances.get(base_asset(pair), ZERO) < position.qty * (1 - DUST_FRAC)
-    }
     external = {
         asset: held - owned.get(asset, ZERO)
         for asset, held in sorted(balances.items())
         if asset != stake and held > owned.get(asset, ZERO) * (1 + DUST_FRAC)
     }
-    difference = balances.get(stake, ZERO) - state.cash
-    grown = sorted(asset for asset, beyond in external.items() if beyond > state.external.get(asset, ZERO) * (1 + DUST_FRAC))
     mismatch = _shortage(state, available)
-    unsettled = any(order.status is OrderStatus.UNKNOWN for order in state.orders.values())
-    if abs(difference) <= TOLERANCE or unsettled:
+    difference = balances.get(stake, ZERO) - state.cash
+    if abs(difference) <= TOLERANCE:
         return Reconciliation(mismatch, external, ZERO, available)
+    grown = [asset for asset, beyond in external.items() if beyond > state.external.get(asset, ZERO) * (1 + DUST_FRAC)]
     if difference < 0 and grown:
-        known = f"{stake}: the ledger holds {state.cash}, the exchange {balances.get(stake, ZERO)}, and {', '.join(grown)} has grown"
-        return Reconciliation(mismatch or f"{known}: a trade that the ledger does not know", external, ZERO, available)
+        cash = f"{stake}: the ledger holds {state.cash}, the exchange {balances.get(stake, ZERO)}, and {', '.join(grown)} has grown"
+        # What has grown is not taken for external: the next comparison would see a plain withdrawal, and that is a guess.
+        known = {asset: state.external.get(asset, ZERO) if asset in grown else beyond for asset, beyond in external.items()}
+        external = {asset: beyond for asset, beyond in known.items() if beyond}
+        return Reconciliation(mismatch or f"{cash}: a trade that the ledger does not know", external, ZERO, available)
     return Reconciliation(mismatch, external, ZERO if mismatch else difference, available)
+
+
+def _available(state: DeskState, balances: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """What the exchange has of each pair of which it has less than the ledger."""
+    short = {}
+    for pair, position in state.positions.items():
+        held = balances.get(base_asset(pair), ZERO)
+        if held < position.qty * (1 - DUST_FRAC):
+            short[pair] = max(ZERO, held)
+    return short
 
 
 def _shortage(state: DeskState, available: Mapping[str, Decimal]) -> str:

@@ -14,25 +14,25 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tickless.errors import (
-    EventError,
-    LeaseHeldError,
+    FencedError,
     OrderRejectedError,
     RetryableError,
-    SettingsError,
     StaleTickError,
     UnknownOutcomeError,
 )
 from tickless.execution.accounting import book
-from tickless.execution.reconcile import Reconciliation, reconcile
+from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
+from tickless.execution.rounding import exact, money
 from tickless.execution.settlement import settlement_due
-from tickless.pipeline import Decision
-from tickless.ports import Fence, Ledger, Ports, Venue
+from tickless.pipeline import Decision, portfolio_value
+from tickless.ports import Fence, Ports, Venue
 from tickless.risk.stops import protect
+from tickless.runs.admission import refuse_off_grid, refuse_stale, schedule_of, take_lease
 from tickless.runs.desk_strategies import history_start
 from tickless.runs.gather import needed_pairs, refresh_bars
-from tickless.runs.parameters import LoadedSettings, resolve_settings, schedule_section
+from tickless.runs.parameters import LoadedSettings, resolve_settings
 from tickless.runs.report import RunReport
-from tickless.settings import ScheduleSection, Settings
+from tickless.settings import Settings
 from tickless.types import (
     ZERO,
     AccountSnapshot,
@@ -52,9 +52,6 @@ from tickless.types import (
 JOURNALED, DONE = "journaled", "done"
 _CHUNK = 40
 """Intents an update; with the fence and the record a transaction stays far below 100 items."""
-_EARLY_S = 60
-"""How far ahead of the clock a tick may be."""
-_LEASE_POLL_S = 1.0
 _SETTLING = timedelta(seconds=60)
 """How long an order may be on its way before an exchange that does not know it is believed."""
 
@@ -89,26 +86,33 @@ def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
     report = RunReport(tick, "already_done")
     if record is None or record.status != DONE:
         texts = ports.parameters.read()
-        schedule = _schedule_of(texts, ports.ledger)
+        schedule = schedule_of(texts, ports.ledger)
         refuse_stale(tick, ports, schedule)
-        fence = _take_lease(tick, ports, schedule)
+        fence = take_lease(tick, ports, schedule)
+        runs: list[TickRun] = []
         try:
-            report = _run_fenced(tick, ports, steps, texts, fence)
+            report = _run_fenced(tick, ports, steps, texts, fence, runs)
         finally:
-            ports.ledger.release(fence)
+            # What failed among its orders may have one on its way that its exchange does not know yet. Nobody may resume before that has
+            # arrived or never will: the lease stays until it runs out, or until this invocation's retry, a minute later.
+            if not any(run.sending for run in runs):
+                ports.ledger.release(fence)
     # Once an invocation, for its own tick: the alarm for missed ticks listens to this, and a tick that somebody else has run did fire.
     ports.metrics.count("TickDone")
     return report
 
 
-def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapping[str, str], fence: Fence) -> RunReport:
+def _run_fenced(
+    tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapping[str, str], fence: Fence, runs: list[TickRun]
+) -> RunReport:
+    """Run every tick that is due; each is put into ``runs`` before it does anything."""
     stored = ports.ledger.load()
     loaded = resolve_settings(texts, stored.settings if stored is not None else {})
     for sentence in loaded.refused:
         ports.metrics.count("SettingsRefused")
         ports.log.warning("parameter refused", error=sentence)
     settings = loaded.settings
-    _refuse_off_grid(tick, settings)
+    refuse_off_grid(tick, settings)
     venue = ports.connect(settings)
     state = stored if stored is not None else new_desk(venue, settings, tick.scheduled_at)
     ran: list[str] = []
@@ -121,6 +125,7 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
         if due is not tick and state.last_tick_at is not None and due.scheduled_at < state.last_tick_at:
             continue
         run = TickRun(due, ports, venue, loaded, fence, steps[due.function])
+        runs.append(run)
         state, facts = run.resume(state, record) if record is not None else run.start(state)
         status = "resumed" if record is not None else DONE
         ran.append(due.id)
@@ -142,6 +147,8 @@ class TickRun:
     step: Step
     updates: list[LedgerUpdate] = field(default_factory=list)
     sent: int = 0
+    sending: bool = False
+    """Whether orders are being sent and the record does not yet say what became of them."""
 
     @property
     def settings(self) -> Settings:
@@ -204,7 +211,7 @@ class TickRun:
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
             state = self._settle_unseen(state, order)
         found = reconcile(state, snapshot, self.settings.desk.stake_currency)
-        return self._adopt(state, found), found.available
+        return self._adopt(state, found) if found.conclusive else state, found.available
 
     def _settle_unseen(self, state: DeskState, order: Order) -> DeskState:
         """An order of which the exchange knows nothing."""
@@ -213,8 +220,13 @@ class TickRun:
             return evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
         if self.at - order.tick_at < _SETTLING:
             return state  # What was sent a moment ago may still be on its way.
-        # It never arrived; it belongs to a tick that is over, and sending it now would be a guess.
-        return self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never arrived"))
+        if order.status in UNSETTLED:
+            # It never arrived; it belongs to a tick that is over, and sending it now would be a guess.
+            self.ports.log.warning("order never arrived", client_order_id=order.client_order_id, pair=order.pair)
+            return self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never arrived"))
+        # The exchange had it and knows it no more. Were it to rest there all the same, another in its place would double it.
+        self.ports.log.warning("order has vanished", client_order_id=order.client_order_id, pair=order.pair)
+        return self._cancel(state, [order.client_order_id])
 
     def _adopt(self, state: DeskState, found: Reconciliation) -> DeskState:
         """Put into the state what the comparison says; tell people when it changes."""
@@ -239,8 +251,7 @@ class TickRun:
             notifier.alert(
                 name, f"{found.flow:+f} {self.settings.desk.stake_currency} was put in or taken out; cash and peak equity move with it"
             )
-            peak = max(ZERO, state.peak_equity + found.flow)
-            state = evolve(state, cash=state.cash + found.flow, peak_equity=peak)
+            state = move_cash(state, found.flow)
         if state is not before:
             self.updates.append(LedgerUpdate(desk=state))
         return state
@@ -299,7 +310,8 @@ class TickRun:
 
     def _submit(self, state: DeskState, orders: Sequence[Order]) -> DeskState:
         for order in orders:
-            self.sent += 1
+            self._check_lease()
+            self.sent, self.sending = self.sent + 1, True
             try:
                 report = self.venue.exchange.submit(order, self.at)
             except OrderRejectedError as error:
@@ -312,9 +324,18 @@ class TickRun:
             except UnknownOutcomeError as error:
                 # The next tick asks the exchange for its id; it is never sent again.
                 self.ports.log.warning("order outcome unknown", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
-                report = OrderReport(order.client_order_id, OrderStatus.UNKNOWN, (), str(error))
+                state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.UNKNOWN, (), str(error)))
+                # At once: who resumes this tick must not take it for an intent that was never sent.
+                self._flush()
+                continue
             state = self._book(state, order, report)
         return state
+
+    def _check_lease(self) -> None:
+        """Raise FencedError where another tick may have taken the lease: the ledger would refuse our writes, the exchange no order."""
+        expires_at = self.fence.expires_at
+        if expires_at is not None and self.ports.clock.now() >= expires_at:
+            raise FencedError(f"tick {self.tick.id}: its lease ran out at {iso(expires_at)}; it sends no further order")
 
     def _record(self, state: DeskState, intents: Sequence[str], trace: Mapping[str, Any]) -> dict[str, Any]:
         """Write the tick's trace and, last of all, its record."""
@@ -337,9 +358,11 @@ class TickRun:
             "models": dict(trace.get("models", {})),
             "halted": state.halt is not None,
             "mode": state.mode,
+            "reducing": state.reducing is not None,
         }
         self.updates.append(LedgerUpdate(record=TickRecord(self.tick, DONE, self.fence.number, tuple(intents), facts)))
         self._flush()
+        self.sending = False
         self._measure(facts)
         return facts
 
@@ -353,52 +376,15 @@ class TickRun:
         metrics.gauge("Equity", facts["equity"])
         metrics.gauge("DrawdownFrac", -facts["drawdown_frac"])
         metrics.gauge("Halted", 1.0 if facts["halted"] else 0.0)
-        metrics.gauge("Reducing", 1.0 if facts["mode"] == "REDUCING" else 0.0)
+        metrics.gauge("Reducing", 1.0 if facts["reducing"] else 0.0)
         self.ports.log.info("tick done", tick=self.tick.id, **facts)
 
 
-def _schedule_of(texts: Mapping[str, str], ledger: Ledger) -> ScheduleSection:
-    """The schedule before the lease is taken: as the parameter says, else its last good value, else the default."""
-    try:
-        return schedule_section(texts.get("schedule", ""))
-    except SettingsError:
-        stored = ledger.load()
-        if stored is None or "schedule" not in stored.settings:
-            return ScheduleSection()
-        return schedule_section(stored.settings["schedule"], "last good")
-
-
-def _refuse_off_grid(tick: Tick, settings: Settings) -> None:
-    """Raise EventError for a tick of a strategy that the desk does not run, or between two bars that it decides on."""
-    if tick.strategy and tick.strategy not in settings.strategy:
-        raise EventError(f"event of {tick.function}: strategy {tick.strategy!r} is not one of this desk's: {', '.join(settings.strategy)}")
-    every = settings.calendar.interval_min(tick)
-    if (tick.scheduled_at.hour * 60 + tick.scheduled_at.minute) % every:
-        raise EventError(f"event of {tick.function}: scheduled_time {iso(tick.scheduled_at)} is not a multiple of {every} minutes")
-
-
-def refuse_stale(tick: Tick, ports: Ports, schedule: ScheduleSection) -> None:
-    """Raise StaleTickError for a tick that is older than the schedule allows, or lies in the future."""
-    age = (ports.clock.now() - tick.scheduled_at).total_seconds()
-    if -_EARLY_S <= age <= schedule.max_event_age_s:
-        return
-    ports.metrics.count("StaleTick")
-    if age < 0:
-        raise StaleTickError(f"tick {tick.id}: scheduled {-age:.0f} s in the future")
-    raise StaleTickError(f"tick {tick.id}: {age:.0f} s old, at most schedule.max_event_age_s = {schedule.max_event_age_s} s")
-
-
-def _take_lease(tick: Tick, ports: Ports, schedule: ScheduleSection) -> Fence:
-    """The desk's lease; waits for another tick to finish, for a bounded time."""
-    deadline = ports.clock.now() + timedelta(seconds=schedule.lease_wait_s)
-    while True:
-        now = ports.clock.now()
-        try:
-            return ports.ledger.acquire(tick.id, now, schedule.lease_ttl_s)
-        except LeaseHeldError:
-            if now >= deadline:
-                raise
-            ports.clock.sleep(_LEASE_POLL_S)
+def move_cash(state: DeskState, flow: Decimal) -> DeskState:
+    """The state after somebody has put stake currency in or taken it out: drawdown, as a share of the peak, is what it was."""
+    before = exact(portfolio_value(state, {}))
+    grown = (before + flow) / before if before > 0 else Decimal(1)
+    return evolve(state, cash=state.cash + flow, peak_equity=max(ZERO, money(state.peak_equity * grown)))
 
 
 def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:

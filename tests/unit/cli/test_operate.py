@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tickless.adapters.memory import ManualClock
-from tickless.cli.operating import halt_desk
+from tickless.cli.commanding import halt_desk
 from tickless.errors import FencedError, LeaseHeldError
 from tickless.types import LedgerUpdate, Order, OrderStatus, OrderType, Side, Tick, TickRecord, parse_time
 
