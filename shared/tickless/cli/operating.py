@@ -238,15 +238,15 @@ def _short(value: Decimal) -> Decimal:
 
 
 def _print_rows(title: str, rows: Iterable[Mapping[str, Any]], *, json_: bool, empty: str) -> None:
-    plain = [{name: plain(value) for name, value in row.items()} for row in rows]
+    told = [{name: plain(value) for name, value in row.items()} for row in rows]
     if json_:
-        print_json(plain)
-    elif not plain:
+        print_json(told)
+    elif not told:
         typer.echo(empty)
     else:
-        numbers = tuple(name for name in plain[0] if any(part in name for part in ("qty", "price", "value", "pnl", "fee", "close")))
-        cells = [tuple(f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row.values()) for row in plain]
-        print_table(title, tuple(plain[0]), cells, right=numbers)
+        numbers = tuple(name for name in told[0] if any(part in name for part in ("qty", "price", "value", "pnl", "fee", "close")))
+        cells = [tuple(f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row.values()) for row in told]
+        print_table(title, tuple(told[0]), cells, right=numbers)
 
 
 def plain(value: Any) -> Any:
