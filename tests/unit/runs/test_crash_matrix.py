@@ -14,7 +14,7 @@ from interference import Calls, Crash
 from made_world import NO_THRESHOLDS, World, at
 from tickless.errors import UnknownOutcomeError
 from tickless.settings import RegimeCounts, section_text
-from tickless.types import Order, OrderStatus
+from tickless.types import Flatten, Halt, LedgerUpdate, Order, OrderStatus
 
 LATE_S = 300.0
 """A redelivery after the lease of the dead process has run out."""
@@ -85,7 +85,23 @@ def scan_out(new_scanned, crash_market) -> tuple[Start, str, int]:
     return start, "scan-crossover", 1
 
 
-SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance", "scan_in", "scan_out")
+@pytest.fixture
+def flatten(new_world) -> tuple[Start, str, int]:
+    """A desk that a person has told to sell everything."""
+
+    def start() -> World:
+        world = new_world()
+        world.run("full_rebalance", at(0))
+        fence = world.ledger.acquire("flatten by a person", at(0), 1)
+        asked = replace(world.ledger.load(), halt=Halt("flatten: leaving", at(0)), flatten=Flatten("leaving", at(0)))
+        world.ledger.journal(fence, [LedgerUpdate(desk=asked)])
+        world.ledger.release(fence)
+        return world
+
+    return start, "risk_check", 1
+
+
+SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance", "scan_in", "scan_out", "flatten")
 
 
 def undisturbed(start: Start, function: str, bar: int) -> tuple[World, Calls]:
