@@ -152,8 +152,8 @@ class Ledger(Protocol):
         """
         ...
 
-    def release(self, fence: Fence) -> None:
-        """Give the lease back; does nothing where it was taken over."""
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
+        """Give the lease back, at once or from ``free_at`` on; does nothing where it was taken over."""
         ...
 
     def load(self) -> DeskState | None:

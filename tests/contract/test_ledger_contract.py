@@ -363,6 +363,16 @@ def test_a_late_release_does_not_free_another_s_lease(ledger: Ledger, fence: Fen
     assert ledger.acquire("third", T0 + timedelta(seconds=61), ttl_s=60).number == later.number + 1
 
 
+def test_a_lease_may_be_given_back_for_later(ledger: Ledger, fence: Fence) -> None:
+    ledger.release(fence, T0 + timedelta(seconds=30))
+    with pytest.raises(LeaseHeldError, match="held by first until 2024-06-01T00:00:30Z"):
+        ledger.acquire("second", T0 + timedelta(seconds=29), ttl_s=60)
+    assert ledger.acquire("second", T0 + timedelta(seconds=30), ttl_s=60).number == fence.number + 1
+    ledger.release(fence, T0)
+    with pytest.raises(LeaseHeldError):
+        ledger.acquire("third", T0 + timedelta(seconds=31), ttl_s=60)
+
+
 def test_a_write_before_any_lease_is_refused(ledger: Ledger) -> None:
     with pytest.raises(FencedError):
         ledger.journal(Fence(1, "nobody"), [LedgerUpdate(desk=DESK)])

@@ -64,16 +64,17 @@ class DynamoDbLedger:
             raise self._failed("acquire", error) from error
         return Fence(int(lease["number"]["N"]), owner, from_ms(int(lease["expires_at_ms"]["N"])))
 
-    def release(self, fence: Fence) -> None:
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
         """See ``Ledger.release``. A failure is raised: the lease is then free once it expires."""
+        free = {} if free_at is None else {":free": {"N": str(to_ms(free_at))}}
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(items.LEASE),
-                UpdateExpression="REMOVE expires_at_ms",
+                UpdateExpression="SET expires_at_ms = :free" if free else "REMOVE expires_at_ms",
                 ConditionExpression="#number = :number",
                 ExpressionAttributeNames={"#number": "number"},
-                ExpressionAttributeValues={":number": {"N": str(fence.number)}},
+                ExpressionAttributeValues={":number": {"N": str(fence.number)}} | free,
             )
         except ClientError as error:
             if code_of(error) != "ConditionalCheckFailedException":

@@ -41,11 +41,11 @@ class MemoryLedger:
             return False
         return to_ms(now) - to_ms(self._taken[1]) >= RETAKE_AFTER_S * 1000
 
-    def release(self, fence: Fence) -> None:
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
         """See ``Ledger.release``."""
         with self._lock:
             if fence.number == self._number:
-                self._expires = None
+                self._expires = free_at
 
     def load(self) -> DeskState | None:
         """See ``Ledger.load``."""

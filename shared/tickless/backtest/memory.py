@@ -37,7 +37,7 @@ class RunLedger:
         self._number += 1
         return Fence(self._number, owner)
 
-    def release(self, fence: Fence) -> None:
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
         """Nothing to give back."""
 
     def load(self) -> DeskState | None:

@@ -56,6 +56,10 @@ _SETTLING = timedelta(seconds=60)
 """How long an order may be on its way before an exchange that does not know it is believed."""
 
 
+_IN_FLIGHT = timedelta(seconds=30)
+"""How long a request may be on its way after its sender has failed: several of an exchange's time-outs, and less than a tick waits."""
+
+
 class TickContext(NamedTuple):
     """What a step decides on."""
 
@@ -93,10 +97,10 @@ def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
         try:
             report = _run_fenced(tick, ports, steps, texts, fence, runs)
         finally:
-            # What failed among its orders may have one on its way that its exchange does not know yet. Nobody may resume before that has
-            # arrived or never will: the lease stays until it runs out, or until this invocation's retry, a minute later.
-            if not any(run.sending for run in runs):
-                ports.ledger.release(fence)
+            # What failed while it sent an order may have it on its way, unknown to the exchange as yet. Who resumed at once could not find it
+            # there, and would send it a second time.
+            on_its_way = any(run.sending for run in runs)
+            ports.ledger.release(fence, ports.clock.now() + _IN_FLIGHT if on_its_way else None)
     # Once an invocation, for its own tick: the alarm for missed ticks listens to this, and a tick that somebody else has run did fire.
     ports.metrics.count("TickDone")
     return report
@@ -148,7 +152,7 @@ class TickRun:
     updates: list[LedgerUpdate] = field(default_factory=list)
     sent: int = 0
     sending: bool = False
-    """Whether orders are being sent and the record does not yet say what became of them."""
+    """Whether an order is being sent, and nobody knows what became of it."""
 
     @property
     def settings(self) -> Settings:
@@ -327,7 +331,9 @@ class TickRun:
                 state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.UNKNOWN, (), str(error)))
                 # At once: who resumes this tick must not take it for an intent that was never sent.
                 self._flush()
+                self.sending = False
                 continue
+            self.sending = False
             state = self._book(state, order, report)
         return state
 
@@ -362,7 +368,6 @@ class TickRun:
         }
         self.updates.append(LedgerUpdate(record=TickRecord(self.tick, DONE, self.fence.number, tuple(intents), facts)))
         self._flush()
-        self.sending = False
         self._measure(facts)
         return facts
 
