@@ -97,8 +97,8 @@ def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
         try:
             report = _run_fenced(tick, ports, steps, texts, fence, runs)
         finally:
-            # What failed while it sent an order may have it on its way, unknown to the exchange as yet. Who resumed at once could not find it
-            # there, and would send it a second time.
+            # What failed while it sent an order may have it on its way, unknown to the exchange as yet. Who resumed at once could not
+            # find it there, and would send it a second time.
             on_its_way = any(run.sending for run in runs)
             ports.ledger.release(fence, ports.clock.now() + _IN_FLIGHT if on_its_way else None)
     # Once an invocation, for its own tick: the alarm for missed ticks listens to this, and a tick that somebody else has run did fire.
