@@ -99,6 +99,12 @@ class Monitoring(Construct):
             "The desk is halted: no entries until a person resumes it.",
             missing=cloudwatch.TreatMissingData.IGNORE,
         )
+        self._alarm(
+            "Reducing",
+            self._metric("Reducing", "risk_check", statistic="Maximum"),
+            "The ledger claims what the exchange does not have: the desk only sells until they agree.",
+            missing=cloudwatch.TreatMissingData.IGNORE,
+        )
         drawdown_frac = self._settings.alerts.drawdown_alarm_frac
         self._alarm(
             "Drawdown",
@@ -168,7 +174,7 @@ class Monitoring(Construct):
                 [
                     _graph("Equity", [of_desk("Equity", "Average")]),
                     _graph("Drawdown", [of_desk("DrawdownFrac")]),
-                    _graph("Halted", [of_desk("Halted")]),
+                    _graph("Halted, reducing", [of_desk("Halted"), of_desk("Reducing")]),
                 ],
                 [
                     _graph("Ticks done", of_each("TickDone", trades=False)),

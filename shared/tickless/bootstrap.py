@@ -201,7 +201,8 @@ def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, 
         if tick.strategy:
             metrics.divide(strategy=tick.strategy)
         logger.append_keys(tick_id=tick.id)
-        yield tick, open_ports(wiring, environment, PowertoolsLog(logger), metrics)
+        invocation_id = str(getattr(context, "aws_request_id", None) or "")
+        yield tick, open_ports(wiring, environment, PowertoolsLog(logger), metrics, invocation_id)
     except Exception:
         logger.exception("tick failed", extra={"event": event})
         metrics.count("TickFailed")
@@ -210,8 +211,8 @@ def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, 
         metrics.flush()
 
 
-def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, metrics: PowertoolsMetrics) -> Ports:
-    """The ports of a function in the cloud, with what ``wiring`` replaces."""
+def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, metrics: PowertoolsMetrics, invocation_id: str = "") -> Ports:
+    """The ports of a function in the cloud, with what ``wiring`` replaces. Lambda's retries keep ``invocation_id``, its request id."""
     cloud = wiring.cloud(environment)
 
     def connect(settings: Settings) -> Venue:
@@ -230,4 +231,5 @@ def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, met
         trace=cloud.trace,
         notifier=cloud.notifier(log),
         log=log,
+        invocation=invocation_id,
     )

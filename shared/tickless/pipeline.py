@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from math import inf
 from typing import Any
 
@@ -17,13 +18,19 @@ from tickless.risk.drawdown import drawdown_frac, kill_switch_trips
 from tickless.risk.limits import Limited, limit
 from tickless.risk.stops import STOP_REASONS, TIME_STOP, exit_reason, trail
 from tickless.settings import RiskSection, Settings
-from tickless.strategies.contract import Own, Strategy, Targets
+from tickless.strategies.contract import NOTHING, Own, Strategy, Targets
 from tickless.strategies.trace import KEPT, PairTrace
 from tickless.strategies.view import Action, MarketView, Proposal, Proposals
 from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, evolve, iso
 
 LEFT_TARGET = "left_target"
 REBALANCE = "rebalance"
+FLATTEN = "flatten"
+"""A person has asked for everything to be sold."""
+NOT_THERE = "not_at_the_exchange"
+"""The ledger holds it, the exchange does not: there is nothing to sell."""
+TOO_LITTLE = frozenset({"below_min_qty", "below_min_notional"})
+"""Why the exchange takes no order for what is left of a pair."""
 NO_STOP_HIT: Mapping[str, str] = {"action": "keep", "reason": "no_stop_hit"}
 """What a risk check says of a position that it leaves alone."""
 
@@ -67,10 +74,18 @@ def _add_up(state: DeskState, held: Mapping[str, float]) -> float:
     return value
 
 
-def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, settings: Settings, rules: Mapping[str, PairRules]) -> Decision:
+def decide_risk(
+    tick: Tick,
+    closes: Mapping[str, float],
+    state: DeskState,
+    settings: Settings,
+    rules: Mapping[str, PairRules],
+    available: Mapping[str, Decimal] = NOTHING,
+) -> Decision:
     """A risk check: value the portfolio, write its equity row, move stops, trip the kill switch, and sell what hit a stop.
 
     ``closes`` are the closes of held pairs whose last bar has just closed; a pair without one keeps its mark and is not sold.
+    ``available`` is what can really be sold of pairs of which the exchange holds less than the ledger.
     """
     state = evolve(state, marks={p: closes.get(p, m) for p, m in sorted(_marks(state).items())})
     equity = portfolio_value(state, closes)
@@ -92,17 +107,23 @@ def decide_risk(tick: Tick, closes: Mapping[str, float], state: DeskState, setti
         alerts.append(f"desk halted: {halt.reason}; exits go on, a person has to resume")
     state, moved, exits = _check_stops(state, closes, settings.risk)
     positions = state.positions
+    if state.flatten is not None:
+        exits = dict.fromkeys(sorted(positions), FLATTEN)
     wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True, strategy=positions[pair].strategy) for pair, reason in exits.items()]
-    plan = _plan(tick, "", wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0))
-    if state.halt is not None:
+    plan = _plan(tick, "", wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0), available)
+    if state.mode != "ACTIVE":
         plan = _cancel_buys(plan, state, {order.pair for order in state.orders.values()})
     state = _block_stopped(state, exits, tick, settings.risk)
+    verdicts = _risk_verdicts(state, exits, plan)
+    if state.flatten is not None:
+        state, told = _flatten(state, plan, verdicts)
+        alerts.extend(told)
     trace = {
         "regime": state.regime,
         "equity": equity,
         "drawdown_frac": drawdown,
-        "limits": ["halted"] if state.halt else [],
-        "pairs": {pair: _risk_verdict(pair, exits, plan) for pair in sorted(state.positions)},
+        "limits": [] if state.mode == "ACTIVE" else [state.mode.lower()],
+        "pairs": verdicts,
     }
     return Decision(state, moved, plan, row, tuple(alerts), trace)
 
@@ -118,6 +139,7 @@ def decide(
     full: bool = False,
     reduce_only: str = "",
     held_closes: Mapping[str, float] | None = None,
+    available: Mapping[str, Decimal] = NOTHING,
 ) -> Decision:
     """What one strategy does at a tick: proposals, targets, limits, orders. A full rebalance has its own hysteresis and time stops.
 
@@ -147,7 +169,9 @@ def decide(
     leaving = {**targets.leaving, **cut_off}
     wishes = _wishes(wanted, limited, leaving, closes)
     thresholds = Thresholds(strategy.hysteresis_frac(settings, full=full), settings.portfolio.min_order_value)
-    plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds)
+    plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds, available)
+    if halted:
+        plan = _without_buys(plan)
     unwanted = own.buying if halted else own.buying & {*leaving, *limited.held_back}
     plan = _cancel_buys(plan, state, unwanted)
     trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, plan, equity)}
@@ -192,18 +216,40 @@ def _block_stopped(state: DeskState, exits: Mapping[str, str], tick: Tick, setti
     return evolve(state, blocked={**state.blocked, **stopped}) if stopped else state
 
 
+def _without_buys(plan: Plan) -> Plan:
+    """Where the exchange holds less than the ledger, keeping what the ledger claims would mean to buy."""
+    bought = {order.pair: "only_sells" for order in plan.orders if order.side is Side.BUY}
+    return plan._replace(orders=plan.orders[: -len(bought)], skipped={**plan.skipped, **bought}) if bought else plan
+
+
 def _cancel_buys(plan: Plan, state: DeskState, pairs: Set[str]) -> Plan:
     """Also cancel the open buys of ``pairs``: one that fills later would be an entry nobody wants any more."""
     unwanted = [i for i, order in sorted(state.orders.items()) if order.side is Side.BUY and order.pair in pairs]
     return plan._replace(cancels=tuple(dict.fromkeys((*plan.cancels, *unwanted)))) if unwanted else plan
 
 
-def _risk_verdict(pair: str, exits: Mapping[str, str], plan: Plan) -> Mapping[str, str]:
-    if pair not in exits:
-        return NO_STOP_HIT
-    if pair in plan.skipped:
-        return {"action": "keep", "reason": plan.skipped[pair]}
-    return {"action": "sell", "reason": exits[pair]}
+def _risk_verdicts(state: DeskState, exits: Mapping[str, str], plan: Plan) -> dict[str, Mapping[str, str]]:
+    sold = {order.pair for order in plan.orders}
+    verdicts: dict[str, Mapping[str, str]] = {}
+    for pair in sorted(state.positions):
+        if pair not in exits:
+            verdicts[pair] = NO_STOP_HIT
+        elif pair in sold:
+            verdicts[pair] = {"action": "sell", "reason": exits[pair]}
+        else:
+            verdicts[pair] = {"action": "keep", "reason": plan.skipped.get(pair, NOT_THERE)}
+    return verdicts
+
+
+def _flatten(state: DeskState, plan: Plan, verdicts: Mapping[str, Mapping[str, str]]) -> tuple[DeskState, tuple[str, ...]]:
+    """The state once a flatten is over, and what to tell people: what it sells now, or that it is over and what could not be sold."""
+    if plan.orders:
+        return state, (f"flatten: sells {', '.join(order.pair for order in plan.orders)}",)
+    left = {pair: verdict["reason"] for pair, verdict in verdicts.items()}
+    if state.orders or any(reason not in TOO_LITTLE and reason != NOT_THERE for reason in left.values()):
+        return state, ()
+    rest = f"; left: {', '.join(f'{pair} ({reason})' for pair, reason in left.items())}" if left else ""
+    return evolve(state, flatten=None), (f"flatten is over, the desk holds nothing that it can sell and stays halted{rest}",)
 
 
 def _plan(
@@ -216,13 +262,14 @@ def _plan(
     settings: Settings,
     rules: Mapping[str, PairRules],
     thresholds: Thresholds,
+    available: Mapping[str, Decimal],
 ) -> Plan:
     if not wishes:
         return Plan((), (), {})
     account = Account(
         cash=state.cash,
         equity=equity,
-        holdings={pair: position.qty for pair, position in state.positions.items()},
+        holdings={pair: available.get(pair, position.qty) for pair, position in state.positions.items()},
         open_orders=tuple(state.orders.values()),
         prices=closes,
         rules=rules if settings.execution.filters else {},

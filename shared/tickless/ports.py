@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
@@ -124,23 +124,36 @@ class BarStore(Protocol):
         ...
 
 
+RETAKE_AFTER_S = 45
+"""How old a lease must be for its own invocation to take it again.
+
+Lambda retries a failed invocation after a minute at the earliest, with the same request id. A delivery of the same id that comes sooner
+is a duplicate of the queue, and its twin may be alive.
+"""
+
+
 @dataclass(frozen=True)
 class Fence:
     """A lease on the desk. Every write carries ``number``; the ledger refuses one that is not the latest."""
 
     number: int
     owner: str
+    expires_at: datetime | None = field(default=None, compare=False)
+    """From then on another may take it: who holds it sends no order any more, which no ledger could refuse. None = never."""
 
 
 class Ledger(Protocol):
     """The record of positions, orders and fills that the desk trusts."""
 
-    def acquire(self, owner: str, now: datetime, ttl_s: int) -> Fence:
-        """Take the lease if it is free or abandoned; the fencing number rises. Raises LeaseHeldError."""
+    def acquire(self, owner: str, now: datetime, ttl_s: int, invocation: str = "") -> Fence:
+        """Take the lease if it is free or abandoned; the fencing number rises. Raises LeaseHeldError.
+
+        An ``invocation`` may take its own lease again once it has had it for ``RETAKE_AFTER_S``: it was killed, and this is its retry.
+        """
         ...
 
-    def release(self, fence: Fence) -> None:
-        """Give the lease back; does nothing where it was taken over."""
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
+        """Give the lease back, at once or from ``free_at`` on; does nothing where it was taken over."""
         ...
 
     def load(self) -> DeskState | None:
@@ -334,3 +347,5 @@ class Ports:
     trace: Trace
     notifier: Notifier
     log: Log
+    invocation: str = ""
+    """What retries of one invocation have in common and no other has: Lambda's request id; empty = unknown."""

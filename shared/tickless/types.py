@@ -34,10 +34,17 @@ class OrderType(StrEnum):
 
 
 class OrderStatus(StrEnum):
-    """The life of an order. ``INTENT`` is written to the ledger before anything is sent."""
+    """The life of an order; ``execution.order_states`` says what may follow what.
+
+    ``INTENT`` is written to the ledger before anything is sent. ``UNKNOWN``: sent, and the answer was lost; the exchange is asked for the
+    id, and the order is never sent again.
+    """
 
     INTENT = "intent"
+    SUBMITTED = "submitted"
     OPEN = "open"
+    PARTIALLY_FILLED = "partially_filled"
+    UNKNOWN = "unknown"
     FILLED = "filled"
     CANCELED = "canceled"
     EXPIRED = "expired"
@@ -46,7 +53,10 @@ class OrderStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing more can happen to the order."""
-        return self is not OrderStatus.OPEN and self is not OrderStatus.INTENT
+        return self in _FINAL
+
+
+_FINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
 
 
 class Liquidity(StrEnum):
@@ -74,6 +84,12 @@ def evolve(value: V, **changes: Any) -> V:
 def base_asset(pair: str) -> str:
     """``BTC`` of ``BTC/USDT``."""
     return pair.partition("/")[0]
+
+
+@cache
+def quote_asset(pair: str) -> str:
+    """``USDT`` of ``BTC/USDT``, also of ``BTC/USDT:USDT``."""
+    return pair.partition("/")[2].partition(":")[0]
 
 
 def utc(value: datetime) -> datetime:
@@ -178,6 +194,8 @@ class Order:
     avg_price: Decimal | None = None
     fee: Decimal = ZERO
     """Fees so far, in the stake currency."""
+    fill_ids: tuple[str, ...] = ()
+    """The exchange's trade ids that are booked: a fill counts once, in whatever order an exchange tells of them."""
 
     @property
     def open_qty(self) -> Decimal:
@@ -315,6 +333,22 @@ class Halt:
 
 
 @dataclass(frozen=True)
+class Reducing:
+    """Why and since when the desk only sells: its ledger claims what the exchange does not have."""
+
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Why and since when the desk sells everything; a person asked for it, and it is over when nothing is left to sell."""
+
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True)
 class TickRecord:
     """The ledger's record of a tick: its existence is the idempotency."""
 
@@ -337,6 +371,11 @@ class DeskState:
     orders: Mapping[str, Order] = field(default_factory=dict)
     """Orders that are not final yet, by client_order_id."""
     halt: Halt | None = None
+    reducing: Reducing | None = None
+    external: Mapping[str, Decimal] = field(default_factory=dict)
+    """Assets that the exchange holds beyond the ledger, by how much: reported, never touched."""
+    flatten: Flatten | None = None
+    """What risk checks turn into exits of everything that is held."""
     blocked: Mapping[str, str] = field(default_factory=dict)
     """Pairs that were stopped out, and when (ISO 8601): not bought again before the next full rebalance."""
     regime: str = "chop"
@@ -348,6 +387,11 @@ class DeskState:
     """The scheduled time of the latest trading tick that was recorded: an earlier one that arrives later is refused."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The last good text of each settings section."""
+
+    @property
+    def mode(self) -> str:
+        """``ACTIVE``, ``REDUCING`` (exits only, until ledger and exchange agree) or ``HALTED`` (exits only, until a person resumes)."""
+        return "HALTED" if self.halt is not None else "REDUCING" if self.reducing is not None else "ACTIVE"
 
     def with_position(self, position: Position) -> DeskState:
         """The state with one position replaced, or removed when nothing is held."""

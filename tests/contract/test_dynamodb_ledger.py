@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
-from desk_values import DESK, T0, TABLE, a_fill, a_position, an_equity_row, an_order, at
+from desk_values import DESK, T0, TABLE, D, a_fill, a_position, an_equity_row, an_order, at
 
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
 from tickless.errors import FencedError, LeaseHeldError, LedgerError, TickRecordedError
 from tickless.ports import Fence
-from tickless.types import LedgerUpdate, Tick, TickRecord
+from tickless.types import LedgerUpdate, OrderStatus, Tick, TickRecord
 
 
 @pytest.fixture
@@ -254,6 +254,20 @@ def test_the_keys_are_those_of_the_decision_page(ledger: DynamoDbLedger, dynamod
         "NOW#POSITION#BTC/USDT",
         "NOW#SETTINGS#risk",
     ]
+
+
+def test_items_of_before_are_read_without_what_they_lack(ledger: DynamoDbLedger, dynamodb: Any) -> None:
+    """A desk that was deployed before there were fill ids, mismatches that last, or flattens."""
+    fence = ledger.acquire("first", T0, 60)
+    order = replace(an_order(1, 0, OrderStatus.OPEN), filled_qty=D("0.02"))
+    ledger.journal(fence, [LedgerUpdate(desk=DESK, orders=(order,))])
+    for row in dynamodb.scan(TableName=TABLE)["Items"]:
+        for name in ("fill_ids", "reducing", "external", "flatten", "taken_at_ms"):
+            row.pop(name, None)
+        dynamodb.put_item(TableName=TABLE, Item=row)
+    assert ledger.load() == replace(DESK, orders={"o-00001": order})
+    with pytest.raises(LeaseHeldError):
+        ledger.acquire("first", T0, 60, "request-1")
 
 
 def test_an_item_with_a_part_missing_is_named(ledger: DynamoDbLedger, dynamodb: Any) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from desk_values import DESK, T0, D, a_fill, a_position, a_trade, an_equity_row, an_order, at, moved
 
 from tickless.errors import FencedError, LeaseHeldError, LedgerError, TickRecordedError
-from tickless.ports import Fence, Ledger
-from tickless.types import ExitPlan, Halt, LedgerUpdate, OrderStatus, StopState, Tick, TickRecord
+from tickless.ports import RETAKE_AFTER_S, Fence, Ledger
+from tickless.types import ExitPlan, Flatten, Halt, LedgerUpdate, OrderStatus, Reducing, StopState, Tick, TickRecord
 
 TICK = Tick(T0, "full_rebalance")
 
@@ -282,6 +282,63 @@ def test_an_abandoned_lease_is_taken_over_and_the_late_writer_refused(ledger: Le
     assert ledger.load() == DESK
 
 
+RETRY = T0 + timedelta(seconds=RETAKE_AFTER_S)
+
+
+def test_an_invocation_takes_its_own_lease_again_and_its_killed_attempt_writes_nothing(ledger: Ledger) -> None:
+    killed = ledger.acquire("tick", T0, ttl_s=240, invocation="request-1")
+    ledger.journal(killed, [LedgerUpdate(desk=DESK)])
+    again = ledger.acquire("tick", RETRY, ttl_s=240, invocation="request-1")
+    assert (again.number, again.expires_at) == (killed.number + 1, RETRY + timedelta(seconds=240))
+    with pytest.raises(FencedError, match=f"fencing number {killed.number}"):
+        ledger.journal(killed, [LedgerUpdate(desk=replace(DESK, cash=D(1)), orders=(an_order(),), record=record())])
+    ledger.release(killed)
+    with pytest.raises(LeaseHeldError):
+        ledger.acquire("other", RETRY, ttl_s=240, invocation="request-2")
+    loaded = ledger.load()
+    assert loaded == DESK
+    ledger.journal(again, [LedgerUpdate(record=record())])
+    assert ledger.tick(TICK) == record()
+
+
+@pytest.mark.parametrize(
+    ("invocation", "when"),
+    [("request-1", RETRY - timedelta(milliseconds=1)), ("request-2", RETRY), ("", RETRY)],
+    ids=["a duplicate of the queue", "another delivery", "nobody's"],
+)
+def test_nobody_else_and_nothing_sooner_than_a_retry_takes_a_lease_that_is_held(ledger: Ledger, invocation: str, when: datetime) -> None:
+    ledger.acquire("tick", T0, ttl_s=240, invocation="request-1")
+    with pytest.raises(LeaseHeldError, match="held by tick until 2024-06-01T00:04:00Z"):
+        ledger.acquire("tick", when, ttl_s=240, invocation=invocation)
+
+
+def test_a_lease_without_an_invocation_is_nobody_s_to_take_again(ledger: Ledger) -> None:
+    ledger.acquire("first", T0, ttl_s=60, invocation="request-1")
+    ledger.acquire("by hand", T0 + timedelta(seconds=60), ttl_s=240)
+    for invocation in ("request-1", ""):
+        with pytest.raises(LeaseHeldError, match="held by by hand"):
+            ledger.acquire("first", T0 + timedelta(seconds=200), ttl_s=60, invocation=invocation)
+
+
+def test_a_lease_says_when_it_ends(ledger: Ledger) -> None:
+    assert ledger.acquire("first", T0, ttl_s=60).expires_at == T0 + timedelta(seconds=60)
+
+
+def test_what_a_person_and_the_exchange_have_made_of_the_desk_is_restored(ledger: Ledger, fence: Fence) -> None:
+    desk = replace(
+        DESK,
+        halt=Halt("flatten: by hand", at(1)),
+        reducing=Reducing("BTC/USDT: the ledger holds 1, the exchange 0", at(2)),
+        flatten=Flatten("by hand", at(1)),
+        external={"BNB": D("0.5000"), "XYZ": D(7)},
+    )
+    partial = replace(an_order(1, 15, OrderStatus.PARTIALLY_FILLED), filled_qty=D("0.02"), fill_ids=("f-2", "f-1"))
+    lost = an_order(2, 15, OrderStatus.UNKNOWN)
+    ledger.journal(fence, [LedgerUpdate(desk=desk, orders=(partial, lost))])
+    assert ledger.load() == replace(desk, orders={order.client_order_id: order for order in (partial, lost)})
+    assert list(ledger.orders()) == [partial, lost]
+
+
 def test_who_is_fenced_hears_of_that_first(ledger: Ledger, fence: Fence) -> None:
     ledger.journal(fence, [LedgerUpdate(record=record(), fills=(a_fill(),))])
     ledger.acquire("second", T0 + timedelta(seconds=60), ttl_s=60)
@@ -304,6 +361,16 @@ def test_a_late_release_does_not_free_another_s_lease(ledger: Ledger, fence: Fen
     ledger.release(later)
     ledger.release(later)
     assert ledger.acquire("third", T0 + timedelta(seconds=61), ttl_s=60).number == later.number + 1
+
+
+def test_a_lease_may_be_given_back_for_later(ledger: Ledger, fence: Fence) -> None:
+    ledger.release(fence, T0 + timedelta(seconds=30))
+    with pytest.raises(LeaseHeldError, match="held by first until 2024-06-01T00:00:30Z"):
+        ledger.acquire("second", T0 + timedelta(seconds=29), ttl_s=60)
+    assert ledger.acquire("second", T0 + timedelta(seconds=30), ttl_s=60).number == fence.number + 1
+    ledger.release(fence, T0)
+    with pytest.raises(LeaseHeldError):
+        ledger.acquire("third", T0 + timedelta(seconds=31), ttl_s=60)
 
 
 def test_a_write_before_any_lease_is_refused(ledger: Ledger) -> None:

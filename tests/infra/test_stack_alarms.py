@@ -120,6 +120,13 @@ def test_a_halted_desk_rings_until_a_tick_says_otherwise(template):
     assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "ignore")
 
 
+def test_a_desk_that_only_sells_as_its_ledger_differs_rings_until_they_agree(template):
+    alarm = alarms(template)["Reducing"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Tickless", "Reducing", "Maximum")
+    assert dimensions(alarm) == {"service": "risk_check", "stage": "dev"}
+    assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "ignore")
+
+
 def test_drawdown_rings_at_the_desks_own_limit(template, desk):
     alarm = alarms(template)["Drawdown"]
     assert (alarm["MetricName"], alarm["Statistic"]) == ("DrawdownFrac", "Maximum")

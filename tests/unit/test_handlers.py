@@ -126,6 +126,13 @@ def test_a_tick_answers_in_json_and_tells_who_it_was(name, capsys):
         assert (line["service"], line["stage"], line["request_id"]) == (name, "dev", f"request-of-{name}")
 
 
+@pytest.mark.usefixtures("aws")
+def test_the_lease_knows_its_invocation_by_lambdas_request_id():
+    invoke("risk_check", event_at(0))
+    lease = boto3.client("dynamodb").get_item(TableName="desk", Key={"pk": {"S": "DESK"}, "sk": {"S": "LEASE"}})["Item"]
+    assert lease["invocation"] == {"S": "request-of-risk_check"}
+
+
 @pytest.mark.usefixtures("environment")
 def test_a_scan_without_a_strategy_leaves_as_an_exception_and_its_metric_is_the_functions_own(capsys):
     with pytest.raises(EventError, match="event of scan: 'strategy' is missing; known: crossover"):

@@ -73,7 +73,7 @@ def test_ticks_sort_by_time_and_their_ids_too() -> None:
 def test_only_open_orders_have_something_left(status: OrderStatus) -> None:
     order = replace(ORDER, status=status, filled_qty=Decimal("0.5"))
 
-    assert status.is_final == (status not in {OrderStatus.INTENT, OrderStatus.OPEN})
+    assert status.is_final == (status in {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
     assert order.open_qty == (0 if status.is_final else Decimal("1.5"))
 
 

@@ -15,7 +15,7 @@ from tickless.adapters import codec
 from tickless.adapters import ledger_items as items
 from tickless.adapters.aws_errors import cancellation_codes, code_of
 from tickless.errors import LeaseHeldError, LedgerError, TickRecordedError
-from tickless.ports import Fence
+from tickless.ports import RETAKE_AFTER_S, Fence
 from tickless.types import DeskState, EquityRow, Fill, LedgerUpdate, Order, Tick, TickRecord, Trade, from_ms, iso, to_ms
 
 if TYPE_CHECKING:
@@ -40,23 +40,14 @@ class DynamoDbLedger:
         self._client = client
         self._sleep = sleep
 
-    def acquire(self, owner: str, now: datetime, ttl_s: int) -> Fence:
+    def acquire(self, owner: str, now: datetime, ttl_s: int, invocation: str = "") -> Fence:
         """See ``Ledger.acquire``. The token recognises our own request where the SDK repeated it after a lost answer."""
-        now_ms, token = to_ms(now), os.urandom(8).hex()
+        token = os.urandom(8).hex()
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key=_key(items.LEASE),
-                UpdateExpression="SET #owner = :owner, #token = :token, expires_at_ms = :expires ADD #number :one",
-                ConditionExpression="attribute_not_exists(expires_at_ms) OR expires_at_ms <= :now",
-                ExpressionAttributeNames={"#owner": "owner", "#token": "token", "#number": "number"},
-                ExpressionAttributeValues={
-                    ":owner": {"S": owner},
-                    ":token": {"S": token},
-                    ":expires": {"N": str(now_ms + ttl_s * 1000)},
-                    ":now": {"N": str(now_ms)},
-                    ":one": {"N": "1"},
-                },
+                **_taking(owner, token, to_ms(now), ttl_s, invocation),
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
@@ -71,18 +62,19 @@ class DynamoDbLedger:
                 raise _held(lease) from error
         except BotoCoreError as error:
             raise self._failed("acquire", error) from error
-        return Fence(int(lease["number"]["N"]), owner)
+        return Fence(int(lease["number"]["N"]), owner, from_ms(int(lease["expires_at_ms"]["N"])))
 
-    def release(self, fence: Fence) -> None:
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
         """See ``Ledger.release``. A failure is raised: the lease is then free once it expires."""
+        free = {} if free_at is None else {":free": {"N": str(to_ms(free_at))}}
         try:
             self._client.update_item(
                 TableName=self._table,
                 Key=_key(items.LEASE),
-                UpdateExpression="REMOVE expires_at_ms",
+                UpdateExpression="SET expires_at_ms = :free" if free else "REMOVE expires_at_ms",
                 ConditionExpression="#number = :number",
                 ExpressionAttributeNames={"#number": "number"},
-                ExpressionAttributeValues={":number": {"N": str(fence.number)}},
+                ExpressionAttributeValues={":number": {"N": str(fence.number)}} | free,
             )
         except ClientError as error:
             if code_of(error) != "ConditionalCheckFailedException":
@@ -219,6 +211,32 @@ class DynamoDbLedger:
 
 def _key(sk: str) -> dict[str, Any]:
     return {"pk": {"S": items.PARTITION}, "sk": {"S": sk}}
+
+
+def _taking(owner: str, token: str, now_ms: int, ttl_s: int, invocation: str) -> dict[str, Any]:
+    """The expressions that take the lease where it is free, abandoned, or of this very invocation's killed attempt."""
+    values = {
+        ":owner": {"S": owner},
+        ":token": {"S": token},
+        ":now": {"N": str(now_ms)},
+        ":expires": {"N": str(now_ms + ttl_s * 1000)},
+        ":one": {"N": "1"},
+    }
+    names = {"#owner": "owner", "#token": "token", "#number": "number"}
+    update = "SET #owner = :owner, #token = :token, taken_at_ms = :now, expires_at_ms = :expires"
+    condition = "attribute_not_exists(expires_at_ms) OR expires_at_ms <= :now"
+    if invocation:
+        update += ", invocation = :invocation ADD #number :one"
+        condition += " OR (invocation = :invocation AND taken_at_ms <= :retakable)"
+        values |= {":invocation": {"S": invocation}, ":retakable": {"N": str(now_ms - RETAKE_AFTER_S * 1000)}}
+    else:
+        update += " REMOVE invocation ADD #number :one"
+    return {
+        "UpdateExpression": update,
+        "ConditionExpression": condition,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
+    }
 
 
 def _held(lease: Item) -> LeaseHeldError:

@@ -19,7 +19,7 @@ from typing import Any, cast
 from tickless.adapters.codec import MAX_ITEM_BYTES, check_decimal, json_text, time_text
 from tickless.errors import FencedError, LedgerError, TickRecordedError
 from tickless.settings.schedule import effect_rank
-from tickless.types import DeskState, EquityRow, Fill, Halt, LedgerUpdate, Order, Position, Tick, TickRecord, Trade
+from tickless.types import DeskState, EquityRow, Fill, Flatten, Halt, LedgerUpdate, Order, Position, Reducing, Tick, TickRecord, Trade
 
 PARTITION = "DESK"
 LEASE = "LEASE"
@@ -55,6 +55,9 @@ class DeskScalars:
     regime_at: datetime | None
     marks: Mapping[str, float] = field(default_factory=dict)
     last_tick_at: datetime | None = None
+    reducing: Reducing | None = None
+    external: Mapping[str, Decimal] = field(default_factory=dict)
+    flatten: Flatten | None = None
 
     @classmethod
     def of(cls, desk: DeskState) -> DeskScalars:
@@ -191,6 +194,9 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
         regime_at=scalars.regime_at,
         marks=scalars.marks,
         last_tick_at=scalars.last_tick_at,
+        reducing=scalars.reducing,
+        external=scalars.external,
+        flatten=scalars.flatten,
         settings=settings,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tickless.adapters import ledger_items as items
 from tickless.errors import LeaseHeldError, TickRecordedError
-from tickless.ports import Fence
+from tickless.ports import RETAKE_AFTER_S, Fence
 from tickless.types import DeskState, EquityRow, Fill, LedgerUpdate, Order, Tick, TickRecord, Trade, iso, to_ms
 
 
@@ -23,22 +23,29 @@ class MemoryLedger:
         self._number = 0
         self._owner = ""
         self._expires: datetime | None = None
+        self._taken: tuple[str, datetime] | None = None
         self._lock = RLock()
 
-    def acquire(self, owner: str, now: datetime, ttl_s: int) -> Fence:
+    def acquire(self, owner: str, now: datetime, ttl_s: int, invocation: str = "") -> Fence:
         """See ``Ledger.acquire``."""
         with self._lock:
-            if self._expires is not None and to_ms(self._expires) > to_ms(now):
+            if self._expires is not None and to_ms(self._expires) > to_ms(now) and not self._is_retry(invocation, now):
                 raise LeaseHeldError(f"the lease is held by {self._owner} until {iso(self._expires)}")
             self._number += 1
-            self._owner, self._expires = owner, now + timedelta(seconds=ttl_s)
-            return Fence(self._number, owner)
+            self._owner, self._expires, self._taken = owner, now + timedelta(seconds=ttl_s), (invocation, now)
+            return Fence(self._number, owner, self._expires)
 
-    def release(self, fence: Fence) -> None:
+    def _is_retry(self, invocation: str, now: datetime) -> bool:
+        """Whether the holder of the lease is this very invocation, and was killed."""
+        if not invocation or self._taken is None or self._taken[0] != invocation:
+            return False
+        return to_ms(now) - to_ms(self._taken[1]) >= RETAKE_AFTER_S * 1000
+
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
         """See ``Ledger.release``."""
         with self._lock:
             if fence.number == self._number:
-                self._expires = None
+                self._expires = free_at
 
     def load(self) -> DeskState | None:
         """See ``Ledger.load``."""

@@ -21,8 +21,9 @@ from tickless.backtest.results import RunRecord
 from tickless.pipeline import Decision, decide, decide_risk
 from tickless.ports import Fence, ModelStore, Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
+from tickless.runs.admission import refuse_off_grid
 from tickless.runs.desk_strategies import HISTORIES, strategy_of
-from tickless.runs.desk_tick import Step, TickContext, TickRun, new_desk, refuse_off_grid
+from tickless.runs.desk_tick import Step, TickContext, TickRun, new_desk
 from tickless.runs.gather import pairs_to_run, universe_pairs
 from tickless.runs.market_history import History, HistoryFactory
 from tickless.runs.parameters import LoadedSettings, resolve_settings
@@ -261,7 +262,7 @@ class _Desk:
 
     def _risk(self, context: TickContext) -> Decision:
         closes = self._bars.closes(sorted(context.state.positions), context.tick.scheduled_at)
-        return decide_risk(context.tick, closes, context.state, context.settings, context.venue.market.rules())
+        return decide_risk(context.tick, closes, context.state, context.settings, context.venue.market.rules(), context.available)
 
     def _run_strategy(self, context: TickContext, *, full: bool = False) -> Decision:
         """``runs.strategy_step.step``, on what was computed for the whole range."""
@@ -270,4 +271,15 @@ class _Desk:
         view = self._history(strategy.name, settings, at).view(at)
         held = self._bars.closes(unseen(context.state, view), at)
         rules = context.venue.market.rules()
-        return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)
+        return decide(
+            tick,
+            strategy,
+            view,
+            context.state,
+            settings,
+            rules,
+            full=full,
+            reduce_only=context.reduce_only,
+            held_closes=held,
+            available=context.available,
+        )

@@ -32,12 +32,12 @@ class RunLedger:
         self._equity: list[EquityRow] = []
         self._number = 0
 
-    def acquire(self, owner: str, now: datetime, ttl_s: int) -> Fence:  # noqa: ARG002 - the port's signature
+    def acquire(self, owner: str, now: datetime, ttl_s: int, invocation: str = "") -> Fence:  # noqa: ARG002 - the port's signature
         """A run has its ledger for itself."""
         self._number += 1
         return Fence(self._number, owner)
 
-    def release(self, fence: Fence) -> None:
+    def release(self, fence: Fence, free_at: datetime | None = None) -> None:
         """Nothing to give back."""
 
     def load(self) -> DeskState | None:

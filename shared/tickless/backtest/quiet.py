@@ -178,7 +178,7 @@ class QuietTicks:
             "function": tick.function,
             "at": iso(tick.scheduled_at),
             "regime": state.regime,
-            "limits": ["halted"] if state.halt is not None else [],
+            "limits": [] if state.mode == "ACTIVE" else [state.mode.lower()],
             "stops": holdings.stops,
             "pairs": {},
         }

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import tickless
-from tickless.cli import desks, features, invoking, lookahead, operating, running, training
+from tickless.cli import commanding, desks, explaining, features, invoking, lookahead, operating, running, training
 from tickless.cli.data import data_app
 from tickless.cli.models import models_app
 from tickless.cli.params import params_app
@@ -65,8 +65,11 @@ app.command()(training.train)
 app.command("features")(features.features)
 app.command()(lookahead.lookahead)
 app.command()(invoking.invoke)
-for _command in (operating.status, operating.positions, operating.orders, operating.trades, operating.halt, operating.resume):
+for _command in (operating.status, operating.positions, operating.orders, operating.trades, explaining.why):
     app.command()(_command)
+app.command()(commanding.halt)
+app.command()(commanding.resume)
+app.command()(commanding.flatten)
 app.add_typer(desks.desk_app, name="desk")
 app.add_typer(params_app, name="params")
 app.add_typer(models_app, name="models")

@@ -1,16 +1,11 @@
-"""``tickless status``, ``positions``, ``orders``, ``trades``, ``halt``, ``resume``: operate a deployed desk.
-
-Reading takes no lease and shows the ledger as it is. ``halt`` and ``resume`` write under the desk's lease, with its next fencing number,
-like a tick does: a tick that runs just now is waited for, and one that was abandoned can write nothing afterwards.
-"""
+"""``tickless status``, ``positions``, ``orders``, ``trades``: look at a deployed desk. Takes no lease and shows the ledger as it is."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,18 +15,13 @@ import typer
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json, print_table
-from tickless.errors import InputError, LeaseHeldError, SettingsError
+from tickless.errors import SettingsError
 from tickless.settings import SCAN, STRATEGY_SECTIONS, TRADING_ORDER, ScanSection, Settings
-from tickless.types import DeskState, Halt, LedgerUpdate, Order, Position, Tick, TickRecord, Trade, iso
+from tickless.types import DeskState, Flatten, Halt, Order, OrderStatus, Position, Reducing, Tick, TickRecord, Trade, iso
 
 if TYPE_CHECKING:
-    from tickless.ports import Clock, Fence, Ledger
+    from tickless.ports import Ledger
 
-LEASE_TTL_S = 60
-"""``halt`` and ``resume`` take a second; a lease they leave behind may be taken over after this long."""
-LEASE_WAIT_S = 300
-"""Longer than any lease of a tick by default: a tick that runs is waited for."""
-POLL_S = 1.0
 OVERDUE_PERIODS = 2
 """A desk without a tick for so many risk checks is overdue."""
 
@@ -40,13 +30,13 @@ Pair = Annotated[str | None, typer.Option("--pair", help="Only this pair, such a
 
 
 def status(stage: Stage = "dev", json_: Json = False) -> None:
-    """Show the desk at a glance: active or halted, last tick, equity, drawdown, positions, open orders, regime, refused parameters.
+    """Show the desk at a glance: active, reducing or halted, last tick, equity, positions, orders, regime, refused parameters.
 
     Example: tickless status --stage prod
     """
     desk = find_desk(stage)
     state = desk.cloud.ledger.load()
-    settings, refused = _settings(desk, state)
+    settings, refused = settings_of(desk, state)
     facts: dict[str, Any] = {"stage": stage, "state": "NEVER RUN", "refused_parameters": list(refused)}
     if state is not None:
         facts |= _facts(state, _last_record(desk.cloud.ledger, state), settings, datetime.now(UTC))
@@ -98,138 +88,7 @@ def trades(stage: Stage = "dev", last: Last = 20, pair: Pair = None, json_: Json
     _print_rows(f"trades of {stage}", rows, json_=json_, empty="no closed trade")
 
 
-def halt(
-    reason: Annotated[str, typer.Option("--reason", help="Why; shown by status and in the log of every tick.")],
-    stage: Stage = "dev",
-    json_: Json = False,
-) -> None:
-    """Stop the desk from buying, from the next tick on. Positions stay, stops and exits go on; `tickless resume` ends it.
-
-    Example: tickless halt --reason "exchange maintenance at noon"
-    """
-    if not reason.strip():
-        raise InputError("--reason: must say why")
-    from tickless.adapters.system_clock import SystemClock
-
-    halted, before = halt_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
-    content = {"stage": stage, "state": "HALTED", "since": iso(halted.since), "reason": halted.reason, "already_halted": before}
-    text = f"{stage} is halted {'already, ' if before else ''}since {iso(halted.since)}: {halted.reason}"
-    _print_outcome(content, text, json_=json_)
-
-
-def resume(
-    stage: Stage = "dev",
-    reset_peak: Annotated[
-        bool | None,
-        typer.Option(
-            "--reset-peak/--keep-peak",
-            help="Count drawdown from the present equity, or from the old peak; without either, as needed.",
-            show_default=False,
-        ),
-    ] = None,
-    json_: Json = False,
-) -> None:
-    """Let a halted desk buy again.
-
-    Drawdown is counted from the peak of equity. Where it is as deep as the kill switch, the next risk check would halt the desk again, so
-    the peak is set to the present equity; --keep-peak leaves it, --reset-peak sets it in any case.
-
-    Example: tickless resume --stage dev --keep-peak
-    """
-    from tickless.adapters.system_clock import SystemClock
-
-    content = resume_desk(find_desk(stage), SystemClock(), reset_peak)
-    if not content["was_halted"]:
-        text = f"{stage} is not halted; nothing was changed"
-    else:
-        text = f"{stage} is active again (was halted since {content['halted_since']}: {content['halt_reason']})"
-    if content["peak_before"] != content["peak_equity"]:
-        text += (
-            f"\npeak equity {_amount(content['peak_before'])} → {_amount(content['peak_equity'])}: the drawdown of "
-            f"{percent(content['drawdown_before_frac'])} is forgotten; its scaling and the kill switch count from here"
-        )
-    _print_outcome({"stage": stage, "state": "ACTIVE", **content}, text, json_=json_)
-    if content["halts_again"]:
-        note(f"drawdown {percent(content['drawdown_frac'])} is still at the kill switch: the next risk check halts the desk again")
-
-
-def halt_desk(ledger: Ledger, clock: Clock, reason: str) -> tuple[Halt, bool]:
-    """Halt a desk; returns the halt in force and whether it was there before (it then stays as it is).
-
-    Raises InputError for a desk that has never run, LeaseHeldError where a tick does not finish in time.
-    """
-    with _leased(ledger, clock, "halt by a person") as (fence, state):
-        if state.halt is not None:
-            return state.halt, True
-        halted = Halt(reason, clock.now().replace(microsecond=0))
-        ledger.journal(fence, [LedgerUpdate(desk=replace(state, halt=halted))])
-        return halted, False
-
-
-def resume_desk(desk: DeployedDesk, clock: Clock, reset_peak: bool | None) -> dict[str, Any]:
-    """Resume a desk; returns what was and what is. ``reset_peak`` None: only where the kill switch would halt it again at once.
-
-    A desk that is not halted is left as it is. Raises as ``halt_desk`` does, and SettingsError where no kill switch can be read.
-    """
-    from tickless.execution.rounding import exact, money
-    from tickless.pipeline import portfolio_value
-    from tickless.risk.drawdown import drawdown_frac, kill_switch_trips
-
-    ledger = desk.cloud.ledger
-    with _leased(ledger, clock, "resume by a person") as (fence, state):
-        settings, _ = _settings(desk, state)
-        if settings is None:
-            raise SettingsError("parameters: cannot be read as settings, so nobody knows the kill switch; `tickless params show` says why")
-        equity = portfolio_value(state, {})
-        before = drawdown_frac(equity, float(state.peak_equity))
-        trips = kill_switch_trips(before, settings.risk)
-        reset = state.halt is not None and (trips if reset_peak is None else reset_peak)
-        peak = money(exact(equity)) if reset else state.peak_equity
-        if state.halt is not None:
-            ledger.journal(fence, [LedgerUpdate(desk=replace(state, halt=None, peak_equity=peak))])
-    return {
-        "was_halted": state.halt is not None,
-        "halted_since": iso(state.halt.since) if state.halt else None,
-        "halt_reason": state.halt.reason if state.halt else None,
-        "equity": _plain(money(exact(equity))),
-        "peak_before": _plain(state.peak_equity),
-        "peak_equity": _plain(peak),
-        "drawdown_before_frac": before,
-        "drawdown_frac": drawdown_frac(equity, float(peak)),
-        "halts_again": trips and not reset,
-    }
-
-
-@contextmanager
-def _leased(ledger: Ledger, clock: Clock, owner: str) -> Iterator[tuple[Fence, DeskState]]:
-    """The desk's lease and its state read under it."""
-    fence = _acquire(ledger, clock, owner)
-    try:
-        state = ledger.load()
-        if state is None:
-            raise InputError("the desk has never run: there is no state to change; its first tick makes it")
-        yield fence, state
-    finally:
-        ledger.release(fence)
-
-
-def _acquire(ledger: Ledger, clock: Clock, owner: str) -> Fence:
-    deadline = clock.now() + timedelta(seconds=LEASE_WAIT_S)
-    waiting = False
-    while True:
-        now = clock.now()
-        try:
-            return ledger.acquire(owner, now, LEASE_TTL_S)
-        except LeaseHeldError as error:
-            if now >= deadline:
-                raise
-            if not waiting:
-                note(f"waiting for the tick that runs: {error}")
-            waiting = True
-            clock.sleep(POLL_S)
-
-
-def _settings(desk: DeployedDesk, state: DeskState | None) -> tuple[Settings | None, tuple[str, ...]]:
+def settings_of(desk: DeployedDesk, state: DeskState | None) -> tuple[Settings | None, tuple[str, ...]]:
     """The settings that the next tick would use, and why sections were refused; no settings where it could not run at all."""
     from tickless.runs.parameters import resolve_settings
 
@@ -261,19 +120,19 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
     age_min = None if state.last_tick_at is None else round((now - state.last_tick_at).total_seconds() / 60, 1)
     every = settings.schedule.risk_check_every_min if settings is not None else 15
     return {
-        "state": "ACTIVE" if state.halt is None else "HALTED",
-        "halted_since": iso(state.halt.since) if state.halt else None,
-        "halt_reason": state.halt.reason if state.halt else None,
+        **_mode_facts(state),
         "last_tick": record.tick.id if record else None,
         "last_tick_status": record.status if record else None,
         "last_tick_age_min": age_min,
         "overdue": age_min is None or age_min > OVERDUE_PERIODS * every,
-        "equity": _plain(money(exact(equity))),
-        "cash": _plain(state.cash),
-        "peak_equity": _plain(state.peak_equity),
+        "equity": plain(money(exact(equity))),
+        "cash": plain(state.cash),
+        "peak_equity": plain(state.peak_equity),
         "drawdown_frac": drawdown_frac(equity, float(state.peak_equity)),
         "positions": len(state.positions),
         "open_orders": len(state.orders),
+        "unknown_orders": sorted(order.client_order_id for order in state.orders.values() if order.status is OrderStatus.UNKNOWN),
+        "external": {asset: plain(qty) for asset, qty in sorted(state.external.items())},
         "blocked_pairs": sorted(state.blocked),
         "regime": state.regime,
         "regime_at": iso(state.regime_at) if state.regime_at else None,
@@ -281,19 +140,43 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
     }
 
 
+def _mode_facts(state: DeskState) -> dict[str, Any]:
+    """Active, reducing or halted, and everything that a person or the exchange has made of it: since when, and why."""
+    named = {"halt": ("halted_since", "halt_reason"), "reducing": ("reducing_since", "reducing_reason")}
+    named["flatten"] = ("flatten_since", "flatten_reason")
+    facts: dict[str, Any] = {"state": state.mode}
+    for name, (since, why) in named.items():
+        found: Halt | Reducing | Flatten | None = getattr(state, name)
+        facts |= {since: iso(found.since) if found else None, why: found.reason if found else None}
+    return facts
+
+
+def _mode_rows(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """The mode in a line, and what else holds at the same time in lines of its own."""
+    reasons = {
+        "HALTED": ("halted", facts["halted_since"], facts["halt_reason"]),
+        "REDUCING": ("reducing", facts["reducing_since"], facts["reducing_reason"]),
+        "FLATTEN": ("flattening", facts["flatten_since"], facts["flatten_reason"]),
+    }
+    own = reasons.pop(facts["state"], None)
+    rows: list[tuple[str, object]] = [("state", f"{facts['state']} since {own[1]}: {own[2]}" if own else facts["state"])]
+    return rows + [(name, f"since {since}: {why}") for name, since, why in reasons.values() if since]
+
+
 def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tuple[str, object]]:
     if facts["state"] == "NEVER RUN":
         return [("state", "has never run; its first tick makes its state")]
     money = settings.desk.stake_currency if settings is not None else ""
-    state = "ACTIVE" if facts["state"] == "ACTIVE" else f"HALTED since {facts['halted_since']}: {facts['halt_reason']}"
     age = f", {_ago(facts['last_tick_age_min'])}{', OVERDUE' if facts['overdue'] else ''}" if facts["last_tick"] else ""
     rows: list[tuple[str, object]] = [
-        ("state", state),
+        *_mode_rows(facts),
         ("last tick", f"{facts['last_tick']} ({facts['last_tick_status']}){age}" if facts["last_tick"] else None),
-        ("equity", f"{_amount(facts['equity'])} {money}, {_amount(facts['cash'])} of it cash"),
-        ("drawdown", f"{percent(facts['drawdown_frac'])} from {_amount(facts['peak_equity'])}"),
+        ("equity", f"{amount(facts['equity'])} {money}, {amount(facts['cash'])} of it cash"),
+        ("drawdown", f"{percent(facts['drawdown_frac'])} from {amount(facts['peak_equity'])}"),
         ("positions", facts["positions"]),
         ("open orders", facts["open_orders"]),
+        ("of unknown outcome", ", ".join(facts["unknown_orders"]) or "none"),
+        ("held beyond the ledger", ", ".join(f"{qty} {asset}" for asset, qty in facts["external"].items()) or "nothing"),
         ("blocked pairs", ", ".join(facts["blocked_pairs"]) or "none"),
         ("regime", f"{facts['regime']}, as of {facts['regime_at']}" if facts["regime_at"] else f"{facts['regime']}, not seen yet"),
         ("models", ", ".join(f"{name} {version}" for name, version in facts["models"].items()) or "none used at the last tick"),
@@ -355,18 +238,18 @@ def _short(value: Decimal) -> Decimal:
 
 
 def _print_rows(title: str, rows: Iterable[Mapping[str, Any]], *, json_: bool, empty: str) -> None:
-    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+    told = [{name: plain(value) for name, value in row.items()} for row in rows]
     if json_:
-        print_json(plain)
-    elif not plain:
+        print_json(told)
+    elif not told:
         typer.echo(empty)
     else:
-        numbers = tuple(name for name in plain[0] if any(part in name for part in ("qty", "price", "value", "pnl", "fee", "close")))
-        cells = [tuple(f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row.values()) for row in plain]
-        print_table(title, tuple(plain[0]), cells, right=numbers)
+        numbers = tuple(name for name in told[0] if any(part in name for part in ("qty", "price", "value", "pnl", "fee", "close")))
+        cells = [tuple(f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row.values()) for row in told]
+        print_table(title, tuple(told[0]), cells, right=numbers)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Money as plain decimals in text, times as ISO 8601; other values as they are."""
     if isinstance(value, Decimal):
         text = format(value, "f")
@@ -382,12 +265,5 @@ def _ago(minutes: float) -> str:
     return f"{minutes / 60:.1f} h ago" if minutes < 2 * 24 * 60 else f"{minutes / 24 / 60:.1f} days ago"
 
 
-def _amount(text: str) -> str:
+def amount(text: str) -> str:
     return f"{Decimal(text):,.2f}"
-
-
-def _print_outcome(content: Mapping[str, Any], text: str, *, json_: bool) -> None:
-    if json_:
-        print_json(content)
-    else:
-        typer.echo(text)

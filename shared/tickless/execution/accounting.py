@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
+from tickless.execution.order_states import next_status
 from tickless.execution.rounding import money
 from tickless.types import (
     ZERO,
@@ -17,7 +19,9 @@ from tickless.types import (
     Position,
     Side,
     Trade,
+    base_asset,
     evolve,
+    quote_asset,
 )
 
 
@@ -32,21 +36,24 @@ class Booking:
 def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     """Apply what a report adds to an order: its new fills, each once, and its status.
 
-    Fills are cumulative in a report; those that make up ``order.filled_qty`` were booked before. Cash moves by price times quantity and the
-    fee, once. A sell of a pair without position is booked to cash and its order alone.
+    Fills are cumulative in a report; those whose ids the order has were booked before. Cash and holding move as they do at the exchange:
+    by price times quantity, and by the fee in the asset that it was charged in. A sell of a pair without position is booked to cash and
+    its order alone. A fill that comes after the order's end moves money all the same; the end stays.
     """
     fresh = _unbooked(order, report)
-    if not fresh and report.status == order.status:
+    status = next_status(order.status, report.status, has_fills=bool(report.fills) or order.filled_qty > 0)
+    if not fresh and status is order.status:
         return Booking(state, None)
     positions = dict(state.positions)
     moved: dict[str, Position] = {}
     trades: list[Trade] = []
     cash = state.cash
     for fill in fresh:
-        order = _fill_order(order, fill, report.status)
+        order = _fill_order(order, fill, status)
         signed = -1 if fill.side is Side.BUY else 1
         # Each fill is rounded by itself: the sum is then the same in whatever order fills are booked.
-        cash = money(cash + signed * money(fill.qty * fill.price) - fill.fee)
+        charged = fill.fee if fill.fee_asset == quote_asset(fill.pair) else ZERO
+        cash = money(cash + signed * money(fill.qty * fill.price) - charged)
         position, trade = _fill_position(positions.pop(fill.pair, None), order, fill)
         if position is not None:
             moved[fill.pair] = position
@@ -55,7 +62,7 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
         if trade is not None:
             trades.append(trade)
     if not fresh:
-        order = evolve(order, status=report.status)
+        order = evolve(order, status=status)
     orders = dict(state.orders)
     orders.pop(order.client_order_id, None)
     if not order.status.is_final:
@@ -74,28 +81,49 @@ def _marked(marks: Mapping[str, float], positions: Mapping[str, Position], fresh
 
 
 def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:
+    """The fills of a report that its order has not, each once."""
+    if not report.fills:
+        return ()
+    if order.filled_qty > 0 and not order.fill_ids:
+        return _beyond(order.filled_qty, report.fills)
+    fills = {fill.fill_id: fill for fill in report.fills}
+    return tuple(fill for fill_id, fill in fills.items() if fill_id not in order.fill_ids)
+
+
+def _beyond(qty: Decimal, fills: Sequence[Fill]) -> tuple[Fill, ...]:
+    """The fills after the first ``qty``: of an order that was stored before fills were known by their ids."""
     booked = ZERO
-    for n, fill in enumerate(report.fills):
-        if booked >= order.filled_qty:
-            return report.fills[n:]
+    for n, fill in enumerate(fills):
+        if booked >= qty:
+            return tuple(fills[n:])
         booked += fill.qty
     return ()
+
+
+def _moved_qty(fill: Fill) -> Decimal:
+    """By how much the holding changes: a fee in the base asset leaves it, too."""
+    if fill.fee_asset != base_asset(fill.pair):
+        return fill.qty
+    return fill.qty - fill.fee_qty if fill.side is Side.BUY else fill.qty + fill.fee_qty
 
 
 def _fill_order(order: Order, fill: Fill, status: OrderStatus) -> Order:
     qty = order.filled_qty + fill.qty
     value = (order.avg_price or ZERO) * order.filled_qty + fill.price * fill.qty
-    return evolve(order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=status)
+    return evolve(
+        order, filled_qty=qty, avg_price=value / qty, fee=order.fee + fill.fee, status=status, fill_ids=(*order.fill_ids, fill.fill_id)
+    )
 
 
 def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple[Position | None, Trade | None]:
-    value = fill.qty * fill.price
+    moved = _moved_qty(fill)
+    value = moved * fill.price
     if fill.side is Side.BUY:
         if position is None:
-            return Position(fill.pair, order.strategy, order.reason, fill.filled_at, fill.qty, value, fees=fill.fee), None
+            return Position(fill.pair, order.strategy, order.reason, fill.filled_at, moved, value, fees=fill.fee), None
         bought = evolve(
             position,
-            bought_qty=position.bought_qty + fill.qty,
+            bought_qty=position.bought_qty + moved,
             bought_value=position.bought_value + value,
             fees=position.fees + fill.fee,
             held_cost=None if position.held_cost is None else position.held_cost + value,
@@ -105,10 +133,10 @@ def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple
         return None, None
     sold = evolve(
         position,
-        sold_qty=position.sold_qty + fill.qty,
+        sold_qty=position.sold_qty + moved,
         sold_value=position.sold_value + value,
         fees=position.fees + fill.fee,
-        held_cost=position.entry_price * (position.qty - fill.qty),
+        held_cost=position.entry_price * (position.qty - moved),
     )
     return sold, _closed_trade(sold, order, fill) if sold.qty <= 0 else None
 

@@ -138,16 +138,17 @@ class LocalCloud:
             environment=MappingProxyType(dict(content.get("Environment", {}).get("Variables", {}))),
         )
 
-    def invoke(self, function: str, event: Any, *, cold: bool = False) -> InvocationResult:
+    def invoke(self, function: str, event: Any, *, cold: bool = False, retry_of: str = "") -> InvocationResult:
         """Invoke a function by service name, physical name or ARN and wait.
 
-        ``cold`` imports its handler anew. An exception of the handler is in the result's ``error``. Invocations run one at a time.
+        ``cold`` imports its handler anew; ``retry_of`` is the request id of the attempt that this one repeats. An exception of the handler
+        is in the result's ``error``. Invocations run one at a time.
         Raises InputError for an unknown function.
         """
         with self._lock:
             configuration = self._find(function)
             with self._wiring():
-                result = self._runtime.invoke(configuration, event, cold=cold)
+                result = self._runtime.invoke(configuration, event, cold=cold, retry_of=retry_of)
             for metric in result.metrics:
                 self.metric_totals[metric.name] = self.metric_totals.get(metric.name, 0.0) + sum(metric.values)
                 self.metric_latest[metric.name] = metric.values[-1]

@@ -141,14 +141,14 @@ class Runtime:
         self._warm: dict[str, Handler] = {}
         self._invocations = 0
 
-    def invoke(self, configuration: FunctionConfiguration, event: Any, *, cold: bool = False) -> InvocationResult:
-        """Call a function's handler with ``event`` after a round trip through JSON.
+    def invoke(self, configuration: FunctionConfiguration, event: Any, *, cold: bool = False, retry_of: str = "") -> InvocationResult:
+        """Call a function's handler with ``event`` after a round trip through JSON; ``retry_of`` is the request id that a retry keeps.
 
         An exception of the handler, of its import or of its answer's JSON is in the result, never raised.
         Raises InputError where the function's code is missing.
         """
         self._invocations += 1
-        request_id = f"00000000-0000-4000-8000-{self._invocations:012x}"
+        request_id = retry_of or f"00000000-0000-4000-8000-{self._invocations:012x}"
         path, attribute = self._source(configuration)
         if cold:
             self._warm.pop(configuration.name, None)

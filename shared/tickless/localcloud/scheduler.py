@@ -94,6 +94,8 @@ class _Delivery:
     duplicate: bool = field(default=False, compare=False)
     event: Any = field(default=None, compare=False)
     """Set once Lambda has taken it: its retries carry the same event."""
+    request_id: str = field(default="", compare=False)
+    """Lambda's, which its retries keep; empty before the first attempt."""
 
 
 class LocalScheduler:
@@ -183,22 +185,22 @@ class LocalScheduler:
             self._cloud.configuration(delivery.schedule.function_arn)
         except InputError:
             return self._not_delivered(delivery, event, now)
-        result = self._cloud.invoke(delivery.schedule.function_arn, event)
+        result = self._cloud.invoke(delivery.schedule.function_arn, event, retry_of=delivery.request_id)
         dead = False
         if result.error is not None:
-            dead = not self._retry_failed(delivery, event, now)
+            dead = not self._retry_failed(replace(delivery, event=event, request_id=result.request_id), now)
             if dead:
                 self._cloud.give_up(event, result, delivery.failed + 1)
         return self._firing(delivery, now, result, dead=dead)
 
-    def _retry_failed(self, delivery: _Delivery, event: Any, now: datetime) -> bool:
+    def _retry_failed(self, delivery: _Delivery, now: datetime) -> bool:
         """Whether Lambda will try again."""
         policy = self._cloud.async_policy(delivery.schedule.function_arn)
         wait = LAMBDA_BACKOFF_S[min(delivery.failed, len(LAMBDA_BACKOFF_S) - 1)]
         at = now + timedelta(seconds=wait)
         if delivery.failed >= policy.max_retries or at - delivery.scheduled_at > timedelta(seconds=policy.max_age_s):
             return False
-        heapq.heappush(self._queue, replace(delivery, at=at, failed=delivery.failed + 1, event=event))
+        heapq.heappush(self._queue, replace(delivery, at=at, failed=delivery.failed + 1))
         return True
 
     def _not_delivered(self, delivery: _Delivery, event: Any, now: datetime) -> Firing:

@@ -10,27 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tickless.errors import (
-    EventError,
-    LeaseHeldError,
+    FencedError,
     OrderRejectedError,
     RetryableError,
-    SettingsError,
     StaleTickError,
     UnknownOutcomeError,
 )
 from tickless.execution.accounting import book
+from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
+from tickless.execution.rounding import exact, money
 from tickless.execution.settlement import settlement_due
-from tickless.pipeline import Decision
-from tickless.ports import Fence, Ledger, Ports, Venue
+from tickless.pipeline import Decision, portfolio_value
+from tickless.ports import Fence, Ports, Venue
 from tickless.risk.stops import protect
+from tickless.runs.admission import refuse_off_grid, refuse_stale, schedule_of, take_lease
 from tickless.runs.desk_strategies import history_start
 from tickless.runs.gather import needed_pairs, refresh_bars
-from tickless.runs.parameters import LoadedSettings, resolve_settings, schedule_section
+from tickless.runs.parameters import LoadedSettings, resolve_settings
 from tickless.runs.report import RunReport
-from tickless.settings import ScheduleSection, Settings
+from tickless.settings import Settings
 from tickless.types import (
     ZERO,
     AccountSnapshot,
@@ -39,10 +41,10 @@ from tickless.types import (
     Order,
     OrderReport,
     OrderStatus,
+    Reducing,
     Side,
     Tick,
     TickRecord,
-    base_asset,
     evolve,
     iso,
 )
@@ -50,11 +52,12 @@ from tickless.types import (
 JOURNALED, DONE = "journaled", "done"
 _CHUNK = 40
 """Intents an update; with the fence and the record a transaction stays far below 100 items."""
-_EARLY_S = 60
-"""How far ahead of the clock a tick may be."""
-_LEASE_POLL_S = 1.0
-_CASH_TOLERANCE = Decimal("0.01")
-"""Stake currency by which an exchange's own rounding of fills may differ from ours."""
+_SETTLING = timedelta(seconds=60)
+"""How long an order may be on its way before an exchange that does not know it is believed."""
+
+
+_IN_FLIGHT = timedelta(seconds=30)
+"""How long a request may be on its way after its sender has failed: several of an exchange's time-outs, and less than a tick waits."""
 
 
 class TickContext(NamedTuple):
@@ -65,8 +68,13 @@ class TickContext(NamedTuple):
     venue: Venue
     settings: Settings
     state: DeskState
-    mismatch: str = ""
-    """How ledger and exchange differ; empty when they agree."""
+    available: Mapping[str, Decimal] = MappingProxyType({})
+    """What can really be sold of pairs of which the exchange holds less than the ledger."""
+
+    @property
+    def reduce_only(self) -> str:
+        """Why nothing may be bought: the ledger claims what the exchange does not have; empty when they agree."""
+        return self.state.reducing.reason if self.state.reducing is not None else ""
 
 
 Step = Callable[[TickContext], Decision]
@@ -82,19 +90,26 @@ def run_tick(tick: Tick, ports: Ports, steps: Mapping[str, Step]) -> RunReport:
     report = RunReport(tick, "already_done")
     if record is None or record.status != DONE:
         texts = ports.parameters.read()
-        schedule = _schedule_of(texts, ports.ledger)
+        schedule = schedule_of(texts, ports.ledger)
         refuse_stale(tick, ports, schedule)
-        fence = _take_lease(tick, ports, schedule)
+        fence = take_lease(tick, ports, schedule)
+        runs: list[TickRun] = []
         try:
-            report = _run_fenced(tick, ports, steps, texts, fence)
+            report = _run_fenced(tick, ports, steps, texts, fence, runs)
         finally:
-            ports.ledger.release(fence)
+            # What failed while it sent an order may have it on its way, unknown to the exchange as yet. Who resumed at once could not
+            # find it there, and would send it a second time.
+            on_its_way = any(run.sending for run in runs)
+            ports.ledger.release(fence, ports.clock.now() + _IN_FLIGHT if on_its_way else None)
     # Once an invocation, for its own tick: the alarm for missed ticks listens to this, and a tick that somebody else has run did fire.
     ports.metrics.count("TickDone")
     return report
 
 
-def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapping[str, str], fence: Fence) -> RunReport:
+def _run_fenced(
+    tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapping[str, str], fence: Fence, runs: list[TickRun]
+) -> RunReport:
+    """Run every tick that is due; each is put into ``runs`` before it does anything."""
     stored = ports.ledger.load()
     loaded = resolve_settings(texts, stored.settings if stored is not None else {})
     for sentence in loaded.refused:
@@ -114,6 +129,7 @@ def _run_fenced(tick: Tick, ports: Ports, steps: Mapping[str, Step], texts: Mapp
         if due is not tick and state.last_tick_at is not None and due.scheduled_at < state.last_tick_at:
             continue
         run = TickRun(due, ports, venue, loaded, fence, steps[due.function])
+        runs.append(run)
         state, facts = run.resume(state, record) if record is not None else run.start(state)
         status = "resumed" if record is not None else DONE
         ran.append(due.id)
@@ -135,6 +151,8 @@ class TickRun:
     step: Step
     updates: list[LedgerUpdate] = field(default_factory=list)
     sent: int = 0
+    sending: bool = False
+    """Whether an order is being sent, and nobody knows what became of it."""
 
     @property
     def settings(self) -> Settings:
@@ -152,8 +170,8 @@ class TickRun:
             self.ports.metrics.count("StaleTick")
             raise StaleTickError(f"tick {self.tick.id}: the desk has already run a tick of {iso(state.last_tick_at)}")
         self._refresh(state)
-        state, mismatch = self._reconcile(state)
-        return self.carry_out(self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, mismatch)))
+        state, available = self._reconcile(state)
+        return self.carry_out(self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, available)))
 
     def carry_out(self, decision: Decision) -> tuple[DeskState, dict[str, Any]]:
         """Journal, act and record what was decided."""
@@ -190,23 +208,57 @@ class TickRun:
             self.ports.bars, self.venue.market, pairs, self.settings.desk.timeframe, history_start(self.settings, self.at), self.at
         )
 
-    def _reconcile(self, state: DeskState) -> tuple[DeskState, str]:
+    def _reconcile(self, state: DeskState) -> tuple[DeskState, Mapping[str, Decimal]]:
         """Settle open orders and forgotten intents with the exchange's answer, then compare holdings."""
         snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
         state = self._book_reports(state, snapshot)
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
-            if order.tick_at == self.at and order.status is OrderStatus.INTENT:
-                # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
-                state = evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
-                continue
-            # An intent that the exchange never saw belongs to a tick that is over; sending it now would be a guess.
-            state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never sent"))
-        mismatch = _compare(state, snapshot, self.settings.desk.stake_currency)
-        if mismatch:
+            state = self._settle_unseen(state, order)
+        found = reconcile(state, snapshot, self.settings.desk.stake_currency)
+        return self._adopt(state, found) if found.conclusive else state, found.available
+
+    def _settle_unseen(self, state: DeskState, order: Order) -> DeskState:
+        """An order of which the exchange knows nothing."""
+        if order.tick_at == self.at and order.status is OrderStatus.INTENT:
+            # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
+            return evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
+        if self.at - order.tick_at < _SETTLING:
+            return state  # What was sent a moment ago may still be on its way.
+        if order.status in UNSETTLED:
+            # It never arrived; it belongs to a tick that is over, and sending it now would be a guess.
+            self.ports.log.warning("order never arrived", client_order_id=order.client_order_id, pair=order.pair)
+            return self._book(state, order, OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "never arrived"))
+        # The exchange had it and knows it no more. Were it to rest there all the same, another in its place would double it.
+        self.ports.log.warning("order has vanished", client_order_id=order.client_order_id, pair=order.pair)
+        return self._cancel(state, [order.client_order_id])
+
+    def _adopt(self, state: DeskState, found: Reconciliation) -> DeskState:
+        """Put into the state what the comparison says; tell people when it changes."""
+        log, notifier, name = self.ports.log, self.ports.notifier, f"tickless {self.settings.desk.name}"
+        before = state
+        if found.mismatch:
             self.ports.metrics.count("LedgerMismatch")
-            self.ports.log.warning("ledger and exchange differ", difference=mismatch)
-            self.ports.notifier.alert("ledger and exchange differ", f"{mismatch}; nothing is bought at this tick")
-        return state, mismatch
+            log.warning("ledger and exchange differ", difference=found.mismatch)
+            if state.reducing is None:
+                notifier.alert(name, f"ledger and exchange differ: {found.mismatch}; the desk only sells until they agree")
+            since = state.reducing.since if state.reducing is not None else self.at
+            state = evolve(state, reducing=Reducing(found.mismatch, since))
+        elif state.reducing is not None:
+            log.info("ledger and exchange agree again")
+            notifier.alert(name, "ledger and exchange agree again; the desk is active")
+            state = evolve(state, reducing=None)
+        if dict(found.external) != dict(state.external):
+            log.warning("the exchange holds more than the ledger", external={asset: str(qty) for asset, qty in found.external.items()})
+            state = evolve(state, external=found.external)
+        if found.flow:
+            log.warning("cash has moved", flow=str(found.flow))
+            notifier.alert(
+                name, f"{found.flow:+f} {self.settings.desk.stake_currency} was put in or taken out; cash and peak equity move with it"
+            )
+            state = move_cash(state, found.flow)
+        if state is not before:
+            self.updates.append(LedgerUpdate(desk=state))
+        return state
 
     def _book_reports(self, state: DeskState, snapshot: AccountSnapshot) -> DeskState:
         for order in list(state.orders.values()):
@@ -262,7 +314,8 @@ class TickRun:
 
     def _submit(self, state: DeskState, orders: Sequence[Order]) -> DeskState:
         for order in orders:
-            self.sent += 1
+            self._check_lease()
+            self.sent, self.sending = self.sent + 1, True
             try:
                 report = self.venue.exchange.submit(order, self.at)
             except OrderRejectedError as error:
@@ -273,11 +326,22 @@ class TickRun:
                 self.ports.log.warning("order not sent", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
                 report = OrderReport(order.client_order_id, OrderStatus.CANCELED, (), str(error))
             except UnknownOutcomeError as error:
-                # It stays an intent: the next tick asks the exchange for its id and never sends it again.
+                # The next tick asks the exchange for its id; it is never sent again.
                 self.ports.log.warning("order outcome unknown", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
+                state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.UNKNOWN, (), str(error)))
+                # At once: who resumes this tick must not take it for an intent that was never sent.
+                self._flush()
+                self.sending = False
                 continue
+            self.sending = False
             state = self._book(state, order, report)
         return state
+
+    def _check_lease(self) -> None:
+        """Raise FencedError where another tick may have taken the lease: the ledger would refuse our writes, the exchange no order."""
+        expires_at = self.fence.expires_at
+        if expires_at is not None and self.ports.clock.now() >= expires_at:
+            raise FencedError(f"tick {self.tick.id}: its lease ran out at {iso(expires_at)}; it sends no further order")
 
     def _record(self, state: DeskState, intents: Sequence[str], trace: Mapping[str, Any]) -> dict[str, Any]:
         """Write the tick's trace and, last of all, its record."""
@@ -299,6 +363,8 @@ class TickRun:
             "orders": len(intents),
             "models": dict(trace.get("models", {})),
             "halted": state.halt is not None,
+            "mode": state.mode,
+            "reducing": state.reducing is not None,
         }
         self.updates.append(LedgerUpdate(record=TickRecord(self.tick, DONE, self.fence.number, tuple(intents), facts)))
         self._flush()
@@ -315,51 +381,15 @@ class TickRun:
         metrics.gauge("Equity", facts["equity"])
         metrics.gauge("DrawdownFrac", -facts["drawdown_frac"])
         metrics.gauge("Halted", 1.0 if facts["halted"] else 0.0)
+        metrics.gauge("Reducing", 1.0 if facts["reducing"] else 0.0)
         self.ports.log.info("tick done", tick=self.tick.id, **facts)
 
 
-def _schedule_of(texts: Mapping[str, str], ledger: Ledger) -> ScheduleSection:
-    """The schedule before the lease is taken: as the parameter says, else its last good value, else the default."""
-    try:
-        return schedule_section(texts.get("schedule", ""))
-    except SettingsError:
-        stored = ledger.load()
-        if stored is None or "schedule" not in stored.settings:
-            return ScheduleSection()
-        return schedule_section(stored.settings["schedule"], "last good")
-
-
-def refuse_off_grid(tick: Tick, settings: Settings) -> None:
-    """Raise EventError for a tick of a strategy that the desk does not run, or between two bars that it decides on."""
-    if tick.strategy and tick.strategy not in settings.strategy:
-        raise EventError(f"event of {tick.function}: strategy {tick.strategy!r} is not one of this desk's: {', '.join(settings.strategy)}")
-    every = settings.calendar.interval_min(tick)
-    if (tick.scheduled_at.hour * 60 + tick.scheduled_at.minute) % every:
-        raise EventError(f"event of {tick.function}: scheduled_time {iso(tick.scheduled_at)} is not a multiple of {every} minutes")
-
-
-def refuse_stale(tick: Tick, ports: Ports, schedule: ScheduleSection) -> None:
-    """Raise StaleTickError for a tick that is older than the schedule allows, or lies in the future."""
-    age = (ports.clock.now() - tick.scheduled_at).total_seconds()
-    if -_EARLY_S <= age <= schedule.max_event_age_s:
-        return
-    ports.metrics.count("StaleTick")
-    if age < 0:
-        raise StaleTickError(f"tick {tick.id}: scheduled {-age:.0f} s in the future")
-    raise StaleTickError(f"tick {tick.id}: {age:.0f} s old, at most schedule.max_event_age_s = {schedule.max_event_age_s} s")
-
-
-def _take_lease(tick: Tick, ports: Ports, schedule: ScheduleSection) -> Fence:
-    """The desk's lease; waits for another tick to finish, for a bounded time."""
-    deadline = ports.clock.now() + timedelta(seconds=schedule.lease_wait_s)
-    while True:
-        now = ports.clock.now()
-        try:
-            return ports.ledger.acquire(tick.id, now, schedule.lease_ttl_s)
-        except LeaseHeldError:
-            if now >= deadline:
-                raise
-            ports.clock.sleep(_LEASE_POLL_S)
+def move_cash(state: DeskState, flow: Decimal) -> DeskState:
+    """The state after somebody has put stake currency in or taken it out: drawdown, as a share of the peak, is what it was."""
+    before = exact(portfolio_value(state, {}))
+    grown = (before + flow) / before if before > 0 else Decimal(1)
+    return evolve(state, cash=state.cash + flow, peak_equity=max(ZERO, money(state.peak_equity * grown)))
 
 
 def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
@@ -369,16 +399,3 @@ def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
         raise RetryableError(f"the exchange reports no {settings.desk.stake_currency} balance")
     # A desk of signals alone never looks for a regime, and says none.
     return DeskState(cash=cash, peak_equity=cash, regime=DeskState.regime if settings.calendar.rebalanced else "")
-
-
-def _compare(state: DeskState, snapshot: AccountSnapshot, stake: str) -> str:
-    """The first holding of the ledger that the exchange does not have; empty when all are there. More than the ledger holds is not ours."""
-    balances = snapshot.balances
-    short = [pair for pair, position in state.positions.items() if balances.get(base_asset(pair), ZERO) < position.qty]
-    if short:
-        pair = min(short)
-        return f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {balances.get(base_asset(pair), 0)}"
-    cash = balances.get(stake, ZERO)
-    if cash < state.cash - _CASH_TOLERANCE:
-        return f"{stake}: the ledger holds {state.cash}, the exchange {cash}"
-    return ""

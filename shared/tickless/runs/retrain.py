@@ -14,7 +14,7 @@ from tickless.features.windows import window_start
 from tickless.learn.spec import ModelSpec, load_specs
 from tickless.learn.training_run import TrainedModel, TrainingResult, train_models
 from tickless.ports import ModelStore, Ports, Promotion
-from tickless.runs.desk_tick import refuse_stale
+from tickless.runs.admission import refuse_stale
 from tickless.runs.gather import needed_pairs, refresh_bars, universe_pairs
 from tickless.runs.parameters import resolve_settings
 from tickless.runs.report import RunReport

@@ -16,7 +16,7 @@ def step(context: TickContext) -> Decision:
     """Gather the closes of what is held, and decide."""
     settings, at = context.settings, context.tick.scheduled_at
     closes = held_closes(context.ports.bars, sorted(context.state.positions), settings.desk.timeframe, at)
-    return decide_risk(context.tick, closes, context.state, settings, context.venue.market.rules())
+    return decide_risk(context.tick, closes, context.state, settings, context.venue.market.rules(), context.available)
 
 
 def run(tick: Tick, ports: Ports) -> RunReport:

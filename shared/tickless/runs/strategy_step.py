@@ -22,4 +22,15 @@ def step(context: TickContext, *, full: bool = False) -> Decision:
     view = view_market(context.ports, context.venue, settings, strategy, at)
     held = held_closes(context.ports.bars, unseen(context.state, view), settings.desk.timeframe, at)
     rules = context.venue.market.rules()
-    return decide(tick, strategy, view, context.state, settings, rules, full=full, reduce_only=context.mismatch, held_closes=held)
+    return decide(
+        tick,
+        strategy,
+        view,
+        context.state,
+        settings,
+        rules,
+        full=full,
+        reduce_only=context.reduce_only,
+        held_closes=held,
+        available=context.available,
+    )

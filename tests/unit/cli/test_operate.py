@@ -1,4 +1,4 @@
-"""``tickless status``, ``positions``, ``orders``, ``trades``, ``halt``, ``resume`` on a desk that trades."""
+"""``tickless status``, ``positions``, ``orders``, ``trades``, ``why``, ``halt``, ``resume``, ``flatten`` on a desk that trades."""
 
 import json
 from dataclasses import replace
@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 
 from tickless.adapters.memory import ManualClock
-from tickless.cli.operating import halt_desk
+from tickless.cli.commanding import flatten_desk, halt_desk
 from tickless.errors import FencedError, LeaseHeldError
-from tickless.types import LedgerUpdate, Order, OrderStatus, OrderType, Side, Tick, TickRecord, parse_time
+from tickless.types import LedgerUpdate, Order, OrderStatus, OrderType, Reducing, Side, Tick, TickRecord, iso, parse_time
 
 FIRST, SECOND = "2024-06-01T00:00:00Z", "2024-06-01T06:00:00Z"
 
@@ -237,8 +237,122 @@ def test_the_lease_is_given_back(tickless, traded):
     assert first.owner == "next tick"
 
 
+def test_status_shows_what_holds_beside_the_mode(tickless, traded):
+    at = parse_time(FIRST)
+    lost = Order("lost-1", at, "rotation", "BTC/USDT", Side.BUY, OrderType.MARKET, Decimal(1), "entry", status=OrderStatus.UNKNOWN)
+    reducing = Reducing("BTC/USDT: the ledger holds 1, the exchange 0", at)
+    rewrite(traded, reducing=reducing, external={"XYZ": Decimal("7.50"), "BNB": Decimal(1)}, orders={"lost-1": lost})
+    facts = tickless.json("status")
+    assert (facts["state"], facts["reducing_since"], facts["reducing_reason"]) == ("REDUCING", FIRST, reducing.reason)
+    assert (facts["external"], facts["unknown_orders"]) == ({"BNB": "1", "XYZ": "7.5"}, ["lost-1"])
+    table = tickless("status").stdout
+    for words in (f"REDUCING since {FIRST}: BTC/USDT: the ledger holds 1", "lost-1", "1 BNB, 7.5 XYZ"):
+        assert words in table
+    tickless("halt", "--reason", "why")
+    facts = tickless.json("status")
+    assert (facts["state"], facts["halt_reason"], facts["reducing_reason"]) == ("HALTED", "why", reducing.reason)
+    assert "reducing" in tickless("status").stdout
+
+
+def test_resume_leaves_reducing_to_the_exchange(tickless, traded):
+    reducing = Reducing("BTC/USDT: the ledger holds 1, the exchange 0", parse_time(FIRST))
+    rewrite(traded, reducing=reducing)
+    tickless("halt", "--reason", "why")
+    done = tickless("resume")
+    assert "no longer halted, but reduces" in done.stdout
+    assert (traded.adapters.ledger.load().reducing, traded.adapters.ledger.load().halt) == (reducing, None)
+
+
+# Flatten
+
+
+def test_flatten_needs_a_yes_and_a_reason(tickless, traded):
+    before = traded.adapters.ledger.load()
+    assert tickless.refused("flatten", code=3) == "tickless: flatten sells everything that dev holds, at market; say --yes"
+    assert "--reason: must say why" in tickless.refused("flatten", "--yes", "--reason", " ")
+    assert traded.adapters.ledger.load() == before
+
+
+def test_flatten_sells_everything_at_the_next_risk_check_and_leaves_the_desk_halted(tickless, traded):
+    done = tickless.json("flatten", "--yes", "--reason", "leaving")
+    assert (done["state"], done["reason"], done["already_flattening"]) == ("HALTED", "leaving", False)
+    asked = traded.adapters.ledger.load()
+    facts = tickless.json("status")
+    assert (facts["state"], facts["halt_reason"]) == ("HALTED", "flatten: leaving")
+    assert (facts["flatten_reason"], facts["flatten_since"]) == ("leaving", done["since"])
+    assert "leaving" in tickless("status").stdout
+    assert "already" in tickless("flatten", "--yes", "--reason", "again").stdout
+    assert traded.adapters.ledger.load() == asked, "asking twice asks once"
+
+    sold = traded.tick("risk_check", "2024-06-01T00:15:00Z").payload
+    assert (sold["orders"], sold["positions"]) == (len(asked.positions), 0)
+    exits = {trade.exit_reason for trade in traded.adapters.ledger.trades()}
+    assert exits == {"flatten"}
+    assert tickless.json("status")["flatten_since"] == done["since"], "over once a risk check has seen that nothing is left"
+    traded.tick("risk_check", "2024-06-01T00:30:00Z")
+    facts = tickless.json("status")
+    assert (facts["flatten_since"], facts["state"]) == (None, "HALTED")
+    rebalanced = traded.tick("full_rebalance", SECOND).payload
+    assert (rebalanced["orders"], rebalanced["positions"]) == (0, 0)
+
+
+def test_resume_ends_a_flatten(tickless, traded):
+    tickless("flatten", "--yes")
+    assert tickless.json("resume")["was_flattening"] is True
+    state = traded.adapters.ledger.load()
+    assert (state.flatten, state.halt) == (None, None)
+    assert traded.tick("risk_check", "2024-06-01T00:15:00Z").payload["positions"] == len(state.positions)
+
+
+def test_a_flatten_waits_for_a_running_tick(traded):
+    ledger, clock = traded.adapters.ledger, ManualClock(parse_time(FIRST))
+    ledger.acquire("a tick that hangs", clock.now(), 240)
+    wanted, already = flatten_desk(ledger, clock, "why")
+    assert (wanted.since, already) == (parse_time(FIRST) + timedelta(seconds=240), False)
+
+
+# Why
+
+
+def test_why_tells_what_each_tick_decided_of_a_pair_and_the_orders_that_came_of_it(tickless, traded):
+    traded.tick("risk_check", "2024-06-01T00:15:00Z")
+    ledger = traded.adapters.ledger
+    pair = min(ledger.load().positions)
+    bought, checked = tickless.json("why", pair)
+    assert (bought["tick"], bought["action"]) == (f"{FIRST}#full_rebalance", "buy")
+    (order,) = [order for order in ledger.orders() if order.pair == pair]
+    assert bought["reason"] == order.reason
+    assert [row["client_order_id"] for row in bought["orders"]] == [order.client_order_id]
+    assert bought["score"] == traded.adapters.trace.read(Tick(parse_time(FIRST), "full_rebalance"))["pairs"][pair]["score"]
+    assert (checked["at"], checked["action"], checked["reason"], checked["orders"]) == (
+        "2024-06-01T00:15:00Z", "keep", "no_stop_hit", []
+    )  # fmt: skip
+    assert tickless.json("why", pair, "--last", 1) == [checked]
+    for words in (pair, "full_rebalance", "risk_check", "no_stop_hit", order.reason):
+        assert words in tickless("why", pair).stdout
+
+
+def test_why_tells_of_a_pair_that_was_passed_over(tickless, traded):
+    state = traded.adapters.ledger.load()
+    told = traded.adapters.trace.read(Tick(parse_time(FIRST), "full_rebalance"))["pairs"]
+    passed = next(pair for pair in told if pair not in state.positions)
+    (entry,) = tickless.json("why", passed)
+    assert (entry["action"], entry["reason"], entry["at"]) == ("pass", told[passed]["reason"], iso(state.last_tick_at))
+
+
+def test_why_of_what_nobody_spoke_of(tickless, traded):
+    assert tickless("why", "NOPE/USDT", "--hours", 1).stdout == "no tick of the last 1 h spoke of NOPE/USDT\n"
+    assert "expected base and quote, such as BTC/USDT" in tickless.refused("why", "BTC")
+
+
+def test_why_of_a_desk_that_never_ran(tickless, deployed):
+    assert tickless.json("why", "BTC/USDT") == []
+    assert deployed.adapters.ledger.load() is None
+
+
 @pytest.mark.parametrize(
-    "command", ["status", "positions", "orders", "trades", "halt", "resume", "invoke", "params set", "params diff", "models list"]
+    "command",
+    ["status", "positions", "orders", "trades", "why", "halt", "resume", "flatten", "invoke", "params set", "params diff", "models list"],
 )
 def test_every_command_has_help_with_an_example(tickless, command):
     assert f"Example: tickless {command}" in " ".join(tickless(*command.split(), "--help").stdout.split())

@@ -51,7 +51,7 @@ def test_a_buy_moves_cash_by_value_and_fee_once_and_opens_a_position():
 def test_cumulative_reports_add_only_what_is_new():
     first = book(opened(DESK, BUY), BUY, report(BUY, OrderStatus.OPEN, HALF[0]))
     order = first.state.orders["o1"]
-    assert (order.status, order.filled_qty, order.open_qty) == (OrderStatus.OPEN, 1, 3)
+    assert (order.status, order.filled_qty, order.open_qty) == (OrderStatus.PARTIALLY_FILLED, 1, 3)
     second = book(first.state, order, report(BUY, OrderStatus.FILLED, *HALF))
     assert second.update is not None
     assert second.update.fills == HALF[1:]

@@ -142,6 +142,7 @@ def test_lambda_retries_a_failed_function_a_minute_later(cloud, clock):
     assert second.result.error is None
     assert second.delivered_at - first.delivered_at == timedelta(minutes=1)
     assert second.scheduled_at == first.scheduled_at
+    assert second.result.request_id == first.result.request_id, "as Lambda's retries do"
 
 
 def test_a_function_that_keeps_failing_ends_in_its_queues(cloud, clock):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from interference import Calls, Crash
 
 from made_world import NO_THRESHOLDS, World, at
+from tickless.errors import UnknownOutcomeError
 from tickless.settings import RegimeCounts, section_text
-from tickless.types import OrderStatus
+from tickless.types import Flatten, Halt, LedgerUpdate, Order, OrderStatus
 
 LATE_S = 300.0
 """A redelivery after the lease of the dead process has run out."""
@@ -83,7 +85,23 @@ def scan_out(new_scanned, crash_market) -> tuple[Start, str, int]:
     return start, "scan-crossover", 1
 
 
-SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance", "scan_in", "scan_out")
+@pytest.fixture
+def flatten(new_world) -> tuple[Start, str, int]:
+    """A desk that a person has told to sell everything."""
+
+    def start() -> World:
+        world = new_world()
+        world.run("full_rebalance", at(0))
+        fence = world.ledger.acquire("flatten by a person", at(0), 1)
+        asked = replace(world.ledger.load(), halt=Halt("flatten: leaving", at(0)), flatten=Flatten("leaving", at(0)))
+        world.ledger.journal(fence, [LedgerUpdate(desk=asked)])
+        world.ledger.release(fence)
+        return world
+
+    return start, "risk_check", 1
+
+
+SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance", "scan_in", "scan_out", "flatten")
 
 
 def undisturbed(start: Start, function: str, bar: int) -> tuple[World, Calls]:
@@ -132,7 +150,7 @@ def test_where_it_is_not_redelivered_the_next_tick_finds_a_consistent_desk(scena
         assert "LedgerMismatch" not in world.metrics.counts, where
         for order in world.ledger.orders():
             if order.tick_at == at(bar):
-                same = replace(expected[order.client_order_id], status=order.status, filled_qty=order.filled_qty)
+                same = replace(expected[order.client_order_id], status=order.status, filled_qty=order.filled_qty, fill_ids=order.fill_ids)
                 assert replace(order, avg_price=same.avg_price, fee=same.fee) == same, where
                 assert order.status is not OrderStatus.INTENT, where
 
@@ -151,6 +169,67 @@ def test_a_second_crash_during_the_redelivery_changes_nothing_either(scenario, r
                     world.run(function, at(bar), Calls(number, after=True).ports(world), late_s)
             world.run(function, at(bar), late_s=600.0)
             assert world.outcome() == expected, (first, second)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+@pytest.mark.parametrize("scenario", ["rebalance", "second_rebalance", "stop_out", "scan_in"])
+def test_a_lost_answer_and_then_a_crash_neither_lose_an_order_nor_send_one_twice(scenario, reached, request):
+    """The first order's answer is lost, whether it arrived or not; the process dies at every call after that, and another resumes."""
+    start, function, bar = request.getfixturevalue(scenario)
+    world, exchange = start(), LosesAnswers(reached)
+    recorded = Calls()
+    run_losing(world, recorded, exchange, function, bar)
+    lost = exchange.sent[0]
+    first = recorded.named("exchange", "submit")[0]
+    known = next(
+        n for n in recorded.named("ledger", "write") if any(o.status is OrderStatus.UNKNOWN for o in recorded.made[n][2][1].orders)
+    )
+    for number in range(first + 1, len(recorded.made)):
+        world, exchange = start(), LosesAnswers(reached)
+        with suppress(Crash):
+            run_losing(world, Calls(number), exchange, function, bar)
+        calls = Calls()
+        world.clock.set(at(bar) + timedelta(seconds=LATE_S))
+        world.run(function, at(bar), calls.ports(world), late_s=LATE_S)
+        resent = [calls.made[n][2][0].client_order_id for n in calls.named("exchange", "submit")]
+        # Dead before the ledger knew of the lost answer: it is looked up, long after it was sent, and sent only if it never arrived.
+        assert resent.count(lost) == (0 if reached or number > known else 1), number
+        world.run("risk_check", at(bar + 1))
+        check_books(world, f"call {number}")
+        assert all(order.status.is_final for order in world.ledger.orders() if order.client_order_id == lost), number
+        assert "LedgerMismatch" not in world.metrics.counts, number
+
+
+class LosesAnswers:
+    """An exchange that loses its first answer, before or after the order has reached it."""
+
+    def __init__(self, reached: bool) -> None:
+        self.reached = reached
+        self.sent: list[str] = []
+
+    def wrap(self, exchange: Any) -> Any:
+        self._exchange = exchange
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._exchange, name)
+
+    def submit(self, order: Order, when: datetime) -> Any:
+        self.sent.append(order.client_order_id)
+        if len(self.sent) > 1:
+            return self._exchange.submit(order, when)
+        if self.reached:
+            self._exchange.submit(order, when)
+        raise UnknownOutcomeError("time-out")
+
+
+def run_losing(world: World, calls: Calls, exchange: LosesAnswers, function: str, bar: int) -> None:
+    inside = ("sim_store", "bars", "market")  # What the exchange itself is made of: it does not die.
+    ports = world.ports(
+        lambda name, port: port if name in inside else calls.wrap(name, exchange.wrap(port) if name == "exchange" else port)
+    )
+    world.clock.set(at(bar))
+    world.run(function, at(bar), ports)
 
 
 def check_books(world: World, where: str) -> None:

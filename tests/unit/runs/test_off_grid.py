@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tickless.errors import EventError
-from tickless.runs.desk_tick import refuse_off_grid
+from tickless.runs.admission import refuse_off_grid
 from tickless.settings import Settings, load_desk
 from tickless.types import Tick
 

@@ -1,0 +1,108 @@
+"""Ledger and exchange compared: what is concluded, and above all what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from made_world import D, at, make_order
+from tickless.execution.reconcile import TOLERANCE, UNSETTLED, reconcile
+from tickless.pipeline import portfolio_value
+from tickless.risk.drawdown import drawdown_frac
+from tickless.runs.desk_tick import move_cash
+from tickless.types import AccountSnapshot, DeskState, OrderStatus, Position, Reducing, Side
+
+ASSETS = ("AAA", "BBB", "CCC")
+amounts = st.integers(1, 10_000).map(lambda n: D(n) / 100)
+part = st.sampled_from([D(0), D("0.25"), D("0.999")])
+
+
+@st.composite
+def desks(draw: st.DrawFn) -> DeskState:
+    """A desk with some positions, some of which it marks, and cash."""
+    pairs = draw(st.lists(st.sampled_from(ASSETS), unique=True))
+    positions = {}
+    for asset in pairs:
+        qty = draw(amounts)
+        positions[f"{asset}/USDT"] = Position(f"{asset}/USDT", "rotation", "entry", at(0), qty, qty * draw(amounts))
+    marks = {pair: float(draw(amounts)) for pair in positions if draw(st.booleans())}
+    cash = draw(amounts) * 100
+    state = DeskState(cash=cash, peak_equity=cash, positions=positions, marks=marks)
+    return replace(state, peak_equity=D(str(portfolio_value(state, {}))) * draw(st.sampled_from([D(1), D("1.3")])))
+
+
+def account(state: DeskState, **changes: Decimal) -> AccountSnapshot:
+    """The balances that the ledger expects, with some of them set otherwise."""
+    balances = {"USDT": state.cash, **{pair.split("/")[0]: position.qty for pair, position in state.positions.items()}}
+    return AccountSnapshot(at(1), {**balances, **changes}, {})
+
+
+@given(desks(), st.decimals(-TOLERANCE, TOLERANCE, places=4))
+def test_where_both_agree_nothing_is_said(state: DeskState, rounding: Decimal) -> None:
+    found = reconcile(replace(state, reducing=Reducing("before", at(0))), account(state, USDT=state.cash + rounding), "USDT")
+    assert (found.mismatch, dict(found.external), found.flow, dict(found.available), found.conclusive) == ("", {}, 0, {}, True)
+
+
+@given(desks(), st.dictionaries(st.sampled_from([*ASSETS, "BNB"]), amounts, min_size=1))
+def test_what_is_there_beyond_the_ledger_is_told_and_nothing_else_comes_of_it(state: DeskState, extra: dict[str, Decimal]) -> None:
+    plain = account(state)
+    balances = {**plain.balances, **{asset: plain.balances.get(asset, D(0)) + more for asset, more in extra.items()}}
+    found = reconcile(state, replace(plain, balances=balances), "USDT")
+    assert dict(found.external) == extra
+    assert (found.mismatch, found.flow, dict(found.available)) == ("", 0, {})
+    with_it = replace(state, external=found.external)
+    assert portfolio_value(with_it, {}) == portfolio_value(state, {}), "it is not the desk's, so it is not worth anything to it"
+
+
+@given(desks(), part, st.sampled_from([D(0), D(50), D(-50)]))
+def test_less_of_an_asset_is_a_mismatch_and_only_what_is_there_can_be_sold(state: DeskState, left: Decimal, flow: Decimal) -> None:
+    assume(state.positions)
+    pair = min(state.positions)
+    rest = state.positions[pair].qty * left
+    found = reconcile(state, account(state, **{pair.split("/")[0]: rest, "USDT": state.cash + flow}), "USDT")
+    assert found.mismatch.startswith(f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange ")
+    assert dict(found.available) == {pair: rest}
+    assert found.flow == 0, "money that moved at the same time may be what it was sold for"
+
+
+@given(desks(), st.decimals(-10_000, 10_000, places=2), st.dictionaries(st.just("BNB"), amounts))
+def test_stake_currency_alone_is_a_deposit_or_withdrawal_and_leaves_drawdown_as_it_was(
+    state: DeskState, flow: Decimal, external: dict[str, Decimal]
+) -> None:
+    assume(abs(flow) > TOLERANCE and state.cash + flow >= 0)
+    equity = D(str(portfolio_value(state, {})))
+    assume(equity + flow > 1)
+    state = replace(state, external=external)
+    found = reconcile(state, account(state, USDT=state.cash + flow, **external), "USDT")
+    assert (found.mismatch, found.flow) == ("", flow)
+    moved = move_cash(state, found.flow)
+    assert moved.cash == state.cash + flow
+    before, after = (drawdown_frac(portfolio_value(s, {}), float(s.peak_equity)) for s in (state, moved))
+    assert abs(after - before) < 1e-9
+
+
+@given(desks(), amounts, amounts, st.sampled_from([*ASSETS, "XYZ"]))
+def test_cash_that_went_as_an_asset_came_is_a_trade_nobody_knows_for_as_long_as_it_lasts(
+    state: DeskState, spent: Decimal, bought: Decimal, asset: str
+) -> None:
+    assume(TOLERANCE < spent <= state.cash)
+    plain = account(state)
+    after = account(state, **{"USDT": state.cash - spent, asset: plain.balances.get(asset, D(0)) + bought})
+    for _ in range(3):
+        found = reconcile(state, after, "USDT")
+        assert found.mismatch.endswith(f"and {asset} has grown: a trade that the ledger does not know")
+        assert (found.flow, dict(found.external)) == (0, {})
+        state = replace(state, external=found.external, reducing=Reducing(found.mismatch, at(1)))
+    undone = reconcile(state, plain, "USDT")
+    assert (undone.mismatch, undone.flow) == ("", 0)
+
+
+@given(desks(), st.sampled_from(sorted(UNSETTLED)), st.dictionaries(st.sampled_from([*ASSETS, "USDT", "BNB"]), amounts))
+def test_nothing_is_concluded_while_an_order_may_have_traded(state: DeskState, status: OrderStatus, balances: dict[str, Decimal]) -> None:
+    order = make_order(Side.BUY, order_id="lost", status=status)
+    found = reconcile(replace(state, orders={"lost": order}), account(state, **balances), "USDT")
+    assert (found.conclusive, found.mismatch, dict(found.external), found.flow) == (False, "", {}, 0)
+    assert all(qty < state.positions[pair].qty for pair, qty in found.available.items()), "but an exit is never larger than what is there"
