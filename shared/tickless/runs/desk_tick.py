@@ -14,18 +14,21 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tickless.errors import (
+    AccountError,
     FencedError,
     OrderRejectedError,
     RetryableError,
     StaleTickError,
     UnknownOutcomeError,
 )
+from tickless.execution.acceptance import accept_exchange
 from tickless.execution.accounting import book
 from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
 from tickless.execution.rounding import exact, money
 from tickless.execution.settlement import settlement_due
 from tickless.pipeline import Decision, portfolio_value
 from tickless.ports import Fence, Ports, Venue
+from tickless.risk.drawdown import drawdown_frac
 from tickless.risk.stops import protect
 from tickless.runs.admission import refuse_off_grid, refuse_stale, schedule_of, take_lease
 from tickless.runs.desk_strategies import history_start
@@ -37,6 +40,7 @@ from tickless.types import (
     ZERO,
     AccountSnapshot,
     DeskState,
+    Halt,
     LedgerUpdate,
     Order,
     OrderReport,
@@ -54,8 +58,6 @@ _CHUNK = 40
 """Intents an update; with the fence and the record a transaction stays far below 100 items."""
 _SETTLING = timedelta(seconds=60)
 """How long an order may be on its way before an exchange that does not know it is believed."""
-
-
 _IN_FLIGHT = timedelta(seconds=30)
 """How long a request may be on its way after its sender has failed: several of an exchange's time-outs, and less than a tick waits."""
 
@@ -153,6 +155,8 @@ class TickRun:
     sent: int = 0
     sending: bool = False
     """Whether an order is being sent, and nobody knows what became of it."""
+    refused: str = ""
+    """Why the exchange refuses the account, once it does: the tick then sends nothing more."""
 
     @property
     def settings(self) -> Settings:
@@ -170,7 +174,10 @@ class TickRun:
             self.ports.metrics.count("StaleTick")
             raise StaleTickError(f"tick {self.tick.id}: the desk has already run a tick of {iso(state.last_tick_at)}")
         self._refresh(state)
-        state, available = self._reconcile(state)
+        try:
+            state, available = self._reconcile(state)
+        except AccountError as error:
+            return self._stand_by(self._halt(state, error))
         return self.carry_out(self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, available)))
 
     def carry_out(self, decision: Decision) -> tuple[DeskState, dict[str, Any]]:
@@ -191,13 +198,41 @@ class TickRun:
     def resume(self, state: DeskState, record: TickRecord) -> tuple[DeskState, dict[str, Any]]:
         """A tick whose intents are complete but which was not finished: send what the exchange does not know, and record."""
         pending = [state.orders[i] for i in record.intents if i in state.orders and state.orders[i].status is OrderStatus.INTENT]
+        trace = dict(self.ports.trace.read(self.tick) or {})
         self._refresh(state)
-        snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
+        try:
+            snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
+        except AccountError as error:
+            # Some intents may have been sent: they stay as they are until a tick can ask for them.
+            state = self._halt(state, error)
+            return state, self._record(state, record.intents, trace)
         state = self._book_reports(state, snapshot)
         state = self._cancel(state, [i for i in record.summary.get("cancels", ()) if i in state.orders])
         state = self._submit(state, [order for order in pending if order.client_order_id not in snapshot.reports])
-        trace = dict(self.ports.trace.read(self.tick) or {})
         return state, self._record(state, record.intents, trace)
+
+    def _halt(self, state: DeskState, error: AccountError) -> DeskState:
+        """Halt the desk: the exchange refuses the account, and only a person can help. A halt that stands keeps its reason."""
+        self.refused = str(error)
+        self.ports.metrics.count("AccountRefused")
+        self.ports.log.warning("account refused", error=self.refused)
+        if state.halt is None or state.halt.reason != self.refused:
+            self.ports.notifier.alert(
+                f"tickless {self.settings.desk.name}",
+                f"the exchange refuses the account: {error}; the desk is halted, exits cannot be sent",
+            )
+        state = state if state.halt is not None else evolve(state, halt=Halt(self.refused, self.at))
+        self.updates.append(LedgerUpdate(desk=state))
+        return state
+
+    def _stand_by(self, state: DeskState) -> tuple[DeskState, dict[str, Any]]:
+        """Record a tick that knows nothing of its account, and so decides nothing; equity is that of the last closes seen."""
+        state = evolve(state, last_tick_at=self.at)
+        self.updates.append(LedgerUpdate(desk=state, settings=self.loaded.fresh))
+        equity = portfolio_value(state, {})
+        drawdown = drawdown_frac(equity, float(state.peak_equity))
+        facts = {"regime": state.regime, "equity": equity, "drawdown_frac": drawdown, "refused": self.refused}
+        return state, self._record(state, (), {**facts, "settings_sha256": self.settings.sha256()})
 
     def _refresh(self, state: DeskState) -> None:
         through = self.ports.bars.through(self.settings.desk.timeframe)
@@ -215,6 +250,9 @@ class TickRun:
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
             state = self._settle_unseen(state, order)
         found = reconcile(state, snapshot, self.settings.desk.stake_currency)
+        if state.accept is not None and found.conclusive:
+            state = self._accept(state, snapshot, found)
+            found = reconcile(state, snapshot, self.settings.desk.stake_currency)
         return self._adopt(state, found) if found.conclusive else state, found.available
 
     def _settle_unseen(self, state: DeskState, order: Order) -> DeskState:
@@ -231,6 +269,14 @@ class TickRun:
         # The exchange had it and knows it no more. Were it to rest there all the same, another in its place would double it.
         self.ports.log.warning("order has vanished", client_order_id=order.client_order_id, pair=order.pair)
         return self._cancel(state, [order.client_order_id])
+
+    def _accept(self, state: DeskState, snapshot: AccountSnapshot, found: Reconciliation) -> DeskState:
+        """Carry out what a person has asked for: the exchange is right."""
+        accepted = accept_exchange(state, snapshot, found, self.settings.desk.stake_currency, self.at)
+        self.ports.log.warning("asked to accept the exchange's figures", outcome=accepted.told)
+        self.ports.notifier.alert(f"tickless {self.settings.desk.name}", accepted.told)
+        self.updates.extend(accepted.updates)
+        return accepted.state
 
     def _adopt(self, state: DeskState, found: Reconciliation) -> DeskState:
         """Put into the state what the comparison says; tell people when it changes."""
@@ -308,12 +354,17 @@ class TickRun:
             order = state.orders[client_order_id]
             try:
                 state = self._book(state, order, self.venue.exchange.cancel(order, self.at))
+            except AccountError as error:
+                return self._halt(state, error)
             except (RetryableError, UnknownOutcomeError) as error:
                 self.ports.log.warning("cancel failed", client_order_id=client_order_id, pair=order.pair, error=str(error))
         return state
 
     def _submit(self, state: DeskState, orders: Sequence[Order]) -> DeskState:
         for order in orders:
+            if self.refused:
+                state = self._book(state, order, _never_sent(order, self.refused))
+                continue
             self._check_lease()
             self.sent, self.sending = self.sent + 1, True
             try:
@@ -325,6 +376,9 @@ class TickRun:
             except RetryableError as error:
                 self.ports.log.warning("order not sent", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
                 report = OrderReport(order.client_order_id, OrderStatus.CANCELED, (), str(error))
+            except AccountError as error:
+                state = self._halt(state, error)
+                report = _never_sent(order, self.refused)
             except UnknownOutcomeError as error:
                 # The next tick asks the exchange for its id; it is never sent again.
                 self.ports.log.warning("order outcome unknown", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
@@ -383,6 +437,10 @@ class TickRun:
         metrics.gauge("Halted", 1.0 if facts["halted"] else 0.0)
         metrics.gauge("Reducing", 1.0 if facts["reducing"] else 0.0)
         self.ports.log.info("tick done", tick=self.tick.id, **facts)
+
+
+def _never_sent(order: Order, why: str) -> OrderReport:
+    return OrderReport(order.client_order_id, OrderStatus.CANCELED, (), f"never sent: {why}")
 
 
 def move_cash(state: DeskState, flow: Decimal) -> DeskState:
