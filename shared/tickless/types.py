@@ -349,6 +349,15 @@ class Flatten:
 
 
 @dataclass(frozen=True)
+class Accept:
+    """A person's word that the exchange is right and the ledger wrong, and since when; it holds for the mismatch that the person saw."""
+
+    reason: str
+    since: datetime
+    mismatch: str
+
+
+@dataclass(frozen=True)
 class TickRecord:
     """The ledger's record of a tick: its existence is the idempotency."""
 
@@ -376,6 +385,8 @@ class DeskState:
     """Assets that the exchange holds beyond the ledger, by how much: reported, never touched."""
     flatten: Flatten | None = None
     """What risk checks turn into exits of everything that is held."""
+    accept: Accept | None = None
+    """What the next tick that can compare ledger and exchange carries out."""
     blocked: Mapping[str, str] = field(default_factory=dict)
     """Pairs that were stopped out, and when (ISO 8601): not bought again before the next full rebalance."""
     regime: str = "chop"

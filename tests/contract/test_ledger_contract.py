@@ -11,7 +11,7 @@ from desk_values import DESK, T0, D, a_fill, a_position, a_trade, an_equity_row,
 
 from tickless.errors import FencedError, LeaseHeldError, LedgerError, TickRecordedError
 from tickless.ports import RETAKE_AFTER_S, Fence, Ledger
-from tickless.types import ExitPlan, Flatten, Halt, LedgerUpdate, OrderStatus, Reducing, StopState, Tick, TickRecord
+from tickless.types import Accept, ExitPlan, Flatten, Halt, LedgerUpdate, OrderStatus, Reducing, StopState, Tick, TickRecord
 
 TICK = Tick(T0, "full_rebalance")
 
@@ -330,6 +330,7 @@ def test_what_a_person_and_the_exchange_have_made_of_the_desk_is_restored(ledger
         halt=Halt("flatten: by hand", at(1)),
         reducing=Reducing("BTC/USDT: the ledger holds 1, the exchange 0", at(2)),
         flatten=Flatten("by hand", at(1)),
+        accept=Accept("sold by hand", at(3), "BTC/USDT: the ledger holds 1, the exchange 0"),
         external={"BNB": D("0.5000"), "XYZ": D(7)},
     )
     partial = replace(an_order(1, 15, OrderStatus.PARTIALLY_FILLED), filled_qty=D("0.02"), fill_ids=("f-2", "f-1"))

@@ -19,7 +19,21 @@ from typing import Any, cast
 from tickless.adapters.codec import MAX_ITEM_BYTES, check_decimal, json_text, time_text
 from tickless.errors import FencedError, LedgerError, TickRecordedError
 from tickless.settings.schedule import effect_rank
-from tickless.types import DeskState, EquityRow, Fill, Flatten, Halt, LedgerUpdate, Order, Position, Reducing, Tick, TickRecord, Trade
+from tickless.types import (
+    Accept,
+    DeskState,
+    EquityRow,
+    Fill,
+    Flatten,
+    Halt,
+    LedgerUpdate,
+    Order,
+    Position,
+    Reducing,
+    Tick,
+    TickRecord,
+    Trade,
+)
 
 PARTITION = "DESK"
 LEASE = "LEASE"
@@ -58,6 +72,7 @@ class DeskScalars:
     reducing: Reducing | None = None
     external: Mapping[str, Decimal] = field(default_factory=dict)
     flatten: Flatten | None = None
+    accept: Accept | None = None
 
     @classmethod
     def of(cls, desk: DeskState) -> DeskScalars:
@@ -197,6 +212,7 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
         reducing=scalars.reducing,
         external=scalars.external,
         flatten=scalars.flatten,
+        accept=scalars.accept,
         settings=settings,
     )
 

@@ -70,6 +70,7 @@ for _command in (operating.status, operating.positions, operating.orders, operat
 app.command()(commanding.halt)
 app.command()(commanding.resume)
 app.command()(commanding.flatten)
+app.command()(commanding.accept)
 app.add_typer(desks.desk_app, name="desk")
 app.add_typer(params_app, name="params")
 app.add_typer(models_app, name="models")

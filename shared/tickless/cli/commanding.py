@@ -1,4 +1,4 @@
-"""``tickless halt``, ``resume``, ``flatten``: tell a deployed desk what to do.
+"""``tickless halt``, ``resume``, ``flatten``, ``accept``: tell a deployed desk what to do.
 
 Each writes under the desk's lease, with its next fencing number, like a tick does: a tick that runs just now is waited for, and one that
 was abandoned can write nothing afterwards. Nothing here talks to the exchange: the desk's next tick does what the ledger says.
@@ -19,7 +19,7 @@ from tickless.cli.operating import amount, plain, settings_of
 from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json
 from tickless.errors import InputError, LeaseHeldError, RefusedError, SettingsError
-from tickless.types import DeskState, Flatten, Halt, LedgerUpdate, iso
+from tickless.types import Accept, DeskState, Flatten, Halt, LedgerUpdate, iso
 
 if TYPE_CHECKING:
     from tickless.ports import Clock, Fence, Ledger
@@ -118,6 +118,36 @@ def flatten(
     _print_outcome(content, text, json_=json_)
 
 
+def accept(
+    stage: Stage = "dev",
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, the exchange is right and the ledger wrong.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; shown by status.")] = "by hand",
+    json_: Json = False,
+) -> None:
+    """Let a desk that reduces take over what the exchange holds: what is missing is written off, cash is set to what is there.
+
+    The next tick does it, once no order's outcome is unknown, and only if the difference is the one that status shows now.
+
+    Example: tickless accept --stage prod --yes --reason "sold by hand"
+    """
+    if not yes:
+        raise RefusedError(f"accept writes off what {stage}'s exchange does not have; say --yes")
+    if not reason.strip():
+        raise InputError("--reason: must say why")
+    from tickless.adapters.system_clock import SystemClock
+
+    wanted, before = accept_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
+    content = {
+        "stage": stage,
+        "since": iso(wanted.since),
+        "reason": wanted.reason,
+        "mismatch": wanted.mismatch,
+        "already_accepting": before,
+    }
+    text = f"{stage} takes over what the exchange holds {'already, ' if before else ''}from the next tick on: {wanted.mismatch}"
+    _print_outcome(content, text, json_=json_)
+
+
 def halt_desk(ledger: Ledger, clock: Clock, reason: str) -> tuple[Halt, bool]:
     """Halt a desk; returns the halt in force and whether it was there before (it then stays as it is).
 
@@ -142,6 +172,21 @@ def flatten_desk(ledger: Ledger, clock: Clock, reason: str) -> tuple[Flatten, bo
         now = clock.now().replace(microsecond=0)
         wanted = state.flatten or Flatten(reason, now)
         ledger.journal(fence, [LedgerUpdate(desk=replace(state, flatten=wanted, halt=state.halt or Halt(f"flatten: {reason}", now)))])
+        return wanted, False
+
+
+def accept_desk(ledger: Ledger, clock: Clock, reason: str) -> tuple[Accept, bool]:
+    """Let the next tick take over what the exchange holds; returns what is in force and whether it was there before.
+
+    Raises as ``halt_desk`` does, and RefusedError for a desk whose ledger and exchange agree.
+    """
+    with _leased(ledger, clock, "accept by a person") as (fence, state):
+        if state.reducing is None:
+            raise RefusedError(f"the desk is {state.mode}, its ledger and the exchange agree: there is nothing to accept")
+        if state.accept is not None and state.accept.mismatch == state.reducing.reason:
+            return state.accept, True
+        wanted = Accept(reason, clock.now().replace(microsecond=0), state.reducing.reason)
+        ledger.journal(fence, [LedgerUpdate(desk=replace(state, accept=wanted))])
         return wanted, False
 
 

@@ -17,7 +17,7 @@ from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json, print_table
 from tickless.errors import SettingsError
 from tickless.settings import SCAN, STRATEGY_SECTIONS, TRADING_ORDER, ScanSection, Settings
-from tickless.types import DeskState, Flatten, Halt, Order, OrderStatus, Position, Reducing, Tick, TickRecord, Trade, iso
+from tickless.types import Accept, DeskState, Flatten, Halt, Order, OrderStatus, Position, Reducing, Tick, TickRecord, Trade, iso
 
 if TYPE_CHECKING:
     from tickless.ports import Ledger
@@ -143,10 +143,10 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
 def _mode_facts(state: DeskState) -> dict[str, Any]:
     """Active, reducing or halted, and everything that a person or the exchange has made of it: since when, and why."""
     named = {"halt": ("halted_since", "halt_reason"), "reducing": ("reducing_since", "reducing_reason")}
-    named["flatten"] = ("flatten_since", "flatten_reason")
+    named |= {"flatten": ("flatten_since", "flatten_reason"), "accept": ("accept_since", "accept_reason")}
     facts: dict[str, Any] = {"state": state.mode}
     for name, (since, why) in named.items():
-        found: Halt | Reducing | Flatten | None = getattr(state, name)
+        found: Halt | Reducing | Flatten | Accept | None = getattr(state, name)
         facts |= {since: iso(found.since) if found else None, why: found.reason if found else None}
     return facts
 
@@ -157,6 +157,7 @@ def _mode_rows(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
         "HALTED": ("halted", facts["halted_since"], facts["halt_reason"]),
         "REDUCING": ("reducing", facts["reducing_since"], facts["reducing_reason"]),
         "FLATTEN": ("flattening", facts["flatten_since"], facts["flatten_reason"]),
+        "ACCEPT": ("accepting the exchange", facts["accept_since"], facts["accept_reason"]),
     }
     own = reasons.pop(facts["state"], None)
     rows: list[tuple[str, object]] = [("state", f"{facts['state']} since {own[1]}: {own[2]}" if own else facts["state"])]

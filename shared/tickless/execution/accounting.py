@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from tickless.execution.order_states import next_status
@@ -138,10 +139,11 @@ def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple
         fees=position.fees + fill.fee,
         held_cost=position.entry_price * (position.qty - moved),
     )
-    return sold, _closed_trade(sold, order, fill) if sold.qty <= 0 else None
+    return sold, closed_trade(sold, fill.filled_at, order.reason, fill.fill_id) if sold.qty <= 0 else None
 
 
-def _closed_trade(position: Position, order: Order, fill: Fill) -> Trade:
+def closed_trade(position: Position, closed_at: datetime, exit_reason: str, trade_id: str) -> Trade:
+    """The round trip of a position of which nothing is left."""
     pnl = position.sold_value - position.bought_value - position.fees
     return Trade(
         pair=position.pair,
@@ -150,12 +152,12 @@ def _closed_trade(position: Position, order: Order, fill: Fill) -> Trade:
         enter_tag=position.enter_tag,
         opened_at=position.opened_at,
         open_price=position.bought_value / position.bought_qty,
-        closed_at=fill.filled_at,
+        closed_at=closed_at,
         close_price=position.sold_value / position.sold_qty,
         qty=position.bought_qty,
         fees=position.fees,
         pnl=pnl,
         pnl_frac=pnl / position.bought_value,
-        exit_reason=order.reason,
-        trade_id=fill.fill_id,
+        exit_reason=exit_reason,
+        trade_id=trade_id,
     )

@@ -86,5 +86,4 @@ def _available(state: DeskState, balances: Mapping[str, Decimal]) -> dict[str, D
 def _shortage(state: DeskState, available: Mapping[str, Decimal]) -> str:
     if not available:
         return ""
-    pair = min(available)
-    return f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {available[pair]}"
+    return "; ".join(f"{pair}: the ledger holds {state.positions[pair].qty}, the exchange {available[pair]}" for pair in sorted(available))

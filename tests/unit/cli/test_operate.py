@@ -1,4 +1,4 @@
-"""``tickless status``, ``positions``, ``orders``, ``trades``, ``why``, ``halt``, ``resume``, ``flatten`` on a desk that trades."""
+"""``tickless status``, ``positions``, ``orders``, ``trades``, ``why``, ``halt``, ``resume``, ``flatten``, ``accept`` on a desk."""
 
 import json
 from dataclasses import replace
@@ -311,6 +311,37 @@ def test_a_flatten_waits_for_a_running_tick(traded):
     assert (wanted.since, already) == (parse_time(FIRST) + timedelta(seconds=240), False)
 
 
+# Accept
+
+
+def test_accept_needs_a_yes_a_reason_and_a_desk_that_reduces(tickless, traded):
+    before = traded.adapters.ledger.load()
+    assert "say --yes" in tickless.refused("accept", code=3)
+    assert "--reason: must say why" in tickless.refused("accept", "--yes", "--reason", " ")
+    assert "the desk is ACTIVE, its ledger and the exchange agree" in tickless.refused("accept", "--yes", code=3)
+    tickless("halt", "--reason", "why")
+    assert "the desk is HALTED, its ledger and the exchange agree" in tickless.refused("accept", "--yes", code=3)
+    assert replace(traded.adapters.ledger.load(), halt=None) == before
+
+
+def test_accept_is_stored_shown_asked_once_and_over_when_the_difference_is_another_one(tickless, traded):
+    differs = "BTC/USDT: the ledger holds 1, the exchange 0"
+    rewrite(traded, reducing=Reducing(differs, parse_time(FIRST)))
+    done = tickless.json("accept", "--yes", "--reason", "sold by hand")
+    assert (done["reason"], done["mismatch"], done["already_accepting"]) == ("sold by hand", differs, False)
+    asked = traded.adapters.ledger.load()
+    facts = tickless.json("status")
+    assert (facts["state"], facts["accept_reason"], facts["accept_since"]) == ("REDUCING", "sold by hand", done["since"])
+    assert "sold by hand" in tickless("status").stdout
+    assert "already" in tickless("accept", "--yes", "--reason", "again").stdout
+    assert traded.adapters.ledger.load() == asked, "asking twice asks once"
+
+    traded.tick("risk_check", "2024-06-01T00:15:00Z")
+    after = traded.adapters.ledger.load()
+    assert (after.accept, after.reducing, after.positions.keys()) == (None, None, asked.positions.keys())
+    assert [trade for trade in traded.adapters.ledger.trades() if trade.exit_reason == "written_off"] == []
+
+
 # Why
 
 
@@ -352,7 +383,21 @@ def test_why_of_a_desk_that_never_ran(tickless, deployed):
 
 @pytest.mark.parametrize(
     "command",
-    ["status", "positions", "orders", "trades", "why", "halt", "resume", "flatten", "invoke", "params set", "params diff", "models list"],
+    [
+        "status",
+        "positions",
+        "orders",
+        "trades",
+        "why",
+        "halt",
+        "resume",
+        "flatten",
+        "accept",
+        "invoke",
+        "params set",
+        "params diff",
+        "models list",
+    ],
 )
 def test_every_command_has_help_with_an_example(tickless, command):
     assert f"Example: tickless {command}" in " ".join(tickless(*command.split(), "--help").stdout.split())
