@@ -19,6 +19,8 @@ Frac = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Bps = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+ROOSTOO = "roostoo"
+"""The one exchange that ccxt does not know: an adapter of its own, without candles."""
 Timeframe = Literal["1m", "3m", "5m", "15m", "30m", "1h"]
 
 
@@ -40,7 +42,11 @@ class DeskSection(Section):
     mode: Literal["dry_run", "live"] = "dry_run"
     """``dry_run``: real market, simulated fills. ``live``: a real account; not switched on yet, and refused."""
     exchange: str = Field(default="binance", pattern=r"^[a-z0-9_]{2,32}$")
-    """A ccxt exchange id: the source of bars and of the pairs' filters."""
+    """A ccxt exchange id, or ``roostoo``: the source of bars and of the pairs' filters."""
+    bars_exchange: str = Field(default="", pattern=r"^[a-z0-9_]{0,32}$")
+    """Where the bars of an exchange without candles come from: a ccxt exchange id; empty = the exchange itself."""
+    bars_currency: str = Field(default="", pattern=r"^[A-Z0-9]{0,10}$")
+    """What the pairs of ``bars_exchange`` are quoted in; empty = the stake currency."""
     stake_currency: str = Field(default="USDT", pattern=r"^[A-Z0-9]{2,10}$")
     dry_run_wallet: Decimal = Field(default=Decimal(50_000), gt=0, le=Decimal(10**12), strict=False)
     timeframe: Timeframe = "15m"
@@ -66,6 +72,13 @@ class DeskSection(Section):
     def _fits_the_account(self) -> Self:
         if self.market_type == "spot" and self.leverage != 1:
             raise ValueError(f"leverage: {self.leverage} needs desk.market_type 'swap'; spot has none")
+        if self.exchange == ROOSTOO and self.bars_exchange in ("", ROOSTOO):
+            raise ValueError("bars_exchange: roostoo has no candles; name the exchange that its bars come from, such as 'binance'")
+        if self.exchange == ROOSTOO and self.market_type != "spot":
+            raise ValueError("market_type: roostoo has no 'swap'")
+        if self.exchange != ROOSTOO and (self.bars_exchange or self.bars_currency):
+            name = "bars_exchange" if self.bars_exchange else "bars_currency"
+            raise ValueError(f"{name}: {getattr(self, name)!r} is for an exchange without candles; {self.exchange} has its own")
         if self.mode == "live" and not self.secret_name:
             raise ValueError("secret_name: missing; a live desk needs the name of the secret with its keys")
         return self
@@ -134,6 +147,10 @@ class ExecutionSection(Section):
     close_at_end: bool = False
     buy_cushion_bps: Bps = 50.0
     """Cash kept back from a tick's market buys for the move between the last close and the fill."""
+    requests_per_min: int = Field(default=0, ge=0, le=100_000)
+    """Request weight that all functions of a live desk may spend in any minute; 0 = what the exchange is known to allow."""
+    request_reserve_frac: Annotated[float, Field(ge=0.0, le=0.9, allow_inf_nan=False)] = 0.2
+    """Of that weight, the share that only exits may spend."""
 
 
 class RegimeFracs(Section):
