@@ -120,6 +120,8 @@ class DeskFunction(Construct):
         self._allow_table()
         self._allow("Parameters", ["ssm:GetParametersByPath"], self._parameter_arns())
         self._allow("Alerts", ["sns:Publish"], [storage.topic.topic_arn])
+        if function.trades and settings.desk.mode == "live":
+            self._allow_keys(settings.desk.secret_name)
 
     def _logs(self, stage: StageSettings) -> logs.LogGroup:
         return logs.LogGroup(
@@ -169,6 +171,16 @@ class DeskFunction(Construct):
         else:
             # The desk's own items, not the simulated account's: those move money.
             self._allow("Ledger", actions, table, {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["DESK"]}})
+
+    def _allow_keys(self, name: str) -> None:
+        """The keys of the exchange account, no other secret. One encrypted with a key of the owner's own needs that key's grant, too."""
+        here = f"{Stack.of(self).region}:{Aws.ACCOUNT_ID}"
+        if name.startswith("/"):
+            self._allow("Keys", ["ssm:GetParameter"], [f"arn:{Aws.PARTITION}:ssm:{here}:parameter{name}"])
+            return
+        # Secrets Manager adds a hyphen and six characters to the name of a secret.
+        arn = name if name.startswith("arn:") else f"arn:{Aws.PARTITION}:secretsmanager:{here}:secret:{name}-??????"
+        self._allow("Keys", ["secretsmanager:GetSecretValue"], [arn])
 
     def _parameter_arns(self) -> list[str]:
         path = f"arn:{Aws.PARTITION}:ssm:{Stack.of(self).region}:{Aws.ACCOUNT_ID}:parameter{self._storage.parameter_path}"

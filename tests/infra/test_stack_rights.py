@@ -1,7 +1,11 @@
 """Who may read and write what."""
 
 import pytest
+from aws_cdk import App
 from stack_reading import as_list, functions, may, of_type, properties, schedules, statements, text, the
+
+from infra.settings import stage_settings
+from infra.stack import DeskStack
 
 TRADING = ("risk_check", "feature_rebalance", "full_rebalance")
 ALL = (*TRADING, "retrain")
@@ -117,6 +121,55 @@ def test_only_this_desks_schedules_may_take_the_scheduler_roles(template):
         assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
         assert text(trust["Condition"]["StringEquals"]["aws:SourceArn"]) == f"<{group}.Arn>"
         assert text(trust["Condition"]["StringEquals"]["aws:SourceAccount"]) == "<AWS::AccountId>"
+
+
+KEYS = ("secretsmanager:GetSecretValue", "ssm:GetParameter")
+SECRET, PARAMETER = (f"arn:<AWS::Partition>:{kind}" for kind in ("secretsmanager:{}:secret:{}", "ssm:{}:parameter{}"))
+HERE = "<AWS::Region>:<AWS::AccountId>"
+
+
+def live_template(desk, name):
+    """The built-in desk with an account; a desk file cannot say so yet."""
+    account = desk.desk.model_copy(update={"mode": "live", "secret_name": name})
+    app = App(analytics_reporting=False, context={"aws:cdk:disable-asset-staging": True})
+    stack = DeskStack(app, stage=stage_settings("dev"), settings=desk.model_copy(update={"desk": account}), built_layers=False)
+    return app.synth().get_stack_by_name(stack.stack_name).template
+
+
+def test_a_dry_run_reads_no_secret(template, both):
+    for stack in (template, both):
+        found = {a for p in properties(stack, "AWS::IAM::Policy") for s in p["PolicyDocument"]["Statement"] for a in as_list(s["Action"])}
+        assert not [action for action in found if action in KEYS or action.startswith(("secretsmanager:", "kms:"))]
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "own", "other"),
+    [
+        ("desk/keys", KEYS[0], SECRET.format(HERE, "desk/keys-a1B2c3"), SECRET.format(HERE, "desk/keys-of-another-a1B2c3")),
+        ("/desk/keys", KEYS[1], PARAMETER.format(HERE, "/desk/keys"), PARAMETER.format(HERE, "/desk/keys/2")),
+        (
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:keys-a1B2c3",
+            KEYS[0],
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:keys-a1B2c3",
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:keys-a1B2c4",
+        ),
+    ],
+)
+def test_a_live_desk_s_trading_functions_read_the_one_secret_that_it_names(desk, name, action, own, other):
+    template = live_template(desk, name)
+    assert tuple(f for f in ALL if may(template, f, action, own)) == TRADING
+    for key in KEYS:
+        assert not any(may(template, f, key, other) for f in ALL)
+        assert not any(may(template, f, key, own) for f in ALL if key != action)
+    (granted,) = {
+        (a, text(r))
+        for f in TRADING
+        for s in statements(template, functions(template)[f]["Role"])
+        if s.get("Sid") == "Keys"
+        for a in as_list(s["Action"])
+        for r in as_list(s["Resource"])
+    }
+    assert granted[0] == action
 
 
 def test_no_two_functions_share_a_role(template):
