@@ -19,10 +19,10 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check bench synth deploy fmt format-check lint types imports lock
+.PHONY: help setup demo test check acceptance bench synth deploy fmt format-check lint types imports lock
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 setup: $(READY) ## create .venv and install what requirements.lock pins
 
@@ -51,6 +51,9 @@ test: $(READY) ## all tests
 
 check: $(READY) format-check lint types imports test ## what CI runs: format, lint, types, import contracts, tests
 	@echo "check: everything passed"
+
+acceptance: $(READY) ## the whole crash matrix: real processes, killed at every request of a tick (minutes)
+	@$(BIN)/python -m pytest --hypothesis-profile=ci -m acceptance tests
 
 bench: $(READY) ## every benchmark in benchmarks/
 	@found=0; for file in benchmarks/bench_*.py; do [ -e "$$file" ] || continue; found=1; echo "bench: $$file"; $(BIN)/python "$$file"; done; \
