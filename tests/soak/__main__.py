@@ -1,0 +1,53 @@
+"""``python -m tests.soak``: every variant for its share of the ticks, and a table; exit code 1 where anything did not hold."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from tests.soak.soaking import VARIANTS, Findings, kinds, soak
+
+
+def table(all_found: list[Findings], seconds: float) -> str:
+    """What was done, what went wrong on purpose, and what did not hold."""
+    mishaps = sum((found.faults + found.mishaps for found in all_found), Counter[str]())
+    outcomes = sum((found.outcomes for found in all_found), Counter[str]())
+    rows = [
+        ("ticks", sum(found.ticks for found in all_found)),
+        ("ticks compared with the exchange", sum(found.settled for found in all_found)),
+        ("orders sent", sum(found.sent for found in all_found)),
+        ("trades", sum(found.trades for found in all_found)),
+        ("orders sent again blindly", sum(found.resent for found in all_found)),
+        ("faults and mishaps", mishaps.total()),
+        *((f"  {name}", mishaps[name]) for name in kinds()),
+        *((f"attempts that ended: {name}", times) for name, times in sorted(outcomes.items())),
+        ("violations", sum(len(found.violations) for found in all_found)),
+        ("seconds", round(seconds)),
+    ]
+    return "\n".join(f"{name:<42}{value:>9,}" for name, value in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--ticks", type=int, default=10_000, help="of all variants together")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--variant", choices=sorted(VARIANTS), help="one alone")
+    parser.add_argument("--without", default="", help="faults to leave out, by name, with commas between")
+    asked = parser.parse_args()
+    variants = [asked.variant] if asked.variant else list(VARIANTS)
+    without = [name for name in asked.without.split(",") if name]
+    unknown = sorted(set(without) - set(kinds()))
+    if unknown:
+        parser.error(f"--without: {', '.join(unknown)}; there are {', '.join(kinds())}")
+    started = time.perf_counter()
+    all_found = [soak(variant, asked.seed, -(-asked.ticks // len(variants)), without) for variant in variants]
+    sys.stdout.write(table(all_found, time.perf_counter() - started) + "\n")
+    for found in all_found:
+        sys.stdout.writelines(f"VIOLATION {sentence}\n" for sentence in found.violations)
+    return any(found.violations for found in all_found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
