@@ -21,6 +21,7 @@
         ├── AccountError      keys, permissions or clock are refused: a person has to act
         ├── UnknownOutcomeError  the answer was lost: look the order up, never resend
         └── OrderRejectedError   the exchange said no to this order
+            └── MarketClosedError  and to every other of its pair: halted or delisted
 """
 
 from __future__ import annotations
@@ -106,3 +107,7 @@ class UnknownOutcomeError(ExchangeError):
 
 class OrderRejectedError(ExchangeError):
     """The exchange refused this order; sending it again would be refused again."""
+
+
+class MarketClosedError(OrderRejectedError):
+    """The pair's market is closed, halted or gone: no order of the pair makes sense for a while."""

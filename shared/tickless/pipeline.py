@@ -12,7 +12,9 @@ from decimal import Decimal
 from math import inf
 from typing import Any
 
+from tickless.execution.dust import DUST, dust_pairs
 from tickless.execution.planning import Account, Plan, Thresholds, Wish, plan_orders
+from tickless.execution.quarantine import shut_out
 from tickless.execution.rounding import exact, money
 from tickless.risk.drawdown import drawdown_frac, kill_switch_trips
 from tickless.risk.limits import Limited, limit
@@ -21,7 +23,7 @@ from tickless.settings import RiskSection, Settings
 from tickless.strategies.contract import NOTHING, Own, Strategy, Targets
 from tickless.strategies.trace import KEPT, PairTrace
 from tickless.strategies.view import Action, MarketView, Proposal, Proposals
-from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, Tick, evolve, iso
+from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, StopState, Tick, evolve, iso
 
 LEFT_TARGET = "left_target"
 REBALANCE = "rebalance"
@@ -33,6 +35,8 @@ TOO_LITTLE = frozenset({"below_min_qty", "below_min_notional"})
 """Why the exchange takes no order for what is left of a pair."""
 NO_STOP_HIT: Mapping[str, str] = {"action": "keep", "reason": "no_stop_hit"}
 """What a risk check says of a position that it leaves alone."""
+DUST_KEPT: Mapping[str, str] = {"action": "keep", "reason": DUST}
+"""What it says of a remainder that would have to go, and that the exchange would not take."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,9 @@ def decide_risk(
         halt = Halt(reason=f"drawdown {drawdown:.2%} reached the kill switch", since=tick.scheduled_at)
         state = evolve(state, halt=halt)
         alerts.append(f"desk halted: {halt.reason}; exits go on, a person has to resume")
-    state, moved, exits = _check_stops(state, closes, settings.risk)
+    state, moved, hit = _check_stops(state, closes, settings.risk)
+    dust = dust_pairs(state, closes, _filters(settings, rules))
+    exits = {pair: reason for pair, reason in hit.items() if pair not in dust}
     positions = state.positions
     if state.flatten is not None:
         exits = dict.fromkeys(sorted(positions), FLATTEN)
@@ -115,6 +121,7 @@ def decide_risk(
         plan = _cancel_buys(plan, state, {order.pair for order in state.orders.values()})
     state = _block_stopped(state, exits, tick, settings.risk)
     verdicts = _risk_verdicts(state, exits, plan)
+    verdicts |= {pair: DUST_KEPT for pair in hit if pair not in exits}
     if state.flatten is not None:
         state, told = _flatten(state, plan, verdicts)
         alerts.extend(told)
@@ -154,10 +161,11 @@ def decide(
     drawdown = drawdown_frac(equity, float(state.peak_equity))
     # A desk without full rebalances does at every tick what a full one would do: nothing else could lift a block.
     thorough = full or not (settings.calendar.rebalanced and settings.schedule.full_rebalance_hours)
-    state = _lift_blocks(state, tick) if thorough and state.blocked else state
+    dust = dust_pairs(state, closes, _filters(settings, rules)) if state.positions else frozenset()
+    state = _lift_blocks(state, tick, dust) if thorough and state.blocked else state
     if view.regime.name:
         state = evolve(state, regime=view.regime.name, regime_at=tick.scheduled_at)
-    own, taken = _own(strategy, state)
+    own, taken = _own(strategy, state, dust)
     proposed = strategy.propose(view, own, settings)
     overdue = _overdue(tick, own, proposed, settings.risk) if thorough else {}
     wanted = [p for p in proposed.proposals if p.pair not in taken]
@@ -172,9 +180,11 @@ def decide(
     plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds, available)
     if halted:
         plan = _without_buys(plan)
+    if dust:
+        state, refreshed = _enter_again(state, refreshed, plan, dust, tick)
     unwanted = own.buying if halted else own.buying & {*leaving, *limited.held_back}
     plan = _cancel_buys(plan, state, unwanted)
-    trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, plan, equity)}
+    trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, dust, plan, equity)}
     trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
     return Decision(state, refreshed, plan, trace=trace)
 
@@ -272,7 +282,7 @@ def _plan(
         holdings={pair: available.get(pair, position.qty) for pair, position in state.positions.items()},
         open_orders=tuple(state.orders.values()),
         prices=closes,
-        rules=rules if settings.execution.filters else {},
+        rules=shut_out(state.quarantined, _filters(settings, rules)),
     )
     return plan_orders(
         wishes,
@@ -285,20 +295,43 @@ def _plan(
     )
 
 
-def _lift_blocks(state: DeskState, tick: Tick) -> DeskState:
-    """Pairs that were stopped out before this tick and are sold may be bought again."""
+def _filters(settings: Settings, rules: Mapping[str, PairRules]) -> Mapping[str, PairRules]:
+    return rules if settings.execution.filters else {}
+
+
+def _lift_blocks(state: DeskState, tick: Tick, dust: Set[str]) -> DeskState:
+    """Pairs that were stopped out before this tick and are sold, but for dust, may be bought again."""
     now = iso(tick.scheduled_at)
-    return evolve(state, blocked={p: at for p, at in state.blocked.items() if at >= now or p in state.positions})
+    kept = {p: at for p, at in state.blocked.items() if at >= now or (p in state.positions and p not in dust)}
+    return evolve(state, blocked=kept)
 
 
-def _own(strategy: Strategy, state: DeskState) -> tuple[Own, dict[str, str]]:
-    """What the strategy has in the market; and the pairs that another one has, with whose they are: a pair has one position."""
+def _enter_again(
+    state: DeskState, refreshed: tuple[Position, ...], plan: Plan, dust: Set[str], tick: Tick
+) -> tuple[DeskState, tuple[Position, ...]]:
+    """What is bought of a pair of which dust is left joins it: the position is the buyer's, as old as this tick, without its old stop."""
+    joined = [
+        evolve(state.positions[order.pair], strategy=order.strategy, enter_tag=order.reason, opened_at=tick.scheduled_at, stop=StopState())
+        for order in plan.orders
+        if order.side is Side.BUY and order.pair in dust
+    ]
+    for position in joined:
+        state = state.with_position(position)
+    return state, (*refreshed, *joined)
+
+
+def _own(strategy: Strategy, state: DeskState, dust: Set[str]) -> tuple[Own, dict[str, str]]:
+    """What the strategy has in the market; and the pairs that another one has, with whose they are: a pair has one position.
+
+    Dust is nobody's: the strategy neither holds it nor leaves it, and any may enter the pair.
+    """
     name = strategy.name
-    positions = {pair: position for pair, position in state.positions.items() if position.strategy == name}
-    if not state.orders and len(positions) == len(state.positions):
+    held = state.positions if not dust else {pair: position for pair, position in state.positions.items() if pair not in dust}
+    positions = {pair: position for pair, position in held.items() if position.strategy == name}
+    if not state.orders and len(positions) == len(held):
         return Own(positions), {}
     buying = {order.pair: order.strategy for order in state.orders.values() if order.side is Side.BUY}
-    owners = {**buying, **{pair: position.strategy for pair, position in state.positions.items()}}
+    owners = {**buying, **{pair: position.strategy for pair, position in held.items()}}
     taken = {pair: owner for pair, owner in owners.items() if owner != name}
     return Own(positions, frozenset(pair for pair, owner in buying.items() if owner == name)), taken
 
@@ -342,6 +375,7 @@ def _trace(
     limited: Limited,
     held: Mapping[str, float],
     taken: Mapping[str, str],
+    dust: Set[str],
     plan: Plan,
     equity: float,
 ) -> dict[str, Any]:
@@ -356,12 +390,18 @@ def _trace(
         "targets": {pair: value / whole for pair, value in limited.values.items()},
         "tiers": {pair: tiers[pair] for pair in limited.values},
         "limits": [*targets.limits, *limited.limits, *(f"cash:{pair}" for pair in plan.short)],
-        "pairs": PairTrace(_actions(proposed, targets, limited, held, taken, plan), proposed, limited.values, held, whole),
+        "pairs": PairTrace(_actions(proposed, targets, limited, held, taken, dust, plan), proposed, limited.values, held, whole),
     }
 
 
 def _actions(
-    proposed: Proposals, targets: Targets, limited: Limited, held: Mapping[str, float], taken: Mapping[str, str], plan: Plan
+    proposed: Proposals,
+    targets: Targets,
+    limited: Limited,
+    held: Mapping[str, float],
+    taken: Mapping[str, str],
+    dust: Set[str],
+    plan: Plan,
 ) -> dict[str, Action]:
     """The action and its reason, of every pair that the strategy saw or the desk holds."""
     actions = {pair: verdict.action for pair, verdict in proposed.verdicts.items()}
@@ -371,7 +411,7 @@ def _actions(
         actions[pair] = ("pass", reason or ("no_weight_left" if limited.values.get(pair, 0.0) <= 0.0 else ""))
     skipped = plan.skipped
     for pair in held:
-        actions[pair] = ("keep", skipped[pair]) if pair in skipped else KEPT
+        actions[pair] = ("keep", skipped[pair]) if pair in skipped else ("keep", DUST) if pair in dust else KEPT
     for pair, owner in taken.items():
         actions[pair] = ("pass", f"belongs_to_{owner}")
     for order in plan.orders:

@@ -385,6 +385,8 @@ class DeskState:
     """Assets that the exchange holds beyond the ledger, by how much: reported, never touched."""
     flatten: Flatten | None = None
     """What risk checks turn into exits of everything that is held."""
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    """Pairs whose market is closed, and since when (ISO 8601): nothing is ordered of them, and all others go on."""
     accept: Accept | None = None
     """What the next tick that can compare ledger and exchange carries out."""
     blocked: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from tests.made_world import T0, at, make_order, make_panel
 from tickless.adapters.ccxt_exchange import MANY, CcxtExchange
 from tickless.adapters.ccxt_requests import weight_per_min
 from tickless.adapters.weight_budget import MemoryWeightBudget, WeightLimits, WeightPurse
-from tickless.errors import AccountError, OrderRejectedError, RateLimitedError, RetryableError, UnknownOutcomeError
+from tickless.errors import AccountError, MarketClosedError, OrderRejectedError, RateLimitedError, RetryableError, UnknownOutcomeError
 from tickless.types import Order, OrderStatus, PairRules, Side
 
 pytest_plugins = ["tests.loopback.fixtures"]
@@ -243,8 +243,9 @@ def test_requests_are_paid_from_the_shared_budget_at_the_exchanges_own_weights(s
 def test_what_the_exchange_refuses_is_rejected_in_its_words(serve, code, msg):
     play = make_play(serve, "spot")
     play.loopback.faults.next(play.post, Fault.REFUSED, code=code, msg=msg)
-    with pytest.raises(OrderRejectedError, match=r"market buy of 2 BTC/USDT \(o1\)"):
+    with pytest.raises(OrderRejectedError, match=r"market buy of 2 BTC/USDT \(o1\)") as refused:
         play.exchange.submit(order(), T0)
+    assert isinstance(refused.value, MarketClosedError) == (msg == "Market is closed."), "of this pair nothing is ordered for a while"
     assert play.requests(play.post) == 1
 
 

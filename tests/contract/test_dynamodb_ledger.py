@@ -262,7 +262,7 @@ def test_items_of_before_are_read_without_what_they_lack(ledger: DynamoDbLedger,
     order = replace(an_order(1, 0, OrderStatus.OPEN), filled_qty=D("0.02"))
     ledger.journal(fence, [LedgerUpdate(desk=DESK, orders=(order,))])
     for row in dynamodb.scan(TableName=TABLE)["Items"]:
-        for name in ("fill_ids", "reducing", "external", "flatten", "accept", "taken_at_ms"):
+        for name in ("fill_ids", "reducing", "external", "flatten", "accept", "quarantined", "taken_at_ms"):
             row.pop(name, None)
         dynamodb.put_item(TableName=TABLE, Item=row)
     assert ledger.load() == replace(DESK, orders={"o-00001": order})

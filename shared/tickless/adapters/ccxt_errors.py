@@ -79,6 +79,12 @@ class RequestFailed(Exception):  # noqa: N818 — it never leaves the adapter
         self.failure = failure
 
 
+def market_is_closed(failed: RequestFailed) -> bool:
+    """Whether it is the pair that takes no order, and not this order that is wrong."""
+    errors = importlib.import_module("ccxt.base.errors")
+    return isinstance(failed.__context__, (errors.MarketClosed, errors.BadSymbol))
+
+
 def classify(error: Exception) -> Failure:
     """What an error of a ccxt call means. Anything that is not ccxt's comes from reading an answer that makes no sense."""
     errors = importlib.import_module("ccxt.base.errors")

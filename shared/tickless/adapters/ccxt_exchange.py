@@ -19,14 +19,14 @@ from typing import Any, Literal
 
 from tickless.adapters.ccxt_balances import spot_balances, swap_balances
 from tickless.adapters.ccxt_client import MarketType, open_account_client
-from tickless.adapters.ccxt_errors import Failure, RequestFailed
+from tickless.adapters.ccxt_errors import Failure, RequestFailed, market_is_closed
 from tickless.adapters.ccxt_instruments import AccountMarkets
 from tickless.adapters.ccxt_lookup import SETTLE_ASKS, SETTLE_S, OrderLookup
 from tickless.adapters.ccxt_orders import FoundOrder, Instrument, read_number, read_order
 from tickless.adapters.ccxt_requests import AccountRequests
 from tickless.adapters.secrets import ApiKeys
 from tickless.adapters.weight_budget import WeightPurse
-from tickless.errors import AccountError, ExchangeError, OrderRejectedError, RetryableError, UnknownOutcomeError
+from tickless.errors import AccountError, ExchangeError, MarketClosedError, OrderRejectedError, RetryableError, UnknownOutcomeError
 from tickless.ports import Priority
 from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, to_ms
 
@@ -182,7 +182,7 @@ class CcxtExchange:
         """The market of an order that keeps its rules; raises OrderRejectedError."""
         instrument = self._markets.find(order.pair)
         if instrument is None:
-            raise OrderRejectedError(f"{order.pair}: {self._id} has no such market in {self._markets.stake}")
+            raise MarketClosedError(f"{order.pair}: {self._id} has no such market in {self._markets.stake}")
         self._markets.refuse_unfit(order, instrument)
         return instrument
 
@@ -223,6 +223,8 @@ class CcxtExchange:
 
     def _after_failure(self, failed: RequestFailed, order: Order, instrument: Instrument) -> OrderReport:
         """What became of an order whose submission failed; see the table of ``ccxt_errors``."""
+        if market_is_closed(failed):
+            raise MarketClosedError(str(failed)) from failed
         if failed.failure in (Failure.REFUSED, Failure.PERMISSION, Failure.UNCHANGED):
             raise OrderRejectedError(str(failed)) from failed
         if failed.failure not in (Failure.LOST, Failure.DUPLICATE, Failure.UNCLEAR, Failure.MISSING):

@@ -10,7 +10,7 @@ from tickless.adapters.ccxt_client import MarketType
 from tickless.adapters.ccxt_market import pair_rules
 from tickless.adapters.ccxt_orders import Instrument, Raw, read_number
 from tickless.adapters.ccxt_requests import AccountRequests
-from tickless.errors import OrderRejectedError, RetryableError
+from tickless.errors import MarketClosedError, OrderRejectedError, RetryableError
 from tickless.execution.rounding import price_on_step
 from tickless.types import Order, OrderType, PairRules, Side, evolve
 
@@ -50,7 +50,7 @@ class AccountMarkets:
         """Raise OrderRejectedError for an order that breaks a filter: ccxt would cut it to another one, and the ledger would not know."""
         rules = self.rules(instrument)
         if not rules.active:
-            raise OrderRejectedError(f"{order.pair}: the market is closed")
+            raise MarketClosedError(f"{order.pair}: the market is closed")
         checks = (("qty", order.qty, rules.qty_step), ("limit_price", order.limit_price, rules.price_step))
         for name, value, step in (*checks, ("stop_price", order.stop_price, rules.price_step)):
             if value is not None and (value <= 0 or (step is not None and value % step)):

@@ -73,6 +73,7 @@ class DeskScalars:
     external: Mapping[str, Decimal] = field(default_factory=dict)
     flatten: Flatten | None = None
     accept: Accept | None = None
+    quarantined: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, desk: DeskState) -> DeskScalars:
@@ -213,6 +214,7 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
         external=scalars.external,
         flatten=scalars.flatten,
         accept=scalars.accept,
+        quarantined=scalars.quarantined,
         settings=settings,
     )
 

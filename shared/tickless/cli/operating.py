@@ -54,7 +54,11 @@ def positions(stage: Stage = "dev", json_: Json = False) -> None:
     Example: tickless positions --stage dev
     """
     state = find_desk(stage).cloud.ledger.load()
-    held = [] if state is None else [_position_row(state.positions[pair], state.marks.get(pair)) for pair in sorted(state.positions)]
+    held = (
+        []
+        if state is None
+        else [_position_row(state.positions[pair], state.marks.get(pair), state.quarantined.get(pair)) for pair in sorted(state.positions)]
+    )
     _print_rows(f"positions of {stage}", held, json_=json_, empty="no position")
 
 
@@ -134,6 +138,7 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
         "unknown_orders": sorted(order.client_order_id for order in state.orders.values() if order.status is OrderStatus.UNKNOWN),
         "external": {asset: plain(qty) for asset, qty in sorted(state.external.items())},
         "blocked_pairs": sorted(state.blocked),
+        "quarantined_pairs": dict(sorted(state.quarantined.items())),
         "regime": state.regime,
         "regime_at": iso(state.regime_at) if state.regime_at else None,
         "models": dict(record.summary.get("models", {})) if record else {},
@@ -179,6 +184,7 @@ def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tu
         ("of unknown outcome", ", ".join(facts["unknown_orders"]) or "none"),
         ("held beyond the ledger", ", ".join(f"{qty} {asset}" for asset, qty in facts["external"].items()) or "nothing"),
         ("blocked pairs", ", ".join(facts["blocked_pairs"]) or "none"),
+        ("market closed", ", ".join(f"{pair} since {since}" for pair, since in facts["quarantined_pairs"].items()) or "none"),
         ("regime", f"{facts['regime']}, as of {facts['regime_at']}" if facts["regime_at"] else f"{facts['regime']}, not seen yet"),
         ("models", ", ".join(f"{name} {version}" for name, version in facts["models"].items()) or "none used at the last tick"),
         ("refused parameters", len(facts["refused_parameters"]) or "none"),
@@ -188,7 +194,7 @@ def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tu
     return rows
 
 
-def _position_row(position: Position, mark: float | None) -> dict[str, Any]:
+def _position_row(position: Position, mark: float | None, quarantined_since: str | None) -> dict[str, Any]:
     price = float(position.entry_price) if mark is None else mark
     value = float(position.qty) * price
     gain = value - float(position.qty * position.entry_price)
@@ -205,6 +211,7 @@ def _position_row(position: Position, mark: float | None) -> dict[str, Any]:
         "opened_at": position.opened_at,
         "enter_tag": position.enter_tag,
         "strategy": position.strategy,
+        "quarantined_since": quarantined_since,
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tickless.errors import (
     AccountError,
     FencedError,
+    MarketClosedError,
     OrderRejectedError,
     RetryableError,
     StaleTickError,
@@ -23,6 +24,7 @@ from tickless.errors import (
 )
 from tickless.execution.acceptance import accept_exchange
 from tickless.execution.accounting import book
+from tickless.execution.quarantine import quarantine
 from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
 from tickless.execution.rounding import exact, money
 from tickless.execution.settlement import settlement_due
@@ -178,6 +180,7 @@ class TickRun:
             state, available = self._reconcile(state)
         except AccountError as error:
             return self._stand_by(self._halt(state, error))
+        state = self._quarantine(state)
         return self.carry_out(self.step(TickContext(self.tick, self.ports, self.venue, self.settings, state, available)))
 
     def carry_out(self, decision: Decision) -> tuple[DeskState, dict[str, Any]]:
@@ -269,6 +272,14 @@ class TickRun:
         # The exchange had it and knows it no more. Were it to rest there all the same, another in its place would double it.
         self.ports.log.warning("order has vanished", client_order_id=order.client_order_id, pair=order.pair)
         return self._cancel(state, [order.client_order_id])
+
+    def _quarantine(self, state: DeskState) -> DeskState:
+        """Tell of pairs that the exchange has closed, and forget those whose time is over."""
+        pairs = quarantine(state, self.venue.market.rules(), self.at)
+        for pair in sorted(pairs.keys() - state.quarantined.keys()):
+            self.ports.log.warning("market closed", pair=pair)
+            self.ports.notifier.alert(f"tickless {self.settings.desk.name}", f"{pair}: its market is closed; nothing is ordered of it")
+        return evolve(state, quarantined=pairs) if pairs != state.quarantined else state
 
     def _accept(self, state: DeskState, snapshot: AccountSnapshot, found: Reconciliation) -> DeskState:
         """Carry out what a person has asked for: the exchange is right."""
@@ -373,6 +384,8 @@ class TickRun:
                 self.ports.metrics.count("OrderRejected")
                 self.ports.log.warning("order rejected", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
                 report = OrderReport(order.client_order_id, OrderStatus.REJECTED, (), str(error))
+                if isinstance(error, MarketClosedError):
+                    state = evolve(state, quarantined={**state.quarantined, order.pair: iso(self.at)})
             except RetryableError as error:
                 self.ports.log.warning("order not sent", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
                 report = OrderReport(order.client_order_id, OrderStatus.CANCELED, (), str(error))

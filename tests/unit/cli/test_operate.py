@@ -254,6 +254,14 @@ def test_status_shows_what_holds_beside_the_mode(tickless, traded):
     assert "reducing" in tickless("status").stdout
 
 
+def test_a_closed_market_shows_in_positions_and_status(tickless, traded):
+    pair, *others = sorted(traded.adapters.ledger.load().positions)
+    rewrite(traded, quarantined={pair: FIRST})
+    assert {row["pair"]: row["quarantined_since"] for row in tickless.json("positions")} == {pair: FIRST, **dict.fromkeys(others)}
+    assert tickless.json("status")["quarantined_pairs"] == {pair: FIRST}
+    assert f"{pair} since {FIRST}" in tickless("status").stdout
+
+
 def test_resume_leaves_reducing_to_the_exchange(tickless, traded):
     reducing = Reducing("BTC/USDT: the ledger holds 1, the exchange 0", parse_time(FIRST))
     rewrite(traded, reducing=reducing)
