@@ -1,18 +1,20 @@
 """The only place that chooses adapters: from the environment of a function, or from what a local run wires in.
 
 ``invocation`` is what a handler enters: it parses the event, opens the ports, and writes logs and metrics whatever happens. AWS clients
-live as long as the process, so that a warm start pays for none of them.
+live as long as the process, so that a warm start pays for none of them. A real account is opened only where nothing of the outside world is
+replaced: a replay of a live desk trades at the simulated exchange.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
 from tickless.adapters.dynamodb_sim import DynamoDbSimStore
@@ -25,10 +27,21 @@ from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.adapters.sns_notifier import SnsNotifier
 from tickless.adapters.ssm_parameters import SsmParameterStore
 from tickless.adapters.system_clock import SystemClock
-from tickless.errors import EventError, InputError
-from tickless.ports import Clock, Market, Ports, Venue
-from tickless.settings import SCAN, STRATEGY_SECTIONS, ScanSection, Settings
+from tickless.errors import EventError, InputError, RetryableError, SettingsError
+from tickless.ports import Clock, Exchange, Market, Ports, Venue
+from tickless.settings import ROOSTOO, SCAN, STRATEGY_SECTIONS, DeskSection, ScanSection, Settings
 from tickless.types import FIRST_YEAR, LAST_YEAR, Tick, parse_time
+
+if TYPE_CHECKING:
+    from tickless.adapters.ccxt_exchange import CcxtExchange
+    from tickless.adapters.secrets import ApiKeys
+    from tickless.adapters.weight_budget import WeightPurse
+
+KEYS_FOR_S = 600.0
+"""How long a process keeps the keys it has read: new ones are in use soon after somebody has replaced them."""
+BLOCKS_A_MIN = 10
+"""Into how many blocks the request weight of a minute is cut: each is one write."""
+ROOSTOO_REQUESTS_PER_MIN = 30
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Cloud:
     """The AWS side of a desk. Each client is made when it is first used."""
 
     environment: Environment
-    markets: dict[tuple[str, str], Market] = field(default_factory=dict)
+    markets: dict[tuple[str, ...], Market] = field(default_factory=dict)
 
     @cached_property
     def ledger(self) -> DynamoDbLedger:
@@ -106,13 +119,16 @@ class Cloud:
         """The desk's parameters."""
         return SsmParameterStore(self._client("ssm"), self.environment.stage)
 
-    def market(self, exchange: str, quote: str) -> Market:
-        """Public market data of a ccxt exchange, made once."""
-        key = (exchange, quote)
-        if key not in self.markets:
-            from tickless.adapters.ccxt_market import CcxtMarket
+    @cached_property
+    def accounts(self) -> Accounts:
+        """The exchange accounts."""
+        return Accounts(self.environment.table, self._client)
 
-            self.markets[key] = CcxtMarket(exchange, quote)
+    def market(self, desk: DeskSection) -> Market:
+        """Public market data of the desk's exchange, made once."""
+        key = (desk.exchange, desk.stake_currency, desk.bars_exchange, desk.bars_currency)
+        if key not in self.markets:
+            self.markets[key] = _open_market(desk)
         return self.markets[key]
 
     def notifier(self, log: PowertoolsLog) -> SnsNotifier:
@@ -138,6 +154,115 @@ class Cloud:
     @cached_property
     def _clients(self) -> dict[str, Any]:
         return {}
+
+
+@dataclass
+class Accounts:
+    """The exchange accounts of a process. A ccxt account stays open with its markets loaded; what it may spend is each invocation's own."""
+
+    table: str
+    client: Callable[[str], Any]
+    """Makes boto3's client of a service."""
+    now: Callable[[], datetime] = field(default_factory=lambda: SystemClock().now)
+    monotonic: Callable[[], float] = time.monotonic
+    time_left_s: Callable[[], float] = lambda: float("inf")
+    """What is left of the invocation's time."""
+    _keys: dict[str, tuple[float, ApiKeys]] = field(default_factory=dict)
+    _purses: dict[tuple[str, int, float], WeightPurse] = field(default_factory=dict)
+    _opened: dict[tuple[Any, ...], CcxtExchange] = field(default_factory=dict)
+
+    def open(self, settings: Settings) -> Exchange:
+        """The account of a live desk. Raises SettingsError, AccountError where its keys may not be read, RetryableError."""
+        desk = settings.desk
+        if desk.market_type != "spot":
+            raise SettingsError(f"desk.market_type: there are no market data for {desk.market_type!r} yet; a live desk trades 'spot'")
+        keys, purse = self._read_keys(desk.secret_name), self._purse(settings)
+        if desk.exchange == ROOSTOO:
+            from tickless.adapters.dynamodb_sent import DynamoDbSentStore
+            from tickless.adapters.roostoo_client import RoostooClient
+            from tickless.adapters.roostoo_exchange import RoostooExchange
+
+            # Anew in each invocation: another function may have written down orders since.
+            roostoo = RoostooClient(keys, purse=purse, time_left_s=self._time_left_s, now=self.now)
+            return RoostooExchange(roostoo, DynamoDbSentStore(self.table, self.client("dynamodb")), desk.stake_currency, now=self.now)
+        key = (desk, keys, id(purse))
+        if key not in self._opened:
+            from tickless.adapters.ccxt_exchange import CcxtExchange
+
+            self._opened = {
+                key: CcxtExchange(
+                    desk.exchange,
+                    keys,
+                    desk.stake_currency,
+                    market_type=desk.market_type,
+                    sandbox=desk.sandbox,
+                    leverage=desk.leverage,
+                    margin_mode=desk.margin_mode,
+                    time_left_s=self._time_left_s,
+                    purse=purse,
+                    now=self.now,
+                )
+            }
+        return self._opened[key]
+
+    def close(self) -> None:
+        """Give back the request weight that the invocation has not spent. Raises RetryableError; what stays out comes back by itself."""
+        for purse in self._purses.values():
+            purse.close(self.now())
+
+    def _time_left_s(self) -> float:
+        return self.time_left_s()
+
+    def _read_keys(self, name: str) -> ApiKeys:
+        read_at, keys = self._keys.get(name, (0.0, None))
+        if keys is None or self.monotonic() - read_at >= KEYS_FOR_S:
+            from tickless.adapters.secrets import load_keys
+
+            keys = load_keys(name, self.client)
+            self._keys[name] = self.monotonic(), keys
+        return keys
+
+    def _purse(self, settings: Settings) -> WeightPurse:
+        exchange, execution = settings.desk.exchange, settings.execution
+        key = (exchange, execution.requests_per_min, execution.request_reserve_frac)
+        if key not in self._purses:
+            from tickless.adapters.dynamodb_weight import DynamoDbWeightBudget
+            from tickless.adapters.weight_budget import WeightLimits, WeightPurse
+
+            limits = WeightLimits(execution.requests_per_min or _usual_per_min(exchange), execution.request_reserve_frac)
+            budget = DynamoDbWeightBudget(self.table, self.client("dynamodb"), exchange, limits)
+            self._purses[key] = WeightPurse(budget, max(1, limits.per_min // BLOCKS_A_MIN))
+        return self._purses[key]
+
+
+def _usual_per_min(exchange: str) -> int:
+    """The request weight a minute that an exchange is known to allow."""
+    if exchange == ROOSTOO:
+        return ROOSTOO_REQUESTS_PER_MIN
+    from tickless.adapters.ccxt_client import exchange_class
+    from tickless.adapters.ccxt_requests import weight_per_min
+
+    return weight_per_min(exchange_class(exchange)())
+
+
+def _open_market(desk: DeskSection) -> Market:
+    from tickless.adapters.ccxt_market import CcxtMarket
+
+    if desk.exchange != ROOSTOO:
+        return CcxtMarket(desk.exchange, desk.stake_currency)
+    from tickless.adapters.roostoo_client import RoostooClient
+    from tickless.adapters.roostoo_market import RoostooMarket
+
+    quote = desk.bars_currency or desk.stake_currency
+    return RoostooMarket(RoostooClient(), CcxtMarket(desk.bars_exchange, quote), desk.stake_currency, quote)
+
+
+def open_venue(wiring: Wiring, cloud: Cloud, settings: Settings) -> Venue:
+    """The venue that the settings name; simulated wherever the market is replaced. Raises as ``Accounts.open``."""
+    if settings.desk.mode == "live" and wiring.market is None:
+        return Venue(cloud.market(settings.desk), cloud.accounts.open(settings))
+    market = wiring.market or cloud.market(settings.desk)
+    return Venue(market, SimExchange(TextAccounts(cloud.sim_store), cloud.bars, market, settings, ends_at=wiring.ends_at))
 
 
 _wirings: list[Wiring] = [Wiring()]
@@ -185,6 +310,12 @@ def _strategy(event: Mapping[str, Any]) -> str:
     return name
 
 
+def time_left_s(context: Any) -> Callable[[], float]:
+    """What tells the seconds that are left of a Lambda's invocation; without end where the context does not say."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return (lambda: remaining() / 1000) if callable(remaining) else (lambda: float("inf"))
+
+
 @contextmanager
 def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, Ports]]:
     """The tick and the ports of one invocation. An error is logged and leaves; metrics are written in any case."""
@@ -202,12 +333,17 @@ def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, 
             metrics.divide(strategy=tick.strategy)
         logger.append_keys(tick_id=tick.id)
         invocation_id = str(getattr(context, "aws_request_id", None) or "")
+        wiring.cloud(environment).accounts.time_left_s = time_left_s(context)
         yield tick, open_ports(wiring, environment, PowertoolsLog(logger), metrics, invocation_id)
     except Exception:
         logger.exception("tick failed", extra={"event": event})
         metrics.count("TickFailed")
         raise
     finally:
+        try:
+            wiring.cloud(environment).accounts.close()
+        except RetryableError as error:
+            logger.warning("request weight not given back", extra={"error": str(error)})
         metrics.flush()
 
 
@@ -215,13 +351,8 @@ def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, met
     """The ports of a function in the cloud, with what ``wiring`` replaces. Lambda's retries keep ``invocation_id``, its request id."""
     cloud = wiring.cloud(environment)
 
-    def connect(settings: Settings) -> Venue:
-        market = wiring.market or cloud.market(settings.desk.exchange, settings.desk.stake_currency)
-        exchange = SimExchange(TextAccounts(cloud.sim_store), cloud.bars, market, settings, ends_at=wiring.ends_at)
-        return Venue(market, exchange)
-
     return Ports(
-        connect=connect,
+        connect=lambda settings: open_venue(wiring, cloud, settings),
         bars=cloud.bars,
         ledger=cloud.ledger,
         models=cloud.models,

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from desk_values import TABLE
 
-from tests.loopback import FeeIn, LoopbackExchange
+from tests.loopback import FeeIn, LoopbackExchange, point_at
 from tests.loopback import World as Loopback
 from tests.made_accounts import open_account
 from tests.made_world import NO_THRESHOLDS, T0, World, at
@@ -19,9 +20,10 @@ from tickless.adapters.ccxt_exchange import CcxtExchange
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
 from tickless.bars import COLUMNS, Panel
+from tickless.bootstrap import Accounts, Cloud, Environment, Wiring, open_venue
 from tickless.ports import Ports
 from tickless.settings import Settings, load_desk
-from tickless.types import OrderStatus, PairRules, base_asset
+from tickless.types import OrderStatus, PairRules, base_asset, from_ms
 
 pytest_plugins = ["tests.loopback.fixtures"]
 
@@ -96,8 +98,6 @@ def new_desk(request: pytest.FixtureRequest, market: FolderMarket, serve: Any) -
         loopback, url = serve(Loopback(with_bnb(market.panel), T0, rules, spot=spot, fee_in=fee_in, trades_per_fill=2))
         world = World(market, settings)
         if request.param == "dynamodb":
-            from desk_values import TABLE
-
             from tickless.adapters.dynamodb_ledger import DynamoDbLedger
 
             world.ledger = DynamoDbLedger(TABLE, request.getfixturevalue("dynamodb"))  # type: ignore[assignment]
@@ -139,3 +139,26 @@ def test_the_same_tick_again_sends_nothing(new_desk, name):
     assert (desk.world.ledger.load(), desk.sent()) == (before, sent)
     assert sent > 0
     assert {order.status for order in desk.world.ledger.orders()} == {OrderStatus.FILLED}
+
+
+def test_the_account_that_bootstrap_opens_reads_its_secret_and_spends_of_the_shared_budget(aws, dynamodb, serve, market):
+    aws("secretsmanager").create_secret(Name="desk/keys", SecretString='{"apiKey": "loopback-key", "secret": "loopback-secret"}')
+    settings = load_desk("rotation", ["execution.requests_per_min=1000"])
+    account = settings.desk.model_copy(update={"mode": "live", "secret_name": "desk/keys"})
+    loopback, url = serve(Loopback(market.panel, T0, spot={"USDT": D(123)}))
+    cloud = Cloud(Environment("dev", TABLE, "bucket", "arn:aws:sns:eu-central-1:123456789012:alerts"))
+    accounts = Accounts(TABLE, aws, now=lambda: from_ms(loopback.clock.now_ms))
+    cloud.accounts = accounts
+    exchange = open_venue(Wiring(), cloud, settings.model_copy(update={"desk": account})).exchange
+    assert isinstance(exchange, CcxtExchange)
+    point_at(exchange.client, url).milliseconds = lambda: loopback.clock.now_ms
+    assert exchange.snapshot(T0, ()).balances == {"USDT": D(123)}
+    assert spent(dynamodb) == 100, "a block"
+    accounts.close()
+    assert 0 < spent(dynamodb) < 100
+
+
+def spent(dynamodb: Any) -> int:
+    """The request weight of Binance that counts just now."""
+    item = dynamodb.get_item(TableName=TABLE, Key={"pk": {"S": "WEIGHT"}, "sk": {"S": "binance"}})["Item"]
+    return sum(int(block.split(":")[1]) for block in item["blocks"]["S"].split(","))

@@ -15,6 +15,7 @@ from tickless.settings.files import (
 )
 from tickless.settings.schedule import SCAN, TRADING_ORDER, Calendar, ScheduleSection, Timer, effect_rank
 from tickless.settings.sections import (
+    ROOSTOO,
     AlertsSection,
     CrossoverSection,
     DeskSection,
@@ -34,6 +35,7 @@ from tickless.settings.sections import (
 
 __all__ = [
     "MAX_SECTION_BYTES",
+    "ROOSTOO",
     "SCAN",
     "STRATEGY_SECTIONS",
     "TRADING_ORDER",
