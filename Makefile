@@ -52,8 +52,9 @@ test: $(READY) ## all tests
 check: $(READY) format-check lint types imports test ## what CI runs: format, lint, types, import contracts, tests
 	@echo "check: everything passed"
 
-acceptance: $(READY) ## the whole crash matrix: real processes, killed at every request of a tick (minutes)
+acceptance: $(READY) ## the whole crash matrix (real processes, killed at every request of a tick), and a soak of 10,000 ticks (minutes)
 	@$(BIN)/python -m pytest --hypothesis-profile=ci -m acceptance tests
+	@$(BIN)/python -m tests.soak --ticks 10000
 
 bench: $(READY) ## every benchmark in benchmarks/
 	@found=0; for file in benchmarks/bench_*.py; do [ -e "$$file" ] || continue; found=1; echo "bench: $$file"; $(BIN)/python "$$file"; done; \

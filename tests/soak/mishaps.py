@@ -31,9 +31,9 @@ SENDING_CHANCES: dict[Fault, float] = {Fault.PARTIAL: 0.1, Fault.DUPLICATE_ID: 0
 """Of an order, besides."""
 READING_CHANCES: dict[Fault, float] = {Fault.STALE: 0.02}
 """Of a question, besides."""
-KILL, DUPLICATE, SHUFFLE, LOSE, LATE = "kill", "duplicate", "shuffle", "lose", "late"
-HAPPENINGS: dict[str, float] = {KILL: 0.08, DUPLICATE: 0.05, SHUFFLE: 0.1, LOSE: 0.02, LATE: 0.02}
-"""Of a delivery."""
+KILL, KILL_SENDING, DUPLICATE, SHUFFLE, LOSE, LATE = "kill", "kill_sending", "duplicate", "shuffle", "lose", "late"
+HAPPENINGS: dict[str, float] = {KILL: 0.05, KILL_SENDING: 0.2, DUPLICATE: 0.05, SHUFFLE: 0.1, LOSE: 0.02, LATE: 0.02}
+"""Of a delivery. A death that waits for an order finds none in most ticks."""
 STORMY = 0.5
 """Share of the ticks with faults: what they leave behind, a quiet one has to settle."""
 
@@ -48,11 +48,13 @@ class Death:
 
     calls: int = 0
     after: bool = False
+    only: str = ""
+    """Of this call alone; empty = of any."""
     dead: bool = False
     where: str = ""
 
     def comes(self, name: str, *, after: bool) -> None:
-        if not self.dead and self.calls and after == self.after:
+        if not self.dead and self.calls and after == self.after and self.only in {"", name}:
             self.calls -= 1
             if not self.calls:
                 self.dead, self.where = True, f"{'after' if after else 'before'} {name}"

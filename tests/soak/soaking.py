@@ -24,6 +24,7 @@ from tests.soak.mishaps import (
     DUPLICATE,
     HAPPENINGS,
     KILL,
+    KILL_SENDING,
     LATE,
     LOSE,
     READING_CHANCES,
@@ -164,7 +165,7 @@ class Soak:
 
     def _strikes(self, happening: str) -> bool:
         struck = happening not in self.without and self._random.random() < HAPPENINGS[happening]
-        self.found.mishaps[happening] += struck
+        self.found.mishaps[happening] += struck and happening not in {KILL, KILL_SENDING}
         return struck
 
     def _tick(self, tick: Tick) -> None:
@@ -180,8 +181,7 @@ class Soak:
         for attempt in range(3):
             if attempt:
                 self._pass(self.clock.now() + timedelta(seconds=attempt * RETRY_S))
-            death = Death(self._random.randint(1, 30), self._random.random() < 0.5) if stormy and self._strikes(KILL) else Death()
-            outcome = self._deliver(tick, f"invocation {number}", death)
+            outcome = self._deliver(tick, f"invocation {number}", self._death())
             self.found.outcomes[outcome] += 1
             if outcome in {"done", "resumed", "already_done", "StaleTickError"} or self.found.violations:
                 break
@@ -193,6 +193,13 @@ class Soak:
         if undisturbed:
             self.found.settled += 1
             self._complain(tick, self.checks.settled())
+
+    def _death(self) -> Death:
+        """At any call, or where it hurts most: around an order."""
+        after = self._random.random() < 0.5
+        if self._strikes(KILL_SENDING):
+            return Death(self._random.randint(1, 2), after, "exchange.submit")
+        return Death(self._random.randint(1, 20), after) if self._strikes(KILL) else Death()
 
     def _arm(self, number: int) -> None:
         """Faults of this tick: their own seed, so that they do not depend on how many requests there were before."""
@@ -211,6 +218,7 @@ class Soak:
             return RUNS[tick.function](tick, ports).status
         except KilledError:
             self._account = None
+            self.found.mishaps[KILL_SENDING if death.only else KILL] += 1
             return "killed"
         except TicklessError as error:
             return type(error).__name__
