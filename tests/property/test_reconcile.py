@@ -106,3 +106,19 @@ def test_nothing_is_concluded_while_an_order_may_have_traded(state: DeskState, s
     found = reconcile(replace(state, orders={"lost": order}), account(state, **balances), "USDT")
     assert (found.conclusive, found.mismatch, dict(found.external), found.flow) == (False, "", {}, 0)
     assert all(qty < state.positions[pair].qty for pair, qty in found.available.items()), "but an exit is never larger than what is there"
+
+
+@given(desks(), amounts, amounts, st.integers(1, 100))
+def test_an_answer_from_before_our_own_purchase_is_no_deposit(state: DeskState, bought: Decimal, price: Decimal, more: int) -> None:
+    """The coins that the desk has bought since are missing from it, and the cash is still there; the account holds others of the kind."""
+    assume(bought * price > TOLERANCE)
+    before = account(state, BNB=bought + more)
+    known = replace(state, external=reconcile(state, before, "USDT").external)
+    position = Position("BNB/USDT", "rotation", "entry", at(0), bought, bought * price)
+    after = replace(known.with_position(position), cash=state.cash - bought * price)
+
+    stale = reconcile(after, before, "USDT")
+    assert (stale.mismatch, stale.flow, dict(stale.external)) == ("", 0, dict(known.external))
+    true = account(after, BNB=bought + more + bought)
+    now = reconcile(replace(after, external=stale.external), true, "USDT")
+    assert (now.mismatch, now.flow, dict(now.external)) == ("", 0, dict(known.external))

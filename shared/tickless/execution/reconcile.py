@@ -8,6 +8,8 @@ less of a base asset                       mismatch: the desk only sells, what i
 more of a base asset                       external: reported, never touched, never counted
 another amount of the stake currency,      a deposit or a withdrawal: cash and peak equity move together, so that neither a
 and no base asset looks traded for it      drawdown nor a profit comes of it
+more of the stake currency, while an       nothing: somebody's own sale, or an answer that is not of now; the figures before stay
+external asset has shrunk
 less of the stake currency, while a base   mismatch: it looks like a trade that the ledger does not know
 asset has grown beyond the ledger
 ========================================== =====================================================================================
@@ -63,6 +65,10 @@ def reconcile(state: DeskState, snapshot: AccountSnapshot, stake: str) -> Reconc
     difference = balances.get(stake, ZERO) - state.cash
     if abs(difference) <= TOLERANCE:
         return Reconciliation(mismatch, external, ZERO, available)
+    shrunk = [asset for asset, before in state.external.items() if external.get(asset, ZERO) < before * (1 - DUST_FRAC)]
+    if difference > 0 and shrunk:
+        # Somebody's own sale, or an answer from before our own purchase, which took the coins out of it and left the cash in: no deposit.
+        return Reconciliation(mismatch, {**external, **{asset: state.external[asset] for asset in shrunk}}, ZERO, available)
     grown = [asset for asset, beyond in external.items() if beyond > state.external.get(asset, ZERO) * (1 + DUST_FRAC)]
     if difference < 0 and grown:
         cash = f"{stake}: the ledger holds {state.cash}, the exchange {balances.get(stake, ZERO)}, and {', '.join(grown)} has grown"
