@@ -13,7 +13,7 @@ from subprocess import PIPE, Popen
 from typing import Any, NamedTuple
 
 from tests.acceptance import worker
-from tests.acceptance.scenes import SCENES, T0, Scene, at, market
+from tests.acceptance.scenes import ORDERS, SCENES, T0, VENUES, Scene, at, market
 from tests.acceptance.worlds import Served
 from tests.loopback import RemoteExchange
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
@@ -57,7 +57,7 @@ class Desk:
         return RemoteExchange(self.exchange.url)
 
     def job(self, function: str, bar: int, late_s: float = 1.0, kill: Point | None = None, request_id: str = "") -> dict[str, Any]:
-        told = {"function": function, "at": iso(at(bar)), "late_s": late_s, "market": self.scene.market}
+        told = {"function": function, "at": iso(at(bar)), "late_s": late_s, "market": self.scene.market, "venue": self.scene.venue}
         where = {"aws": self.aws.url, "exchange": self.exchange.url, "request_id": request_id or f"{function}-{bar}"}
         return told | where | ({} if kill is None else {"kill_at": kill.number, "after": kill.after})
 
@@ -74,7 +74,7 @@ class Desk:
         """All that must be equal, by part: the ledger and the exchange, without the moments at which requests arrived."""
         requests = worker.Requests(None, after=False)
         ledger = DynamoDbLedger(worker.TABLE, worker.point_at(self.aws.url, requests)["dynamodb"])
-        state, account = ledger.load(), self.remote.state("spot")
+        state, account = ledger.load(), self.remote.state(VENUES[self.scene.venue])
         assert state is not None
         return {
             "cash": (state.cash, state.peak_equity, state.reducing, dict(state.external), dict(state.blocked), state.halt),
@@ -85,7 +85,7 @@ class Desk:
             "trades": sorted(repr(replace(trade, opened_at=T0, closed_at=T0)) for trade in ledger.trades()),
             "equity": [repr(row) for row in ledger.equity()],
             "ticks": [(record.tick.id, record.status, tuple(record.intents)) for record in ledger.ticks()],
-            "balances": account["balances"],
+            "balances": (account["balances"], account["positions"]),
             "accepted": [{name: value for name, value in order.items() if name != "created_ms"} for order in account["orders"]],
             "open at the exchange": account["open"],
             "sent": dict(self.remote.orders_sent()),
@@ -125,9 +125,9 @@ class Worlds:
             self.stack.callback(self._served[kind].end)
         return self._served[kind]
 
-    def set_scene(self, name: str) -> Desk:
+    def set_scene(self, name: str, venue: str) -> Desk:
         """A desk just before the scene's tick."""
-        scene = SCENES[name]
+        scene = replace(SCENES[name], venue=venue)
         desk = Desk(self.served("aws").fork(), self.served(scene.market).fork(), scene, self.workers)
         self.stack.callback(desk.end)
         _furnish(desk)
@@ -184,9 +184,9 @@ class Matrix:
     """And after the next one."""
 
     @classmethod
-    def of(cls, worlds: Worlds, name: str) -> Matrix:
+    def of(cls, worlds: Worlds, name: str, venue: str = "spot") -> Matrix:
         """The undisturbed run, and the desk from which every other starts."""
-        start = worlds.set_scene(name)
+        start = worlds.set_scene(name, venue)
         desk = start.fork()
         try:
             done = desk.tick(desk.scene.function, desk.scene.bar)
@@ -194,7 +194,7 @@ class Matrix:
             retried = desk.outcome()
             following = desk.tick("risk_check" if desk.scene.desk == "rotation" else desk.scene.function, desk.scene.bar + 1)
             assert following.get("status") == "done", following
-            return cls(name, start, done["requests"], retried, desk.outcome())
+            return cls(f"{name} on {venue}", start, done["requests"], retried, desk.outcome())
         finally:
             desk.end()
 
@@ -203,9 +203,14 @@ class Matrix:
         return [Point(number, after) for number in range(len(self.requests)) for after in (False, True)]
 
     @property
+    def venue_points(self) -> list[Point]:
+        """Those at a request to the exchange or to the ledger; bars and traces are the same at every venue."""
+        return [point for point in self.points if self.requests[point.number].startswith(("exchange", "dynamodb"))]
+
+    @property
     def orders(self) -> int:
         """How many orders the tick sends."""
-        return sum(what == "exchange POST /api/v3/order" for what in self.requests)
+        return sum(what == f"exchange {ORDERS[self.start.scene.venue]}" for what in self.requests)
 
     def crash(self, point: Point) -> list[Difference]:
         """Kill there, deliver again, run the next tick; what differs from the undisturbed run, nothing if all is well."""

@@ -20,8 +20,8 @@ WALLET = 10_000
 EAGER = "strategy.rotation.fallback_threshold_frac=-1.0"
 """Without a model every pair is a candidate, so that a rebalance always has something to do."""
 NO_THRESHOLDS = ("portfolio.hysteresis_frac=0.0", "portfolio.full_hysteresis_frac=0.0")
-SHORT = ("strategy.crossover.fast_bars=1", "strategy.crossover.slow_bars=2")
-"""Averages so short that pairs cross at nearly every bar."""
+SHORT = ("strategy.crossover.fast_bars=1", "strategy.crossover.slow_bars=2", "execution.filters=true")
+"""Averages so short that pairs cross at nearly every bar; and quantities that an exchange takes, which the desk file leaves as they are."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Scene:
     desk: str = "rotation"
     overrides: tuple[str, ...] = (EAGER,)
     market: str = "calm"
+    venue: str = "spot"
+    """``spot`` or ``swap``."""
 
     @property
     def settings(self) -> Settings:
@@ -46,6 +48,10 @@ SCENES = {
     "risk_check": Scene("risk_check", 1, [("full_rebalance", 0)], market="crash"),
     "scan": Scene("scan-crossover", 2, desk="crossover", overrides=SHORT),
 }
+VENUES = {"spot": "spot", "swap": "futures"}
+"""What the exchange on loopback calls each account."""
+ORDERS = {"spot": "POST /api/v3/order", "swap": "POST /fapi/v1/order"}
+"""How an order is sent."""
 
 
 def at(bar: float) -> datetime:

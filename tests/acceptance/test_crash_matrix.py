@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.acceptance.matrix import Matrix, Worlds, open_worlds
+from tests.acceptance.matrix import Difference, Matrix, Point, Worlds, open_worlds
 from tests.acceptance.scenes import SCENES
 
 SEED = 4
 SAMPLE = 6
 """Crash points that every run of the tests tries."""
 RACES = 100
+Row = tuple[str, int, int, int]
+"""Scene, orders that it sends, crash points, of which equal to the undisturbed run."""
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +41,23 @@ def test_one_tick_delivered_to_two_processes_at_once_trades_once(worlds: Worlds)
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("name", SCENES)
-def test_every_crash_point_is_equal_to_the_undisturbed_run(worlds: Worlds, name: str, table: list[tuple[str, int, int, int]]) -> None:
+def test_every_crash_point_is_equal_to_the_undisturbed_run(worlds: Worlds, name: str, table: list[Row]) -> None:
     matrix = Matrix.of(worlds, name)
+    assert crash_all(matrix, matrix.points, table) == []
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("name", ["feature_rebalance", "risk_check"])
+def test_every_crash_point_on_futures_is_equal_to_the_undisturbed_run(worlds: Worlds, name: str, table: list[Row]) -> None:
+    matrix = Matrix.of(worlds, name, "swap")
+    assert crash_all(matrix, matrix.venue_points, table) == []
+
+
+def crash_all(matrix: Matrix, points: Sequence[Point], table: list[Row]) -> list[Difference]:
     assert matrix.orders >= 2
-    found = {point: matrix.crash(point) for point in matrix.points}
-    table.append((name, matrix.orders, len(found), sum(not differences for differences in found.values())))
-    assert [difference for differences in found.values() for difference in differences] == []
+    found = {point: matrix.crash(point) for point in points}
+    table.append((matrix.name, matrix.orders, len(found), sum(not differences for differences in found.values())))
+    return [difference for differences in found.values() for difference in differences]
 
 
 @pytest.mark.acceptance
@@ -55,13 +68,13 @@ def test_one_tick_delivered_to_two_processes_at_once_trades_once_every_time(worl
 
 
 @pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[list[tuple[str, int, int, int]]]:
-    """Rows of function, orders sent, crash points, of which equal; printed at the end, whatever the tests say."""
-    rows: list[tuple[str, int, int, int]] = []
+def table(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
+    """Printed at the end, whatever the tests say."""
+    rows: list[Row] = []
     yield rows
     if rows:
-        lines = [f"{name:<20}{orders:>8}{points:>14}{equal:>8}" for name, orders, points, equal in rows]
-        total = f"{'all':<20}{sum(row[1] for row in rows):>8}{sum(row[2] for row in rows):>14}{sum(row[3] for row in rows):>8}"
+        lines = [f"{name:<30}{orders:>8}{points:>14}{equal:>8}" for name, orders, points, equal in rows]
+        total = f"{'all':<30}{sum(row[1] for row in rows):>8}{sum(row[2] for row in rows):>14}{sum(row[3] for row in rows):>8}"
         reporter = request.config.pluginmanager.getplugin("terminalreporter")
-        for line in ("", f"{'spot':<20}{'orders':>8}{'crash points':>14}{'equal':>8}", *lines, total):
+        for line in ("", f"{'killed':<30}{'orders':>8}{'crash points':>14}{'equal':>8}", *lines, total):
             reporter.write_line(line)

@@ -131,7 +131,7 @@ def open_ports(job: dict[str, Any], requests: Requests) -> Ports:
     market, log = scenes.market(job["market"]), MemoryLog()
 
     def connect(settings: Any) -> Venue:
-        return Venue(market, open_exchange(job["exchange"], begins_at, requests))
+        return Venue(market, open_exchange(job["exchange"], begins_at, requests, job["venue"]))
 
     return Ports(
         connect=connect,
@@ -148,8 +148,11 @@ def open_ports(job: dict[str, Any], requests: Requests) -> Ports:
     )
 
 
-def open_exchange(url: str, now: datetime, requests: Requests) -> CcxtExchange:
-    account = CcxtExchange("binance", ApiKeys("desk/keys", "loopback-key", "loopback-secret"), "USDT", now=lambda: now, timeout_s=5.0)
+KEYS = ApiKeys("desk/keys", "loopback-key", "loopback-secret")
+
+
+def open_exchange(url: str, now: datetime, requests: Requests, venue: Any = "spot") -> CcxtExchange:
+    account = CcxtExchange("binance", KEYS, "USDT", market_type=venue, now=lambda: now, timeout_s=5.0)
     account.client.milliseconds = lambda: to_ms(now)
     account.client.enableRateLimit = False
     for prefix in ("https://", "http://"):
