@@ -185,7 +185,8 @@ class Accounts:
             # Anew in each invocation: another function may have written down orders since.
             roostoo = RoostooClient(keys, purse=purse, time_left_s=self._time_left_s, now=self.now)
             return RoostooExchange(roostoo, DynamoDbSentStore(self.table, self.client("dynamodb")), desk.stake_currency, now=self.now)
-        key = (desk, keys, id(purse))
+        execution = settings.execution
+        key = (desk, keys, execution.requests_per_min, execution.request_reserve_frac)
         if key not in self._opened:
             from tickless.adapters.ccxt_exchange import CcxtExchange
 
