@@ -12,7 +12,7 @@ from made_world import D, at, make_order
 from tickless.execution.reconcile import TOLERANCE, UNSETTLED, reconcile
 from tickless.pipeline import portfolio_value
 from tickless.risk.drawdown import drawdown_frac
-from tickless.runs.desk_tick import move_cash
+from tickless.runs.desk_state import move_cash
 from tickless.types import AccountSnapshot, DeskState, OrderStatus, Position, Reducing, Side
 
 ASSETS = ("AAA", "BBB", "CCC")

@@ -18,16 +18,17 @@ from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunL
 from tickless.backtest.quiet import QuietTicks
 from tickless.backtest.record import FinishedRun, collect
 from tickless.backtest.results import RunRecord
-from tickless.pipeline import Decision, decide, decide_risk
+from tickless.pipeline import Decision, decide_risk
 from tickless.ports import Fence, ModelStore, Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
 from tickless.runs.admission import refuse_off_grid
+from tickless.runs.desk_state import new_desk
 from tickless.runs.desk_strategies import HISTORIES, strategy_of
-from tickless.runs.desk_tick import Step, TickContext, TickRun, new_desk
+from tickless.runs.desk_tick import Step, TickContext, TickRun
 from tickless.runs.gather import pairs_to_run, universe_pairs
 from tickless.runs.market_history import History, HistoryFactory
 from tickless.runs.parameters import LoadedSettings, resolve_settings
-from tickless.runs.strategy_step import unseen
+from tickless.runs.strategy_step import decide_on, unseen
 from tickless.settings import Settings, effect_rank
 from tickless.types import DeskState, LedgerUpdate, Tick
 
@@ -270,16 +271,4 @@ class _Desk:
         strategy = strategy_of(tick, settings)
         view = self._history(strategy.name, settings, at).view(at)
         held = self._bars.closes(unseen(context.state, view), at)
-        rules = context.venue.market.rules()
-        return decide(
-            tick,
-            strategy,
-            view,
-            context.state,
-            settings,
-            rules,
-            full=full,
-            reduce_only=context.reduce_only,
-            held_closes=held,
-            available=context.available,
-        )
+        return decide_on(context, strategy, view, held, full=full)

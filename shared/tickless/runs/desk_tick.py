@@ -26,20 +26,19 @@ from tickless.execution.acceptance import accept_exchange
 from tickless.execution.accounting import book
 from tickless.execution.quarantine import quarantine
 from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
-from tickless.execution.rounding import exact, money
 from tickless.execution.settlement import settlement_due
 from tickless.pipeline import Decision, portfolio_value
 from tickless.ports import Fence, Ports, Venue
 from tickless.risk.drawdown import drawdown_frac
 from tickless.risk.stops import protect
 from tickless.runs.admission import refuse_off_grid, refuse_stale, schedule_of, take_lease
+from tickless.runs.desk_state import move_cash, new_desk
 from tickless.runs.desk_strategies import history_start
 from tickless.runs.gather import needed_pairs, refresh_bars
 from tickless.runs.parameters import LoadedSettings, resolve_settings
 from tickless.runs.report import RunReport
 from tickless.settings import Settings
 from tickless.types import (
-    ZERO,
     AccountSnapshot,
     DeskState,
     Halt,
@@ -454,19 +453,3 @@ class TickRun:
 
 def _never_sent(order: Order, why: str) -> OrderReport:
     return OrderReport(order.client_order_id, OrderStatus.CANCELED, (), f"never sent: {why}")
-
-
-def move_cash(state: DeskState, flow: Decimal) -> DeskState:
-    """The state after somebody has put stake currency in or taken it out: drawdown, as a share of the peak, is what it was."""
-    before = exact(portfolio_value(state, {}))
-    grown = (before + flow) / before if before > 0 else Decimal(1)
-    return evolve(state, cash=state.cash + flow, peak_equity=max(ZERO, money(state.peak_equity * grown)))
-
-
-def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
-    """A desk that has never run: its cash is what the exchange holds of the stake currency."""
-    cash = venue.exchange.snapshot(at, ()).balances.get(settings.desk.stake_currency)
-    if cash is None:
-        raise RetryableError(f"the exchange reports no {settings.desk.stake_currency} balance")
-    # A desk of signals alone never looks for a regime, and says none.
-    return DeskState(cash=cash, peak_equity=cash, regime=DeskState.regime if settings.calendar.rebalanced else "")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tickless.pipeline import Decision, decide
 from tickless.runs.desk_strategies import strategy_of
 from tickless.runs.desk_tick import TickContext
 from tickless.runs.gather import held_closes, view_market
+from tickless.strategies.contract import Strategy
 from tickless.strategies.view import MarketView
 from tickless.types import DeskState
 
@@ -21,14 +24,18 @@ def step(context: TickContext, *, full: bool = False) -> Decision:
     strategy = strategy_of(tick, settings)
     view = view_market(context.ports, context.venue, settings, strategy, at)
     held = held_closes(context.ports.bars, unseen(context.state, view), settings.desk.timeframe, at)
-    rules = context.venue.market.rules()
+    return decide_on(context, strategy, view, held, full=full)
+
+
+def decide_on(context: TickContext, strategy: Strategy, view: MarketView, held: Mapping[str, float], *, full: bool) -> Decision:
+    """Decide on what was gathered, by a tick or for a whole range; ``held`` are the closes of what is held and ``unseen``."""
     return decide(
-        tick,
+        context.tick,
         strategy,
         view,
         context.state,
-        settings,
-        rules,
+        context.settings,
+        context.venue.market.rules(),
         full=full,
         reduce_only=context.reduce_only,
         held_closes=held,
