@@ -9,6 +9,8 @@ from decimal import Decimal
 from tickless.types import DeskState, EquityRow, ExitPlan, Fill, Liquidity, Order, OrderStatus, OrderType, Position, Side, StopState, Trade
 
 TABLE = "desk"
+TABLES = ("dynamodb", "dynalite")
+"""The fixtures that are a client with that table: moto's, and a second opinion."""
 BUCKET = "desk-bucket"
 T0 = datetime(2024, 6, 1, tzinfo=UTC)
 D = Decimal

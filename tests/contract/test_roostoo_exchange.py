@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from desk_values import T0, TABLE
+from desk_values import T0, TABLE, TABLES
 from roostoo_loopback import CUT_AFTER, CUT_BEFORE, KEY, SECRET, TRUNCATED, Roostoo, serving
 
 from tickless.adapters.dynamodb_sent import DynamoDbSentStore
@@ -50,9 +50,9 @@ def roostoo(server: Roostoo) -> Roostoo:
     return server
 
 
-@pytest.fixture(params=["memory", "dynamodb"])
+@pytest.fixture(params=["memory", *TABLES])
 def store(request: pytest.FixtureRequest) -> SentStore:
-    return MemorySentStore() if request.param == "memory" else DynamoDbSentStore(TABLE, request.getfixturevalue("dynamodb"))
+    return MemorySentStore() if request.param == "memory" else DynamoDbSentStore(TABLE, request.getfixturevalue(request.param))
 
 
 def account(roostoo: Roostoo, store: SentStore, purse: WeightPurse | None = None, **options: Any) -> RoostooExchange:

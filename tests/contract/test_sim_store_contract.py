@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from desk_values import TABLE
+from desk_values import TABLE, TABLES
 
 from tickless.adapters.dynamodb_sim import DynamoDbSimStore
 from tickless.adapters.memory import MemorySimStore
@@ -14,9 +14,9 @@ from tickless.adapters.sim_exchange import SimStore
 from tickless.errors import LedgerError, RetryableError
 
 
-@pytest.fixture(params=["memory", "dynamodb"])
+@pytest.fixture(params=["memory", *TABLES])
 def store(request: pytest.FixtureRequest) -> SimStore:
-    return MemorySimStore() if request.param == "memory" else DynamoDbSimStore(TABLE, request.getfixturevalue("dynamodb"))
+    return MemorySimStore() if request.param == "memory" else DynamoDbSimStore(TABLE, request.getfixturevalue(request.param))
 
 
 def test_an_empty_store(store: SimStore) -> None:

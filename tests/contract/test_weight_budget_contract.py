@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
-from desk_values import T0, TABLE
+from desk_values import T0, TABLE, TABLES
 
 from tickless.adapters.dynamodb_weight import TRIES, DynamoDbWeightBudget
 from tickless.adapters.weight_budget import MemoryWeightBudget, WeightLimits, WeightPurse
@@ -27,9 +27,9 @@ def shared(client: Any, limits: WeightLimits = LIMITS, exchange: str = "roostoo"
     return DynamoDbWeightBudget(TABLE, client, exchange, limits, sleep=lambda _: None)
 
 
-@pytest.fixture(params=["memory", "dynamodb"])
+@pytest.fixture(params=["memory", *TABLES])
 def budget(request: pytest.FixtureRequest) -> WeightBudget:
-    return MemoryWeightBudget(LIMITS) if request.param == "memory" else shared(request.getfixturevalue("dynamodb"))
+    return MemoryWeightBudget(LIMITS) if request.param == "memory" else shared(request.getfixturevalue(request.param))
 
 
 def test_a_minute_of_requests(budget: WeightBudget) -> None:
