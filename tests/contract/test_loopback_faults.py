@@ -131,6 +131,24 @@ def test_answers_about_an_account(serve: Serve, exchange_id: str) -> None:
     assert [client.fetch_balance()["total"] for _ in range(3)] == [{}, {}, after]
 
 
+@BOTH
+def test_an_order_is_not_stale(serve: Serve, exchange_id: str) -> None:
+    exchange, client = connect(serve, exchange_id)
+    before = client.fetch_balance()["total"]
+    exchange.faults.next(PLACE[exchange_id], Fault.STALE)
+    assert buy(client)["filled"] == 0.01
+    assert client.fetch_balance()["total"] != before
+
+
+@BOTH
+def test_any_field_may_be_missing_at_random(serve: Serve, exchange_id: str) -> None:
+    exchange, client = connect(serve, exchange_id)
+    exchange.faults.random(1, {Fault.MISSING: 1.0}, PLACE[exchange_id])
+    told = [buy(client, f"order-{n}")["info"].keys() for n in range(12)]
+    whole = set().union(*told)
+    assert len({frozenset(whole - fields) for fields in told}) > 4
+
+
 def test_nan_in_balances(serve: Serve) -> None:
     exchange, client = connect(serve, "binanceusdm")
     exchange.faults.next(ACCOUNT["binanceusdm"], Fault.NAN)

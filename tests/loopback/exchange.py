@@ -23,7 +23,7 @@ from tests.loopback.orders import ZERO
 from tests.loopback.prices import Prices
 from tests.loopback.roostoo import Roostoo
 from tests.loopback.spot_account import SpotAccount
-from tests.loopback.wire import Answer, ApiError, Request, encode, with_nan, with_pair, with_strings, without
+from tests.loopback.wire import Answer, ApiError, Request, any_field, encode, with_nan, with_pair, with_strings, without
 from tests.loopback.world import World
 from tickless.types import to_ms
 
@@ -34,7 +34,7 @@ REWRITES: Mapping[Fault, Callable[[Any, Mapping[str, Any]], Any]] = {
     Fault.STRINGS: lambda body, arguments: with_strings(body),
     Fault.NAN: lambda body, arguments: with_nan(body),
     Fault.WRONG_PAIR: lambda body, arguments: with_pair(body, arguments.get("pair", "XXXUSDT")),
-    Fault.MISSING: lambda body, arguments: without(body, arguments["name"]),
+    Fault.MISSING: lambda body, arguments: without(body, arguments.get("name") or any_field(body, arguments["where"])),
 }
 
 
@@ -200,7 +200,8 @@ class LoopbackExchange:
         if fault in NEVER_ACCEPTED:
             return _refusal(api, fault, arguments)
         share = Decimal(str(arguments.get("share", "0.5"))) if fault is Fault.PARTIAL else Decimal(1)
-        stale: AbstractContextManager[None] = self.venues[name].stale() if fault is Fault.STALE else nullcontext()
+        asked = fault is Fault.STALE and request.endpoint.startswith("GET ")
+        stale: AbstractContextManager[None] = self.venues[name].stale() if asked else nullcontext()
         with stale:
             answer = api.answer(request, share)
         if fault is Fault.DUPLICATE_ID and answer.accepted and isinstance(api, BinanceApi):

@@ -38,7 +38,7 @@ class Fault(StrEnum):
     VANISHED = "vanished"
     """The exchange does not know the order, and lists none."""
     STALE = "stale"
-    """Balances and positions as they were before the last change."""
+    """Balances and positions as they were before the last change; a request that changes something is done and answered as ever."""
     CLOCK_SKEW = "clock_skew"
     """-1021, whatever the timestamp. (A clock that really is off: ``set_skew``.)"""
     REVOKED_KEY = "revoked_key"
@@ -56,7 +56,7 @@ class Fault(StrEnum):
     WRONG_PAIR = "wrong_pair"
     """Another pair's name (``pair``, XXXUSDT) wherever one stands."""
     MISSING = "missing"
-    """The field ``name`` is nowhere in the answer."""
+    """The field ``name`` is nowhere in the answer; at random any one field, ``where`` (0 to 1) of the way through their names."""
 
 
 NEVER_ACCEPTED = frozenset(
@@ -155,5 +155,5 @@ class Faults:
             if fnmatchcase(endpoint, dice.endpoint):
                 fault = dice.roll()
                 if fault is not None:
-                    return fault, {}
+                    return fault, {"where": dice.random.random()} if fault is Fault.MISSING else {}
         return None

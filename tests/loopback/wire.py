@@ -115,6 +115,18 @@ def without(value: Any, name: str) -> Any:
     return _each(value, lambda one: without(one, name))
 
 
+def any_field(value: Any, where: float) -> str:
+    """The name of a field at any depth, ``where`` (0 to 1) of the way through all of them by name; "" where there is none."""
+    names: set[str] = set()
+
+    def note(part: Any) -> Any:
+        names.update(part if isinstance(part, Mapping) else ())
+        return _each(part, note)
+
+    note(value)
+    return sorted(names)[int(where * len(names))] if names else ""
+
+
 def with_pair(value: Any, pair: str) -> Any:
     """Another pair wherever a field names one."""
     if isinstance(value, Mapping):
