@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from desk_values import T0, TABLE, TABLES
@@ -15,7 +17,7 @@ from roostoo_loopback import CUT_AFTER, CUT_BEFORE, KEY, SECRET, TRUNCATED, Roos
 
 from tickless.adapters.dynamodb_sent import DynamoDbSentStore
 from tickless.adapters.memory import ManualClock
-from tickless.adapters.roostoo_client import RoostooClient
+from tickless.adapters.roostoo_client import RoostooClient, sign
 from tickless.adapters.roostoo_exchange import RoostooExchange
 from tickless.adapters.roostoo_sent import MemorySentStore, SentStore
 from tickless.adapters.secrets import ApiKeys
@@ -24,6 +26,7 @@ from tickless.errors import (
     AccountError,
     ExchangeError,
     LedgerError,
+    MarketClosedError,
     OrderRejectedError,
     RateLimitedError,
     RetryableError,
@@ -158,10 +161,120 @@ def test_an_answer_that_says_nothing_leaves_the_outcome_unknown_and_never_sends_
     assert (early.status, early.fills) == (OrderStatus.OPEN, ())
     assert "may still be on its way" in early.message
     roostoo.clock.sleep(66)
-    assert account(roostoo, store).snapshot(T0, [order()]).reports == {}
+    unknown = dataclasses.replace(order(), status=OrderStatus.UNKNOWN)
+    finder = account(roostoo, store)
+    assert finder.snapshot(T0, [unknown]).reports == {}
+    finder.close()
     with pytest.raises(RetryableError, match="never arrived"):
-        account(roostoo, store).submit(order(), T0)
+        account(roostoo, store).submit(unknown, T0)
     assert (roostoo.orders, roostoo.count(PLACE)) == ([], 1)
+
+
+# A process that dies between the note of an order and its answer.
+
+
+def die_after_the_note(roostoo: Roostoo, store: SentStore) -> Callable[[], tuple[int, str]]:
+    """Write an order down and die before it is sent; gives what would send it all the same, as whoever still holds the request would."""
+    dying = account(roostoo, store)
+
+    def die(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    dying.client.place = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        dying.submit(order(), T0)
+    stamp = to_ms(roostoo.clock.now())
+    text, signature = sign(SECRET, {"pair": "BTC/USD", "quantity": "0.5", "side": "BUY", "type": "MARKET", "timestamp": str(stamp)})
+
+    def send_late() -> tuple[int, str]:
+        connection = http.client.HTTPConnection(urlsplit(roostoo.url).netloc, timeout=5)
+        headers = {"RST-API-KEY": KEY, "MSG-SIGNATURE": signature, "Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", PLACE, text, headers)
+        answer = connection.getresponse()
+        told = answer.status, answer.read().decode()
+        connection.close()
+        return told
+
+    return send_late
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_an_intent_that_never_arrived_is_sent_once_it_can_arrive_no_more(roostoo: Roostoo, store: SentStore, looks: bool) -> None:
+    """A retry comes a minute later; the few seconds that are then missing are waited for."""
+    send_late = die_after_the_note(roostoo, store)
+    noted_at = roostoo.clock.now()
+    roostoo.clock.sleep(60.5)
+    resumed = account(roostoo, store)
+    if looks:
+        assert resumed.snapshot(T0, [order()]).reports == {}
+    assert resumed.submit(order(), T0).fills[0].fill_id == "81"
+    assert timedelta(seconds=65) < roostoo.clock.now() - noted_at < timedelta(seconds=66)
+    assert "timestamp is out of range" in send_late()[1]
+    assert [row["OrderID"] for row in roostoo.orders] == [81]
+    resumed.close()
+    assert account(roostoo, store).submit(order(), T0).fills[0].fill_id == "81"
+    assert len(roostoo.orders) == 1
+
+
+@pytest.mark.parametrize("late_s", [0.0, 30.0, 59.9])
+def test_a_request_that_arrives_before_it_is_too_old_is_found_and_not_sent_again(roostoo: Roostoo, store: SentStore, late_s: float) -> None:
+    send_late = die_after_the_note(roostoo, store)
+    roostoo.clock.sleep(late_s)
+    assert '"Success":true' in send_late()[1]
+    roostoo.clock.sleep(60.5 - late_s)
+    resumed = account(roostoo, store)
+    assert resumed.snapshot(T0, [order()]).reports["o-1"].fills[0].fill_id == "81"
+    assert resumed.submit(order(), T0).fills[0].fill_id == "81"
+    assert (len(roostoo.orders), roostoo.count(PLACE)) == (1, 1)
+
+
+def test_a_request_that_arrives_while_it_is_waited_for_is_found(roostoo: Roostoo, store: SentStore) -> None:
+    """The last moment at which the exchange takes it lies within the wait."""
+    send_late = die_after_the_note(roostoo, store)
+    roostoo.clock.sleep(59)
+    resumed = account(roostoo, store)
+
+    def sleep(seconds: float) -> None:
+        roostoo.clock.sleep(1)
+        assert '"Success":true' in send_late()[1]
+        roostoo.clock.sleep(seconds - 1)
+
+    resumed._sleep = sleep
+    assert resumed.snapshot(T0, [order()]).reports["o-1"].fills[0].fill_id == "81"
+    assert len(roostoo.orders) == 1
+
+
+@pytest.mark.parametrize(("late_s", "time_left_s"), [(30.0, 900.0), (60.5, 15.0)])
+def test_where_the_wait_is_too_long_an_intent_stays_open_until_the_next_tick(
+    roostoo: Roostoo, store: SentStore, late_s: float, time_left_s: float
+) -> None:
+    die_after_the_note(roostoo, store)
+    roostoo.clock.sleep(late_s)
+    resumed = account(roostoo, store, time_left_s=lambda: time_left_s)
+    report = resumed.snapshot(T0, [order()]).reports["o-1"]
+    assert (report.status, report.fills) == (OrderStatus.OPEN, ())
+    resumed.close()
+    roostoo.clock.sleep(900)
+    still_open = dataclasses.replace(order(), status=OrderStatus.OPEN)
+    following = account(roostoo, store)
+    assert following.snapshot(T0, [still_open]).reports == {}
+    assert following.cancel(still_open, T0).status is OrderStatus.CANCELED
+    assert roostoo.orders == []
+
+
+def test_an_order_that_may_be_a_strangers_is_not_sent_again_however_late_it_is(roostoo: Roostoo, store: SentStore) -> None:
+    die_after_the_note(roostoo, store)
+    roostoo.add()
+    roostoo.add()
+    roostoo.clock.sleep(900)
+    resumed = account(roostoo, store)
+    assert resumed.snapshot(T0, [order()]).reports["o-1"].status is OrderStatus.OPEN
+    with pytest.raises(UnknownOutcomeError, match="orders 82, 81"):
+        resumed.submit(order(), T0)
+    assert roostoo.count(PLACE) == 0
+
+
+# Answers that come late, or are about something else.
 
 
 def test_an_order_that_arrives_late_is_still_found(roostoo: Roostoo, store: SentStore) -> None:
@@ -381,8 +494,10 @@ def test_a_refusal_is_certain_and_the_order_may_be_sent_again(
 )
 def test_what_roostoo_would_refuse_is_not_sent(roostoo: Roostoo, store: SentStore, wrong: Order, says: str) -> None:
     exchange = account(roostoo, store)
-    with pytest.raises(OrderRejectedError, match=says):
+    with pytest.raises(OrderRejectedError, match=says) as refused:
         exchange.submit(wrong, T0)
+    closed = "no such pair" in says or "not traded" in says
+    assert isinstance(refused.value, MarketClosedError) == closed, "of this pair nothing is ordered for a while"
     assert roostoo.count(PLACE) == 0
     assert not exchange.supports_stops("BTC/USD")
 

@@ -131,6 +131,10 @@ class RoostooClient:
             self._offset_ms = told - (before + after) // 2
         return to_ms(self._now()) + self._offset_ms
 
+    def time_left_s(self) -> float:
+        """What is left of the function's time."""
+        return self._time_left_s()
+
     def exchange_info(self) -> Raw:
         """The pairs and their filters."""
         return self._ask("GET", "/v3/exchangeInfo", {}, Kind.QUESTION, Priority.ORDINARY)

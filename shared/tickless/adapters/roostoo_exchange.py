@@ -3,8 +3,11 @@
 How an order keeps its name: it is written down before it is sent (``roostoo_sent``), with its pair, side, type and quantity, the time stamp
 it carries and the largest order number known by then. Where the answer is lost, the order is looked for among the account's orders: alike,
 created from that time on, and not known to be another of ours. One such order is it. None is proof that it never arrived, once the server
-would refuse its time stamp (a minute later) and the whole list was seen; until then, and where two would do, nobody knows. It is never sent
-again.
+would refuse its time stamp (a minute later) and the whole list was seen; until then, and where two would do, nobody knows.
+
+What is proven never to have arrived is sent again in one case: the ledger holds it for an intent, so the process died between the note and
+the answer, and the tick is being resumed. Its note is dropped first. It cannot come twice: whoever may still hold the first request has it
+under a time stamp that the server refuses. An order that the ledger holds for anything else is never sent again.
 
 Two orders of our own that are alike cannot be confused: the second is not sent before the first one's number is known.
 """
@@ -31,6 +34,7 @@ from tickless.adapters.roostoo_client import VALID_MS, RoostooClient
 from tickless.adapters.roostoo_sent import SentOrder, SentOrders, SentStore
 from tickless.errors import (
     ExchangeError,
+    MarketClosedError,
     OrderRejectedError,
     RateLimitedError,
     RetryableError,
@@ -49,21 +53,30 @@ DOUBT_MS = 54_000_000
 """Fifteen hours: Roostoo's own examples show one order with times that differ by whole hours, so a like order this near may be ours."""
 STABLE_READS = 3
 MAX_WAIT_S = 20.0
+REST_S = 15.0
+"""What a tick needs after it has waited for an order that may still arrive."""
+MARGIN_MS = 250
+"""How far beyond the last moment at which an order can arrive it is looked for: two clocks are in play."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What looking for an order has come to: its row, or None; ``absent`` = it certainly never arrived; else ``why`` nobody knows."""
+    """What looking for an order has come to: its row, or None; ``absent`` = it certainly never arrived; else ``why`` nobody knows.
+
+    ``until_ms``: after that moment of the server's, looking again may prove that it never arrived; 0 = time alone proves nothing.
+    """
 
     row: OrderRow | None = None
     absent: bool = False
     why: str = ""
+    until_ms: int = 0
 
 
 class RoostooExchange:
     """An account. ``store`` remembers what was sent; ``stake`` is the currency of the pairs.
 
-    Where the request budget is spent, an order waits for at most ``max_wait_s``, the wait of a whole tick, and is then not sent.
+    Where the request budget is spent, an order waits for at most ``max_wait_s``, the wait of a whole tick, and is then not sent. Out of the
+    same seconds a tick that is resumed waits until an order that was noted, and perhaps never sent, can no longer arrive.
     """
 
     def __init__(
@@ -103,10 +116,14 @@ class RoostooExchange:
         return AccountSnapshot(at, balances, reports)
 
     def submit(self, order: Order, at: datetime) -> OrderReport:  # noqa: ARG002 — the exchange has its own time
-        """See ``Exchange.submit``. Also raises AccountError."""
+        """See ``Exchange.submit``; an intent that certainly never arrived is sent. Also raises AccountError."""
         known = self._sent.get(order.client_order_id)
         if known is not None:
-            return self._settled(known, order)
+            try:
+                return self._settled(known, order)
+            except RetryableError:
+                if self._sent.get(order.client_order_id) is not None:
+                    raise
         self._refuse_unfit(order)
         like = Likeness.of(order)
         self._settle_alike(like)
@@ -181,7 +198,7 @@ class RoostooExchange:
         rows = {row.order_id: row for row in self._list(None)} if known else {}
         reports: dict[str, OrderReport] = {}
         for order, sent in known:
-            found = Found(rows[sent.order_id]) if sent.order_id in rows else self._find(sent)
+            found = Found(rows[sent.order_id]) if sent.order_id in rows else self._look(sent, order)
             report = self._learn(found, order)
             if report is not None:
                 reports[order.client_order_id] = report
@@ -192,7 +209,7 @@ class RoostooExchange:
     def _settled(self, sent: SentOrder, order: Order) -> OrderReport:
         """The report on an order that may have been sent; raises UnknownOutcomeError, or RetryableError where it never arrived."""
         try:
-            report = self._learn(self._find(sent), order)
+            report = self._learn(self._look(sent, order), order)
         except (RetryableError, OrderRejectedError) as error:
             raise UnknownOutcomeError(f"order {order.client_order_id} cannot be looked up: {error}") from error
         if report is None:
@@ -226,7 +243,10 @@ class RoostooExchange:
         """Remember what a look came to, and report it; None where the order certainly never arrived."""
         name = order.client_order_id
         if found.absent:
-            self._sent.learn(name, 0, final=True)
+            if order.status is OrderStatus.INTENT:
+                self._sent.drop(name)  # Nobody has been told that it was sent: it may be, under a new time stamp.
+            else:
+                self._sent.learn(name, 0, final=True)
             return None
         why = found.why
         if found.row is not None:
@@ -247,6 +267,18 @@ class RoostooExchange:
 
     # Looking orders up.
 
+    def _look(self, sent: SentOrder, order: Order) -> Found:
+        """Look for one order; for an intent again once it can no longer arrive, if that is soon. Raises as ``_find``."""
+        found = self._find(sent)
+        if not found.until_ms or order.status is not OrderStatus.INTENT:
+            return found
+        wait_s = max(0.0, (found.until_ms + MARGIN_MS - self.client.server_now_ms()) / 1000)
+        if wait_s > self._wait_left_s or wait_s + REST_S > self.client.time_left_s():
+            return found
+        self._wait_left_s -= wait_s
+        self._sleep(wait_s)
+        return self._find(sent)
+
     def _find(self, sent: SentOrder) -> Found:
         """Look for one order: by its number where it is known, else among the pair's latest. Raises RetryableError, AccountError."""
         if sent.order_id:
@@ -264,8 +296,9 @@ class RoostooExchange:
             return Found(found[0])
         if found:
             return Found(why=f"it may be one of roostoo's orders {', '.join(str(row.order_id) for row in found)}")
-        if asked_ms <= sent.sent_ms + VALID_MS + TOLERANCE_MS:
-            return Found(why="it may still be on its way")
+        until_ms = sent.sent_ms + VALID_MS + TOLERANCE_MS
+        if asked_ms <= until_ms:
+            return Found(why="it may still be on its way", until_ms=until_ms)
         return self._prove_absent(sent, rows)
 
     def _prove_absent(self, sent: SentOrder, rows: Sequence[OrderRow]) -> Found:
@@ -309,10 +342,10 @@ class RoostooExchange:
             raise RetryableError(f"roostoo: query_order: {error}") from error
 
     def _refuse_unfit(self, order: Order) -> None:
-        """Raise OrderRejectedError for an order that Roostoo would refuse."""
+        """Raise OrderRejectedError for an order that Roostoo would refuse; MarketClosedError if it would refuse all of the pair."""
         rules = self.rules().get(order.pair)
         if rules is None or not rules.active:
-            raise OrderRejectedError(
+            raise MarketClosedError(
                 f"{order.pair}: {'no such pair in ' + self._stake if rules is None else 'is not traded now'} at roostoo"
             )
         if order.type is OrderType.STOP:
