@@ -10,7 +10,8 @@
     ├── RefusedError          refused for safety (exit code 3)
     │   ├── HaltedError       the desk is halted
     │   ├── StaleTickError    the tick is too old, or in the future
-    │   └── ArtifactError     a model artifact that cannot be trusted
+    │   ├── ArtifactError     a model artifact that cannot be trusted
+    │   └── LeakError         a training that would have looked into the future
     ├── LedgerError           the ledger did not take a write
     │   ├── LeaseHeldError    another tick trades just now (retry)
     │   ├── FencedError       our lease was taken over: stop at once
@@ -63,6 +64,10 @@ class StaleTickError(RefusedError):
 
 class ArtifactError(RefusedError):
     """A model artifact that is missing, damaged, or knows the future."""
+
+
+class LeakError(RefusedError):
+    """A training in which something knows what it could not have known; the message names what, and when."""
 
 
 class LedgerError(TicklessError):

@@ -3,6 +3,8 @@
 Row t is a decision at the close of bar t. The desk trades it at the open of bar t+1, so a label of H bars is open[t+1+H] / open[t+1] - 1:
 the return between two prices at which a market order would really have filled. It reads bars t+1 to t+1+H and nothing else. Where the
 price scale breaks between the decision and the label's last open (``tickless.breaks``), the two are prices of different things: no label.
+
+Labels that depend on the path, and so end when the path says, are made by ``triple_barrier`` and ``setup_outcome``.
 """
 
 from __future__ import annotations
@@ -21,18 +23,26 @@ Millis = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of every bar and pair. NaN where one of the two opens, or the volatility, is missing, and across a break of the scale."""
+    """Labels of every bar and pair; ``target`` is NaN where there is none."""
 
+    target: Floats
+    """What a model learns, (T, N): a return, a return over ``scale``, or the number of a class."""
     plain: Floats
-    """Forward return as a fraction, (T, N)."""
-    scaled: Floats
-    """``plain`` over ``scale``, clipped, (T, N)."""
+    """What the trade returned as a fraction, (T, N). Before cost, unless the label's maker says otherwise."""
     scale: Floats
-    """The volatility of the horizon, (T, N): what a scaled forecast is multiplied by."""
+    """What a forecast of the target is multiplied by to be a plain return, (T, N): a volatility, or 1."""
     start_ms: Millis
     """The decision: the close of bar t, (T,). The label looks at [start_ms, end_ms)."""
     end_ms: Millis
-    """The close of the last bar the label reads: from here on it is known, (T,)."""
+    """The close of the last bar the label read, (T, N): from here on it is known. Means nothing where there is no label."""
+
+    def __post_init__(self) -> None:
+        shape = self.target.shape
+        for name in ("plain", "scale", "end_ms"):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"labels: {name} has shape {getattr(self, name).shape}, expected {shape}")
+        if self.start_ms.shape != shape[:1]:
+            raise ValueError(f"labels: start_ms has shape {self.start_ms.shape}, expected {shape[:1]}")
 
 
 def horizon_bars(horizon_h: float, step_ms: int) -> int:
@@ -41,6 +51,11 @@ def horizon_bars(horizon_h: float, step_ms: int) -> int:
     if rest or bars < 1:
         raise ValueError(f"a horizon of {horizon_h:g} h is not a whole number of bars of {step_ms // 60_000} min")
     return bars
+
+
+def decided_ms(panel: Panel) -> Millis:
+    """When each row is decided, the close of its bar, (T,)."""
+    return panel.open_times_ms + panel.step_ms
 
 
 def forward_return(panel: Panel, bars: int) -> Floats:
@@ -55,9 +70,33 @@ def forward_return(panel: Panel, bars: int) -> Floats:
 
 
 def build_labels(panel: Panel, rv_24h: Floats, horizon_h: float, clip: float) -> Labels:
-    """The labels of a panel, volatility-scaled with the pairs' ``rv_24h`` (T, N) as it was known at the decision."""
+    """Forward returns over the volatility of the horizon, clipped; ``rv_24h`` (T, N) as it was known at the decision."""
+    labels = plain_labels(panel, horizon_h)
+    scale = volatility_scale(rv_24h, horizon_h)
+    return Labels(np.clip(labels.plain / scale, -clip, clip), labels.plain, scale, labels.start_ms, labels.end_ms)
+
+
+def plain_labels(panel: Panel, horizon_h: float) -> Labels:
+    """Forward returns as they are."""
     bars = horizon_bars(horizon_h, panel.step_ms)
     plain = forward_return(panel, bars)
-    scale = volatility_scale(rv_24h, horizon_h)
-    start = panel.open_times_ms + panel.step_ms
-    return Labels(plain, np.clip(plain / scale, -clip, clip), scale, start, start + (bars + 1) * panel.step_ms)
+    start = decided_ms(panel)
+    end = np.broadcast_to((start + (bars + 1) * panel.step_ms)[:, None], plain.shape)
+    return Labels(plain, plain, np.ones_like(plain), start, end)
+
+
+def net_labels(panel: Panel, horizon_h: float, cost_frac: float) -> Labels:
+    """Forward returns less ``cost_frac``, the cost of a round trip: what buying and selling would have left. ``plain`` is before cost."""
+    labels = plain_labels(panel, horizon_h)
+    return Labels(labels.plain - cost_frac, labels.plain, labels.scale, labels.start_ms, labels.end_ms)
+
+
+def gain_labels(panel: Panel, horizon_h: float, cost_frac: float) -> Labels:
+    """1 where the forward return was above the cost of a round trip, 0 where it was not. ``plain`` is before cost."""
+    labels = plain_labels(panel, horizon_h)
+    return Labels(one_if_above(labels.plain, cost_frac), labels.plain, labels.scale, labels.start_ms, labels.end_ms)
+
+
+def one_if_above(values: Floats, limit: float) -> Floats:
+    """1.0 where a value is above a limit, 0.0 where it is not, NaN where it is NaN."""
+    return np.where(np.isnan(values), np.nan, (values > limit).astype(np.float64))

@@ -68,9 +68,9 @@ def build_manifest(spec: ModelSpec, artifact: bytes, split: Split, rounds: int, 
         "effective_at": iso(lineage.effective_at),
         "data_from": iso(from_ms(int(fit.start_ms[0]))),
         "data_until": iso(from_ms(floor_ms(to_ms(lineage.as_of), lineage.step_ms))),
-        "fit_until": iso(from_ms(int(fit.end_ms[-1]))),
+        "fit_until": iso(from_ms(fit.known_ms)),
         "validation_from": iso(from_ms(int(validation.start_ms[0]))),
-        "label_until": iso(from_ms(int(validation.end_ms[-1]))),
+        "label_until": iso(from_ms(validation.known_ms)),
         "rows": {"train": len(split.train), "inner": len(split.inner), "fit": len(fit), "validation": len(validation)},
         "pairs": len(fit.pairs),
         "rounds": rounds,
@@ -94,4 +94,4 @@ def seen_until_ms(manifest: Mapping[str, Any]) -> int:
 
 def unseen_by(rows: Samples, manifest: Mapping[str, Any]) -> Samples:
     """The samples that were decided after a model's fit had seen its last data."""
-    return rows.between(seen_until_ms(manifest), int(rows.end_ms[-1])) if len(rows) else rows
+    return rows.between(seen_until_ms(manifest), rows.known_ms) if len(rows) else rows

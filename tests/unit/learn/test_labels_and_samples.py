@@ -18,7 +18,7 @@ def test_a_label_is_the_return_between_the_two_opens_the_desk_could_trade_at(mar
     t = 10
     assert labels.plain[t, 1] == panel.open[17, 1] / panel.open[11, 1] - 1.0
     assert labels.start_ms[t] == panel.open_times_ms[11]
-    assert labels.end_ms[t] == panel.open_times_ms[18]
+    assert labels.end_ms[t, 1] == panel.open_times_ms[18]
     assert np.isnan(labels.plain[-7:]).all()
     assert not np.isnan(labels.plain[:-7]).any()
 
@@ -32,12 +32,12 @@ def test_a_label_changes_with_the_bars_of_its_interval_and_with_no_other(market)
         price = panel.open.copy()
         price[row] *= 1.5
         after = build_labels(replace(panel, open=price), rv, 6.0, 5.0)
-        inside = before.start_ms[t] <= panel.open_times_ms[row] < before.end_ms[t]
+        inside = before.start_ms[t] <= panel.open_times_ms[row] < before.end_ms[t, 0]
         if after.plain[t, 0] != before.plain[t, 0]:
             assert inside
         if row in (t + 1, t + 7):
             assert after.plain[t, 0] != before.plain[t, 0]
-        assert panel.open_times_ms[row] + panel.step_ms <= before.end_ms[t] or not inside
+        assert panel.open_times_ms[row] + panel.step_ms <= before.end_ms[t, 0] or not inside
 
 
 def test_a_missing_open_gives_no_label(market):
@@ -45,8 +45,8 @@ def test_a_missing_open_gives_no_label(market):
     price = panel.open.copy()
     price[15, 0] = np.nan
     labels = build_labels(replace(panel, open=price), table.feature("rv_24h"), 6.0, 5.0)
-    assert np.flatnonzero(np.isnan(labels.scaled[:-7, 0])).tolist() == [8, 14]
-    assert not np.isnan(labels.scaled[:-7, 1]).any()
+    assert np.flatnonzero(np.isnan(labels.target[:-7, 0])).tolist() == [8, 14]
+    assert not np.isnan(labels.target[:-7, 1]).any()
 
 
 @pytest.mark.parametrize(("gap", "ratio"), [(1, 1000.0), (3, 0.001), (24, 3.0)])
@@ -78,9 +78,9 @@ def test_scaled_labels_are_clipped_and_plain_ones_are_not(market):
     price = panel.open.copy()
     price[20] *= 3.0
     labels = build_labels(replace(panel, open=price), table.feature("rv_24h"), 1.0, 5.0)
-    assert labels.scaled[18, 0] == 5.0
+    assert labels.target[18, 0] == 5.0
     assert labels.plain[18, 0] > 1.5
-    assert labels.scaled[19, 0] == -5.0
+    assert labels.target[19, 0] == -5.0
 
 
 def test_a_horizon_must_be_whole_bars():
