@@ -377,6 +377,14 @@ def test_an_answer_that_lacks_a_field_is_refused_by_the_fields_name(play, path, 
         play.exchange.snapshot(T0, (order(),))
 
 
+@pytest.mark.parametrize(("kind", "field"), [("spot", "asset"), ("spot", "balances"), ("swap", "asset"), ("swap", "assets")])
+def test_balances_that_leave_out_the_stake_currency_are_no_withdrawal_of_all_cash(serve, kind, field):
+    play = make_play(serve, kind)
+    play.loopback.faults.always(play.account, Fault.MISSING, name=field)
+    with pytest.raises(RetryableError, match=r"malformed answer: ValueError: balance\.USDT is missing"):
+        play.exchange.snapshot(T0, ())
+
+
 def test_an_answer_about_another_pair_is_refused(play):
     play.exchange.submit(order(), T0)
     play.loopback.faults.always(play.get, Fault.WRONG_PAIR, pair="ETHUSDT")

@@ -47,6 +47,15 @@ def swap_balances(raw: Any, positions: Any, stake: str, markets: Mapping[str, In
     return dict(sorted({**held, stake: cash}.items()))
 
 
+def refuse_untold(raw: Any, stake: str) -> None:
+    """Of an exchange that lists empty assets, too: an answer that leaves the stake currency out is not whole, and not an empty wallet.
+
+    Taken for one, it would be a withdrawal of all cash. Raises ValueError.
+    """
+    if stake not in _totals(raw):
+        raise ValueError(f"balance.{stake} is missing")
+
+
 def _position(position: Any, markets: Mapping[str, Instrument]) -> tuple[str, Decimal, Decimal]:
     """(symbol, signed quantity in base units, entry price)."""
     if not isinstance(position, Mapping):

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from tickless.adapters.ccxt_balances import spot_balances, swap_balances
+from tickless.adapters.ccxt_balances import refuse_untold, spot_balances, swap_balances
 from tickless.adapters.ccxt_client import MarketType, open_account_client
 from tickless.adapters.ccxt_errors import Failure, RequestFailed, market_is_closed
 from tickless.adapters.ccxt_instruments import AccountMarkets
@@ -155,13 +155,19 @@ class CcxtExchange:
     def _balances(self) -> dict[str, Decimal]:
         markets, stake = self._markets.all(), self._markets.stake
         if not self._markets.is_swap:
-            return self._requests.ask(f"{self._id}: balances", lambda: spot_balances(self.client.fetch_balance(), stake))
+            return self._requests.ask(f"{self._id}: balances", lambda: spot_balances(self._raw_balances({}), stake))
 
         def read() -> dict[str, Decimal]:
             positions = self.client.fetch_positions()
-            return swap_balances(self.client.fetch_balance({"type": "swap"}), positions, stake, markets)
+            return swap_balances(self._raw_balances({"type": "swap"}), positions, stake, markets)
 
         return self._requests.ask(f"{self._id}: positions", read)
+
+    def _raw_balances(self, params: dict[str, Any]) -> Any:
+        raw = self.client.fetch_balance(params)
+        if self._id.startswith("binance"):
+            refuse_untold(raw, self._markets.stake)
+        return raw
 
     def _reports(self, orders: Sequence[Order]) -> dict[str, OrderReport]:
         """A report on each order that the exchange knows. One whose market it does not list now stays open, and harms no other."""
