@@ -13,7 +13,7 @@ from subprocess import PIPE, Popen
 from typing import Any, NamedTuple
 
 from tests.acceptance import worker
-from tests.acceptance.scenes import ORDERS, SCENES, T0, VENUES, Scene, at, market
+from tests.acceptance.scenes import ORDERS, SCENES, T0, VENUES, Scene, at
 from tests.acceptance.worlds import Served
 from tests.loopback import RemoteExchange
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
@@ -160,7 +160,7 @@ def _furnish(desk: Desk) -> None:
     parameters = SsmParameterStore(clients["ssm"], worker.STAGE)
     for section, text in desk.scene.settings.sections().items():
         parameters.write(section, text)
-    S3BarStore(worker.BUCKET, clients["s3"]).write(market(desk.scene.market).panel.closed_at(at(-4)))
+    S3BarStore(worker.BUCKET, clients["s3"]).write(desk.scene.panel().closed_at(at(-4)))
 
 
 @dataclass
@@ -192,9 +192,9 @@ class Matrix:
             done = desk.tick(desk.scene.function, desk.scene.bar)
             assert done.get("status") == "done", done
             retried = desk.outcome()
-            following = desk.tick("risk_check" if desk.scene.desk == "rotation" else desk.scene.function, desk.scene.bar + 1)
+            following = desk.tick(desk.scene.next_function, desk.scene.bar + 1)
             assert following.get("status") == "done", following
-            return cls(f"{name} on {venue}", start, done["requests"], retried, desk.outcome())
+            return cls(name, start, done["requests"], retried, desk.outcome())
         finally:
             desk.end()
 
@@ -215,7 +215,9 @@ class Matrix:
     def crash(self, point: Point) -> list[Difference]:
         """Kill there, deliver again, run the next tick; what differs from the undisturbed run, nothing if all is well."""
         desk, scene = self.start.fork(), self.start.scene
-        where = f"{self.name}: {'after' if point.after else 'before'} request {point.number}, {self.requests[point.number]}"
+        where = (
+            f"{self.name} on {scene.venue}: {'after' if point.after else 'before'} request {point.number}, {self.requests[point.number]}"
+        )
         try:
             died = desk.tick(scene.function, scene.bar, kill=point)
             if died != {"killed": SIGKILL}:
@@ -223,29 +225,29 @@ class Matrix:
             again = desk.tick(scene.function, scene.bar, late_s=RETRY_S)
             if again["status"] not in {"done", "resumed", "already_done"}:
                 return [Difference(where, f"the retry came to {again['status']}: {again.get('error')}")]
-            found = list(_differences(where, "after the retry", self.retried, desk.outcome()))
-            following = desk.tick("risk_check" if scene.desk == "rotation" else scene.function, scene.bar + 1)
+            found = list(differences(where, "after the retry", self.retried, desk.outcome()))
+            following = desk.tick(scene.next_function, scene.bar + 1)
             if following["status"] != "done" or "LedgerMismatch" in following["metrics"]:
                 return [*found, Difference(where, f"the next tick came to {following}")]
-            return found + list(_differences(where, "after the next tick", self.later, desk.outcome()))
+            return found + list(differences(where, "after the next tick", self.later, desk.outcome()))
         finally:
             desk.end()
 
     def race(self) -> list[Difference]:
         """A scene's tick delivered to two processes at once: one trades, the other leaves, and the desk is as after one alone."""
         desk, scene = self.start.fork(), self.start.scene
-        where = f"{self.name}, delivered twice at once"
+        where = f"{self.name} on {scene.venue}, delivered twice at once"
         try:
             came = desk.deliver([desk.job(scene.function, scene.bar, request_id=request_id) for request_id in ("one", "other")])
             statuses = sorted(str(one.get("status")) for one in came)
             if statuses not in (["already_done", "done"], ["LeaseHeldError", "done"]):
                 return [Difference(where, f"they came to {came}")]
-            return list(_differences(where, "after both", self.retried, desk.outcome()))
+            return list(differences(where, "after both", self.retried, desk.outcome()))
         finally:
             desk.end()
 
 
-def _differences(where: str, when: str, expected: Mapping[str, Any], outcome: Mapping[str, Any]) -> Iterator[Difference]:
+def differences(where: str, when: str, expected: Mapping[str, Any], outcome: Mapping[str, Any]) -> Iterator[Difference]:
     if outcome["resent"]:
         yield Difference(where, f"{when}: sent twice: {outcome['resent']}")
     for part, value in expected.items():

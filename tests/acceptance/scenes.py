@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 
 from tests.loopback import Timestamps, World
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
-from tickless.bars import COLUMNS
+from tickless.bars import COLUMNS, Panel
 from tickless.settings import Settings, load_desk
-from tickless.types import to_ms
+from tickless.types import base_asset, to_ms
 
 T0 = datetime(2024, 6, 1, tzinfo=UTC)
 STEP = timedelta(minutes=15)
@@ -22,6 +23,8 @@ EAGER = "strategy.rotation.fallback_threshold_frac=-1.0"
 NO_THRESHOLDS = ("portfolio.hysteresis_frac=0.0", "portfolio.full_hysteresis_frac=0.0")
 SHORT = ("strategy.crossover.fast_bars=1", "strategy.crossover.slow_bars=2", "execution.filters=true")
 """Averages so short that pairs cross at nearly every bar; and quantities that an exchange takes, which the desk file leaves as they are."""
+
+ROOSTOO = ("desk.exchange=roostoo", "desk.stake_currency=USD", "desk.bars_exchange=binance", "desk.bars_currency=USDT")
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,21 @@ class Scene:
     overrides: tuple[str, ...] = (EAGER,)
     market: str = "calm"
     venue: str = "spot"
-    """``spot`` or ``swap``."""
+    """``spot``, ``swap`` or ``roostoo``."""
 
     @property
     def settings(self) -> Settings:
-        return load_desk(self.desk, [*self.overrides, f"desk.dry_run_wallet={WALLET}"])
+        return load_desk(self.desk, [*self.overrides, *(ROOSTOO if self.venue == "roostoo" else ()), f"desk.dry_run_wallet={WALLET}"])
+
+    @property
+    def next_function(self) -> str:
+        """What runs a bar later."""
+        return "risk_check" if self.desk == "rotation" else self.function
+
+    def panel(self) -> Panel:
+        """All bars, under the names that the venue has for the pairs."""
+        panel = market(self.market).panel
+        return replace(panel, pairs=tuple(f"{base_asset(pair)}/USD" for pair in panel.pairs)) if self.venue == "roostoo" else panel
 
 
 SCENES = {
@@ -48,9 +61,9 @@ SCENES = {
     "risk_check": Scene("risk_check", 1, [("full_rebalance", 0)], market="crash"),
     "scan": Scene("scan-crossover", 2, desk="crossover", overrides=SHORT),
 }
-VENUES = {"spot": "spot", "swap": "futures"}
+VENUES = {"spot": "spot", "swap": "futures", "roostoo": "roostoo"}
 """What the exchange on loopback calls each account."""
-ORDERS = {"spot": "POST /api/v3/order", "swap": "POST /fapi/v1/order"}
+ORDERS = {"spot": "POST /api/v3/order", "swap": "POST /fapi/v1/order", "roostoo": "POST /v3/place_order"}
 """How an order is sent."""
 
 
@@ -77,4 +90,4 @@ def market(name: str) -> FolderMarket:
 def world(name: str) -> World:
     """The exchange's side of a market."""
     known = market(name)
-    return World(known.panel, T0, known.filters, timestamps=Timestamps.ANY)
+    return World(known.panel, T0, known.filters, roostoo={"USD": Decimal(WALLET)}, timestamps=Timestamps.MARKET)

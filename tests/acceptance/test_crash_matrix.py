@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from tests.acceptance.matrix import Difference, Matrix, Point, Worlds, open_worlds
-from tests.acceptance.scenes import SCENES
+from tests.acceptance.conftest import Row
+from tests.acceptance.matrix import Difference, Matrix, Point, Worlds
+from tests.acceptance.scenes import ORDERS, SCENES, VENUES
 
 SEED = 4
 SAMPLE = 6
 """Crash points that every run of the tests tries."""
 RACES = 100
-Row = tuple[str, int, int, int]
-"""Scene, orders that it sends, crash points, of which equal to the undisturbed run."""
-
-
-@pytest.fixture(scope="module")
-def worlds() -> Iterator[Worlds]:
-    with open_worlds() as opened:
-        yield opened
+FUNCTIONS = ["risk_check", "feature_rebalance", "full_rebalance", "scan"]
 
 
 def test_a_sample_of_the_crash_matrix_is_equal_to_the_undisturbed_run(worlds: Worlds) -> None:
@@ -34,47 +28,47 @@ def test_a_sample_of_the_crash_matrix_is_equal_to_the_undisturbed_run(worlds: Wo
     assert [found for point in sorted(points) for found in matrix.crash(point)] == []
 
 
+def test_a_crash_between_the_note_and_the_order_at_roostoo_is_equal_to_the_undisturbed_run(worlds: Worlds) -> None:
+    """Nothing at the exchange tells that this order was never sent but its list, once the note is older than a request may be."""
+    matrix = Matrix.of(worlds, "scan", "roostoo")
+    orders = [number for number, what in enumerate(matrix.requests) if what == f"exchange {ORDERS['roostoo']}"]
+    points = [Point(orders[0], after=False), Point(orders[-1], after=False), Point(orders[-1], after=True)]
+    assert [found for point in points for found in matrix.crash(point)] == []
+
+
 def test_one_tick_delivered_to_two_processes_at_once_trades_once(worlds: Worlds) -> None:
     matrix = Matrix.of(worlds, "full_rebalance")
     assert matrix.race() == []
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("name", SCENES)
-def test_every_crash_point_is_equal_to_the_undisturbed_run(worlds: Worlds, name: str, table: list[Row]) -> None:
-    matrix = Matrix.of(worlds, name)
-    assert crash_all(matrix, matrix.points, table) == []
-
-
-@pytest.mark.acceptance
-@pytest.mark.parametrize("name", ["feature_rebalance", "risk_check"])
-def test_every_crash_point_on_futures_is_equal_to_the_undisturbed_run(worlds: Worlds, name: str, table: list[Row]) -> None:
-    matrix = Matrix.of(worlds, name, "swap")
-    assert crash_all(matrix, matrix.venue_points, table) == []
+@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_crash_point_is_equal_to_the_undisturbed_run(worlds: Worlds, name: str, venue: str, table: list[Row]) -> None:
+    matrix = Matrix.of(worlds, name, venue)
+    # Requests for bars and traces are the same at every venue.
+    assert crash_all(matrix, matrix.points if venue == "spot" else matrix.venue_points, table) == []
 
 
 def crash_all(matrix: Matrix, points: Sequence[Point], table: list[Row]) -> list[Difference]:
     assert matrix.orders >= 2
     found = {point: matrix.crash(point) for point in points}
-    table.append((matrix.name, matrix.orders, len(found), sum(not differences for differences in found.values())))
+    scene = matrix.start.scene
+    equal = sum(not differences for differences in found.values())
+    table.append(Row(scene.venue, matrix.name, "killed at a request", matrix.orders, len(found), equal))
     return [difference for differences in found.values() for difference in differences]
 
 
 @pytest.mark.acceptance
-def test_one_tick_delivered_to_two_processes_at_once_trades_once_every_time(worlds: Worlds) -> None:
-    matrix = Matrix.of(worlds, "full_rebalance")
-    found = [matrix.race() for _ in range(RACES)]
+@pytest.mark.parametrize(("venue", "races"), [("spot", RACES), ("swap", RACES // 10), ("roostoo", RACES // 10)])
+def test_one_tick_delivered_to_two_processes_at_once_trades_once_every_time(
+    worlds: Worlds, venue: str, races: int, table: list[Row]
+) -> None:
+    matrix = Matrix.of(worlds, "full_rebalance", venue)
+    found = [matrix.race() for _ in range(races)]
+    table.append(Row(venue, matrix.name, "delivered twice at once", matrix.orders, races, sum(not one for one in found)))
     assert [difference for differences in found for difference in differences] == []
 
 
-@pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[list[Row]]:
-    """Printed at the end, whatever the tests say."""
-    rows: list[Row] = []
-    yield rows
-    if rows:
-        lines = [f"{name:<30}{orders:>8}{points:>14}{equal:>8}" for name, orders, points, equal in rows]
-        total = f"{'all':<30}{sum(row[1] for row in rows):>8}{sum(row[2] for row in rows):>14}{sum(row[3] for row in rows):>8}"
-        reporter = request.config.pluginmanager.getplugin("terminalreporter")
-        for line in ("", f"{'killed':<30}{'orders':>8}{'crash points':>14}{'equal':>8}", *lines, total):
-            reporter.write_line(line)
+def test_every_trading_function_has_a_scene() -> None:
+    assert set(FUNCTIONS) <= set(SCENES)

@@ -19,10 +19,15 @@ from urllib.parse import urlsplit
 
 from tests.acceptance import scenes
 from tests.acceptance.worlds import MEANT
+from tests.loopback.remote import RemoteExchange
 from tests.loopback.transport import LoopbackTransport
 from tickless.adapters.ccxt_exchange import CcxtExchange
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
+from tickless.adapters.dynamodb_sent import DynamoDbSentStore
 from tickless.adapters.memory import MemoryLog, MemoryMetrics
+from tickless.adapters.roostoo_client import RoostooClient
+from tickless.adapters.roostoo_exchange import RoostooExchange
+from tickless.adapters.roostoo_market import RoostooMarket
 from tickless.adapters.s3_bars import S3BarStore
 from tickless.adapters.s3_models import S3ModelStore
 from tickless.adapters.s3_trace import S3Trace
@@ -37,6 +42,7 @@ RUNS = {module.NAME: module.run for module in (risk_check, feature_rebalance, fu
 TABLE, BUCKET, STAGE = "desk", "desk-bucket", "dev"
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:alerts"
 SERVICES = ("dynamodb", "s3", "ssm", "sns")
+KEYS = ApiKeys("desk/keys", "loopback-key", "loopback-secret")
 
 
 class Requests:
@@ -88,6 +94,32 @@ class CountedTransport(LoopbackTransport):
         return self._requests.make(what, lambda: super(CountedTransport, self).send(request, *args, **kwargs))
 
 
+class CountedRoostoo(RoostooClient):
+    """Our own client's last step."""
+
+    def __init__(self, url: str, requests: Requests, now: Callable[[], datetime]) -> None:
+        super().__init__(KEYS, base_url=url, now=now)
+        self._counted = requests
+
+    def _exchange(self, method: str, path: str, *args: Any) -> tuple[int, str | None, bytes]:
+        ask = super()._exchange
+        return tuple(self._counted.make(f"exchange {method} {path}", lambda: ask(method, path, *args)))  # type: ignore[return-value]
+
+
+class SharedClock:
+    """The time of a tick and its exchange, which stands still unless the tick waits."""
+
+    def __init__(self, at: datetime, url: str) -> None:
+        self._at, self._url = at, url
+
+    def now(self) -> datetime:
+        return self._at
+
+    def sleep(self, seconds: float) -> None:
+        self._at += timedelta(seconds=seconds)
+        RemoteExchange(self._url).set_time(self._at)
+
+
 class TickClock:
     """The scheduled time, so much later, running on."""
 
@@ -131,7 +163,12 @@ def open_ports(job: dict[str, Any], requests: Requests) -> Ports:
     market, log = scenes.market(job["market"]), MemoryLog()
 
     def connect(settings: Any) -> Venue:
-        return Venue(market, open_exchange(job["exchange"], begins_at, requests, job["venue"]))
+        if job["venue"] != "roostoo":
+            return Venue(market, open_exchange(job["exchange"], begins_at, requests, job["venue"]))
+        clock = SharedClock(begins_at, job["exchange"])
+        client = CountedRoostoo(job["exchange"], requests, clock.now)
+        account = RoostooExchange(client, DynamoDbSentStore(TABLE, clients["dynamodb"]), "USD", now=clock.now, sleep=clock.sleep)
+        return Venue(RoostooMarket(client, market, "USD", "USDT"), account)
 
     return Ports(
         connect=connect,
@@ -146,9 +183,6 @@ def open_ports(job: dict[str, Any], requests: Requests) -> Ports:
         log=log,
         invocation=job["request_id"],
     )
-
-
-KEYS = ApiKeys("desk/keys", "loopback-key", "loopback-secret")
 
 
 def open_exchange(url: str, now: datetime, requests: Requests, venue: Any = "spot") -> CcxtExchange:

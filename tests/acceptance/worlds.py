@@ -1,7 +1,9 @@
 """``python -m tests.acceptance.worlds --kind aws`` (or an exchange on a market: ``calm``, ``crash``): serves, and copies itself on demand.
 
 ``POST /acceptance/fork`` answers with the port of a copy of this process, with all it holds; ``POST /acceptance/end`` ends the process that
-answers. All end when the first one's standard input does. One request to AWS at a time: moto's DynamoDB is not atomic between threads.
+answers; ``POST /acceptance/quiet`` answers once no other request is being served. All end when the first one's standard input does. One
+request to AWS at a time: moto's DynamoDB is not atomic between threads. ``POST /acceptance/hold`` makes AWS keep the answers to requests
+from then on (see ``Hold``), until their client is gone.
 """
 
 from __future__ import annotations
@@ -9,9 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
+import time
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,8 +25,25 @@ from threading import Lock, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-FORK, END, MEANT = "/acceptance/fork", "/acceptance/end", "X-Meant-Host"
+FORK, END, QUIET, HOLD, MEANT = "/acceptance/fork", "/acceptance/end", "/acceptance/quiet", "/acceptance/hold", "X-Meant-Host"
 ROOT = Path(__file__).resolve().parents[2]
+QUIET_WITHIN_S = 30.0
+
+
+@dataclass
+class Hold:
+    """Keep the answer to every request whose target ends with ``target``, after ``skip`` of them: for so long, done first or never done."""
+
+    target: str
+    skip: int
+    seconds: float
+    done: bool
+
+    def meets(self, target: str) -> bool:
+        if not target.endswith(self.target):
+            return False
+        self.skip -= 1
+        return self.skip < 0
 
 
 class Forking(BaseHTTPRequestHandler):
@@ -31,14 +53,26 @@ class Forking(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
     timeout = 30
+    server: Server
 
     def do_GET(self) -> None:
         if self.path == FORK:
             self._fork()
         elif self.path == END:
             os._exit(0)
+        elif self.path == QUIET:
+            self._wait_for_quiet()
+        elif self.path == HOLD:
+            self.server.hold = Hold(**json.loads(self.body()))
+            self.reply(200, {}, b"")
         else:
-            self.serve_request()
+            with self.server.lock:
+                self.server.serving += 1
+            try:
+                self.serve_request()
+            finally:
+                with self.server.lock:
+                    self.server.serving -= 1
 
     do_POST = do_DELETE = do_PUT = do_HEAD = do_GET
 
@@ -85,6 +119,12 @@ class Forking(BaseHTTPRequestHandler):
         copy.socket.close()
         self.reply(200, {}, json.dumps({"port": copy.server_port}).encode())
 
+    def _wait_for_quiet(self) -> None:
+        ends_at = time.monotonic() + QUIET_WITHIN_S
+        while self.server.serving and time.monotonic() < ends_at:
+            time.sleep(0.01)
+        self.reply(500 if self.server.serving else 200, {}, b"")
+
     def log_message(self, *args: object) -> None:
         """Silence."""
 
@@ -92,14 +132,20 @@ class Forking(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
-    exchange: Any = None
+
+    def __init__(self, address: tuple[str, int], handler: type[Forking]) -> None:
+        super().__init__(address, handler)
+        self.exchange: Any = None
+        self.hold: Hold | None = None
+        self.serving = 0
+        self.lock = Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed in the middle is no error here."""
 
 
 def aws_handler() -> type[Forking]:
-    """moto behind HTTP: every request carries the host that it was meant for."""
+    """moto behind HTTP: every request carries the host that it was meant for, or tells by its signature for which service it is."""
     from botocore.awsrequest import AWSPreparedRequest, HeadersDict
     from moto.core.models import botocore_stubber
 
@@ -107,16 +153,28 @@ def aws_handler() -> type[Forking]:
 
     class Handler(Forking):
         def serve_request(self) -> None:
-            meant = self.headers.get(MEANT, "")
+            meant = self.headers.get(MEANT) or _signed_for(self.headers.get("Authorization", ""))
+            hold = self.server.hold if self.server.hold and self.server.hold.meets(self.headers.get("X-Amz-Target", "")) else None
             headers = HeadersDict({name: value for name, value in self.headers.items() if name not in {MEANT, "Host"}})
             headers["Host"] = meant
             request = AWSPreparedRequest(self.command, f"https://{meant}{self.path}", headers, self.body(), False)
+            if hold is not None and not hold.done:
+                time.sleep(hold.seconds)
+                self.close_connection = True
+                return
             with lock:
                 answered = botocore_stubber.process_request(request)
+            if hold is not None:
+                time.sleep(hold.seconds)
             status, told, body = answered if answered is not None else (501, {}, b"moto knows no such service")
             self.reply(status, told, body if isinstance(body, bytes) else str(body).encode())
 
     return Handler
+
+
+def _signed_for(authorization: str) -> str:
+    found = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/aws4_request", authorization)
+    return f"{found[2]}.{found[1]}.amazonaws.com" if found else ""
 
 
 def exchange_handler() -> type[Forking]:
@@ -188,11 +246,21 @@ class Served:
         else:
             self._process.communicate(timeout=10)
 
-    def _ask(self, path: str) -> bytes:
-        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+    def hold(self, hold: Hold) -> None:
+        """Let AWS keep its answers."""
+        self._ask(HOLD, json.dumps(asdict(hold)))
+
+    def wait_for_quiet(self) -> None:
+        """Until all that was asked is done, also what was asked by a process that is gone."""
+        self._ask(QUIET)
+
+    def _ask(self, path: str, body: str = "") -> bytes:
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=QUIET_WITHIN_S + 5)
         try:
-            connection.request("POST", path)
-            return connection.getresponse().read()
+            connection.request("POST", path, body)
+            answer = connection.getresponse()
+            assert answer.status == 200, f"{path}: HTTP {answer.status}"
+            return answer.read()
         finally:
             connection.close()
 
