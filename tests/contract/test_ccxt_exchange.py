@@ -368,6 +368,7 @@ def test_a_snapshot_asks_again_once_and_then_gives_up_without_a_guess(play, faul
         ("trades", "price", "trade.price is missing"),
         ("trades", "qty", "trade.amount is missing"),
         ("trades", "id", "trade.id: None is not an id"),
+        ("trades", "commission", "trade.commission is missing"),
     ],
 )
 def test_an_answer_that_lacks_a_field_is_refused_by_the_fields_name(play, path, field, says):

@@ -155,7 +155,7 @@ class CcxtExchange:
     def _balances(self) -> dict[str, Decimal]:
         markets, stake = self._markets.all(), self._markets.stake
         if not self._markets.is_swap:
-            return self._requests.ask(f"{self._id}: balances", lambda: spot_balances(self._raw_balances({}), stake))
+            return self._requests.ask(f"{self._id}: balances", lambda: spot_balances(self._raw_balances(), stake))
 
         def read() -> dict[str, Decimal]:
             positions = self.client.fetch_positions()
@@ -163,8 +163,8 @@ class CcxtExchange:
 
         return self._requests.ask(f"{self._id}: positions", read)
 
-    def _raw_balances(self, params: dict[str, Any]) -> Any:
-        raw = self.client.fetch_balance(params)
+    def _raw_balances(self, *params: Any) -> Any:
+        raw = self.client.fetch_balance(*params)
         if self._id.startswith("binance"):
             refuse_untold(raw, self._markets.stake)
         return raw

@@ -18,6 +18,8 @@ STOPS_APART_ON_SPOT = frozenset({"bitget", "kucoin", "okx"})
 """Exchanges that keep stop orders apart from others on spot too; all do so for contracts."""
 FILLED_FIELDS = dict.fromkeys(("binance", "binanceus", "binanceusdm"), "executedQty")
 """Where an exchange says how much of an order has filled."""
+FEE_FIELDS = dict.fromkeys(FILLED_FIELDS, "commission")
+"""Where an exchange that tells every trade's fee tells it."""
 
 
 class AccountMarkets:
@@ -108,6 +110,7 @@ class AccountMarkets:
             size=Decimal(1) if size is None else read_number(size, f"{symbol}: contractSize"),
             taker_rate=read_number(market.get("taker") or 0, f"{symbol}: taker"),
             filled_field=FILLED_FIELDS.get(self._client.id, ""),
+            fee_field=FEE_FIELDS.get(self._client.id, ""),
         )
 
     def _raw(self, instrument: Instrument) -> Mapping[str, Any]:

@@ -48,6 +48,8 @@ class Instrument:
     """For a fill whose fee the exchange does not tell."""
     filled_field: str = ""
     """The field of the exchange's own answer without which ccxt would take an order to be unfilled; empty = not known."""
+    fee_field: str = ""
+    """The field of a trade without which ccxt would take it to be free of charge; empty = not known."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,9 @@ def _triggered_id(info: Any, own_id: str) -> str:
 
 def _fee(raw: Raw, instrument: Instrument, qty: Decimal, price: Decimal, price_of: PriceOf) -> tuple[Decimal, str, Decimal]:
     """(fee in the stake currency, asset of the first charge, its quantity)."""
+    info = raw.get("info")
+    if instrument.fee_field and isinstance(info, Mapping) and instrument.fee_field not in info:
+        raise ValueError(f"trade.{instrument.fee_field} is missing")
     charges = list(_charges(raw))
     estimate = qty * price * instrument.taker_rate
     if not charges:
