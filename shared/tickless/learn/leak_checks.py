@@ -4,7 +4,8 @@ From bars to fold, each link is checked against the one before, on the data of t
 
 * *features*: recomputed on bars that end at some rows, they are the same bits. A feature that peeks is not.
 * *labels*: recomputed on bars that end there, all that claim to be known by then are the same bits. A label that reads on is not.
-* *samples*: each row holds the features of its decision's bar, and the label and interval of that decision.
+* *samples*: each row holds the features of its decision's bar (a sequence, those of the bars up to it), and the label and interval of that
+  decision.
 * *split*: no label of an earlier slice, embargo added, reaches into a later one. Told from the intervals, whoever made the split.
 * *fitted steps*: a scaler or calibration says until when it has seen data; it may not reach into the validation, and fitting it anew on
   the rows it was allowed gives the same bytes.
@@ -33,6 +34,7 @@ FeatureMaker = Callable[[Panel], FeatureTable]
 LabelMaker = Callable[[Panel], Labels]
 """The labels of a panel, row for row. What it needs besides bars it looks up for the rows of the panel it is given (``rows_of``)."""
 CUTS = 3
+_SEQUENCES = 1000
 _TAIL_ROWS = 96
 """Rows before a cut that are compared: a peek further than this is seen all the same, as it shows at the last row."""
 
@@ -156,6 +158,21 @@ def check_samples(samples: Samples, table: FeatureTable, labels: Labels) -> None
         if not equal.all():
             k = int(np.argmin(equal))
             raise LeakError(f"the {what} of {_row_name(samples, k)} is not that of the bar that closed then")
+
+
+def check_sequences(samples: Samples, table: FeatureTable) -> None:
+    """The sequences (R, L, F) of some samples, spread evenly, are the rows of the table that end with the bar closed at each decision."""
+    length = samples.x.shape[1]
+    chosen = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), _SEQUENCES)).astype(np.intp))
+    some = samples.take(chosen)
+    last = (some.start_ms - table.start_ms) // table.step_ms - 1
+    row = last[:, None] + np.arange(1 - length, 1)
+    outside = (row < 0) | (row >= table.rows)
+    with np.errstate(over="ignore"):
+        features = table.values[np.where(outside, 0, row), some.pair[:, None]].astype(np.float32)
+    equal = ~outside.any(axis=1) & (some.x == features).all(axis=(1, 2))
+    if not equal.all():
+        raise LeakError(f"the sequence of {_row_name(some, int(np.argmin(equal)))} is not that of the bars that had closed by then")
 
 
 def check_split(split: Split, embargo_ms: int) -> None:

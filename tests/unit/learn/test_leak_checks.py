@@ -21,10 +21,12 @@ from tickless.learn.leak_checks import (
     check_labels,
     check_purged,
     check_samples,
+    check_sequences,
     check_split,
     check_training,
     rows_of,
 )
+from tickless.learn.sequence_windows import build_sequences
 from tickless.learn.triple_barrier import Barriers, barrier_labels, triple_barrier
 
 HOUR = 3_600_000
@@ -147,6 +149,19 @@ def test_samples_shifted_against_their_table_are_caught(panel):
         check_samples(replace(samples, end_ms=samples.end_ms - HOUR), table, labels)
     with pytest.raises(LeakError, match="other features"):
         check_samples(replace(samples, features=("a", "b", "c")), table, labels)
+
+
+def test_a_sequence_that_reaches_past_its_decision_is_caught(panel):
+    table = make_table(panel)
+    samples = build_samples(table, label_maker(table)(panel), 60)
+    sequences = build_sequences(table, 12)
+    kept = samples.take(sequences.whole_rows(samples))
+    honest = replace(kept, x=sequences.of(kept))
+    check_sequences(honest, table)
+    ahead = build_sequences(replace(table, start_ms=table.start_ms - HOUR), 12)
+    late = kept.take(np.flatnonzero(kept.start_ms < kept.start_ms[-1]))
+    with pytest.raises(LeakError, match=r"the sequence of A/USDT decided at .* is not that of the bars that had closed"):
+        check_sequences(replace(late, x=ahead.of(late)), table)
 
 
 def test_an_unpurged_split_is_caught(panel):
