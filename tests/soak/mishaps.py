@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,15 +26,30 @@ CHANCES: dict[Fault, float] = {
     Fault.STRINGS: 0.02,
     Fault.NAN: 0.016,
     Fault.WRONG_PAIR: 0.012,
+    Fault.MISSING: 0.016,
+    Fault.STALE: 0.016,
 }
 """Of any request of a stormy tick."""
 SENDING_CHANCES: dict[Fault, float] = {Fault.PARTIAL: 0.1, Fault.DUPLICATE_ID: 0.04, Fault.REFUSED: 0.04, Fault.CUT_AFTER: 0.05}
 """Of an order, besides."""
-READING_CHANCES: dict[Fault, float] = {Fault.STALE: 0.02}
-"""Of a question, besides."""
 KILL, KILL_SENDING, DUPLICATE, SHUFFLE, LOSE, LATE = "kill", "kill_sending", "duplicate", "shuffle", "lose", "late"
-HAPPENINGS: dict[str, float] = {KILL: 0.05, KILL_SENDING: 0.2, DUPLICATE: 0.05, SHUFFLE: 0.1, LOSE: 0.02, LATE: 0.02}
-"""Of a delivery. A death that waits for an order finds none in most ticks."""
+AT_ONCE, AT_ONCE_SENDING, HANG = "at_once", "at_once_sending", "hang"
+HAPPENINGS: dict[str, float] = {
+    KILL: 0.05,
+    KILL_SENDING: 0.2,
+    DUPLICATE: 0.05,
+    SHUFFLE: 0.1,
+    LOSE: 0.02,
+    LATE: 0.02,
+    AT_ONCE: 0.04,
+    AT_ONCE_SENDING: 0.1,
+    HANG: 0.03,
+}
+"""Of a delivery. What waits for an order finds none in most ticks.
+
+``at_once``: while it makes a call, another process runs the same tick, from its beginning to its end; ``hang``: likewise, and its lease has
+run out before, so that it is the late writer.
+"""
 STORMY = 0.5
 """Share of the ticks with faults: what they leave behind, a quiet one has to settle."""
 
@@ -43,30 +59,34 @@ class KilledError(BaseException):
 
 
 @dataclass
-class Death:
-    """Kills at the ``calls``-th call from now on, before it or after; who is dead makes no further call."""
+class Moment:
+    """Something befalls a process at its ``calls``-th call from now on, before it or after; 0 = never."""
 
     calls: int = 0
     after: bool = False
     only: str = ""
-    """Of this call alone; empty = of any."""
+    """Of calls that begin like this alone; empty = of any."""
+    befalls: Callable[[], None] | None = None
+    """What happens, after which it goes on; None = it dies, and who is dead makes no further call."""
     dead: bool = False
-    where: str = ""
+    struck: bool = False
 
     def comes(self, name: str, *, after: bool) -> None:
-        if not self.dead and self.calls and after == self.after and self.only in {"", name}:
+        if not self.struck and self.calls and after == self.after and name.startswith(self.only):
             self.calls -= 1
             if not self.calls:
-                self.dead, self.where = True, f"{'after' if after else 'before'} {name}"
+                self.struck, self.dead = True, self.befalls is None
+                if self.befalls is not None:
+                    self.befalls()
         if self.dead:
-            raise KilledError(self.where)
+            raise KilledError(f"{'after' if after else 'before'} {name}")
 
 
 class Mortal:
     """A port every call of which may be a process's last."""
 
-    def __init__(self, name: str, port: Any, death: Death) -> None:
-        self._name, self._port, self._death = name, port, death
+    def __init__(self, name: str, port: Any, moment: Moment) -> None:
+        self._name, self._port, self._moment = name, port, moment
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._port, name)
@@ -75,9 +95,9 @@ class Mortal:
 
         def mortal(*args: Any, **kwargs: Any) -> Any:
             what = f"{self._name}.{name}"
-            self._death.comes(what, after=False)
+            self._moment.comes(what, after=False)
             result = call(*args, **kwargs)
-            self._death.comes(what, after=True)
+            self._moment.comes(what, after=True)
             return result
 
         return mortal

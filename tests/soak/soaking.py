@@ -5,74 +5,54 @@ from __future__ import annotations
 import random
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from tests.loopback import FeeIn, LoopbackExchange, World, loopback_exchange
-from tests.loopback.exchange import PLACING
-from tests.made_accounts import open_account
-from tests.made_panels import MONDAY, walk
+from tests.loopback import LoopbackExchange, World, loopback_exchange
 from tests.made_world import RUNS
-from tests.soak.checks import STAKE, Checks, WatchedLedger
+from tests.soak.checks import Broken, Checks, Property, WatchedLedger
 from tests.soak.mishaps import (
+    AT_ONCE,
+    AT_ONCE_SENDING,
     CHANCES,
     DUPLICATE,
+    HANG,
     HAPPENINGS,
     KILL,
     KILL_SENDING,
     LATE,
     LOSE,
-    READING_CHANCES,
     SENDING_CHANCES,
     SHUFFLE,
     STORMY,
-    Death,
     KilledError,
+    Moment,
     Mortal,
 )
-from tickless.adapters.ccxt_exchange import CcxtExchange
+from tests.soak.variants import VARIANTS, WALLET, Variant
+from tests.soak.venues import VENUES
+from tickless.adapters.dynamodb_ledger import DynamoDbLedger
 from tickless.adapters.folder_market import FolderMarket
-from tickless.adapters.memory import ManualClock, MemoryModelStore, MemoryParameterStore
+from tickless.adapters.memory import ManualClock, MemoryLedger, MemoryModelStore, MemoryParameterStore
 from tickless.backtest.memory import PanelBars, Silence
 from tickless.errors import TicklessError
-from tickless.ports import Ports, Venue
+from tickless.ports import Ledger, Ports, Venue
 from tickless.runs import gather
 from tickless.runs.desk_strategies import HISTORIES
-from tickless.settings import Settings, load_desk
+from tickless.settings import Settings
 from tickless.types import LedgerUpdate, Tick, evolve
 
-PAIRS = ("ADA/USDT", "BNB/USDT", "BTC/USDT", "ETH/USDT", "SOL/USDT")
-PRICES = (50.0, 500.0, 60_000.0, 3_000.0, 150.0)
-STARTUP_DAYS = 40
-WALLET = Decimal(20_000)
-CROSSING = (
-    "strategy.crossover.stake=700",
-    "strategy.crossover.fast_bars=5",
-    "strategy.crossover.slow_bars=20",
-    "desk.dry_run_wallet=20000",
-)
-LIVELY = (*CROSSING, "portfolio.hysteresis_frac=0.0", "strategy.rotation.fallback_threshold_frac=0.0")
-VARIANTS: Mapping[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "received": (LIVELY, {}),
-    "limit": (
-        (*LIVELY, "execution.order_type=limit", "execution.unfilled_timeout_s=900"),
-        {"fee_in": FeeIn.QUOTE, "participation_frac": Decimal("0.002")},
-    ),
-    "bnb": (
-        (*LIVELY, 'universe.pair_blacklist=["BNB/USDT"]'),
-        {"fee_in": FeeIn.BNB, "spot": {STAKE: WALLET, "BNB": Decimal(1000)}, "trades_per_fill": 3},
-    ),
-    "market": (LIVELY, {"fee_in": FeeIn.QUOTE, "spread_ticks": 2, "unique_ids_for_ever": True}),
-}
-"""Desks and exchanges: overrides of the desk file, and what is other in the world."""
 MORTAL = ("ledger", "trace", "notifier", "parameters")
 RETRY_S = 60
 """Lambda retries a failed invocation twice, a minute and two later."""
+ENDED = frozenset({"done", "resumed", "already_done", "StaleTickError"})
+WAITING = frozenset({KILL, KILL_SENDING, AT_ONCE, AT_ONCE_SENDING, HANG})
+"""Happenings that wait for a call, and may wait in vain."""
 
 
 class Texts:
@@ -100,33 +80,40 @@ class Findings:
     sent: int = 0
     trades: int = 0
     resent: int = 0
+    refused_again: int = 0
+    """Of those, how many the exchange refused as duplicates."""
     faults: Counter[str] = field(default_factory=Counter)
     """The exchange's, by kind."""
     mishaps: Counter[str] = field(default_factory=Counter)
     """All others."""
     outcomes: Counter[str] = field(default_factory=Counter)
+    broken: Counter[Property] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
 
 class Soak:
     """One desk at one exchange. ``without`` names faults and mishaps that are left out."""
 
-    def __init__(self, exchange: LoopbackExchange, url: str, variant: str, seed: int, settings: Settings, without: Collection[str]) -> None:
-        self.exchange, self.url = exchange, url
-        self.found = Findings(seed, variant)
+    def __init__(
+        self, exchange: LoopbackExchange, url: str, name: str, seed: int, variant: Variant, ledger: Ledger, without: Collection[str]
+    ) -> None:
+        self.exchange, self.variant = exchange, variant
+        self.found = Findings(seed, name)
         self.without = frozenset(without)
-        self.settings = settings
-        self.ledger = WatchedLedger()
-        self.checks = Checks(self.ledger, exchange, WALLET)
+        self.settings = variant.settings
         self.clock = ManualClock(exchange.world.start_at)
-        self._market = FolderMarket(exchange.world.panel, {pair: exchange.world.rule(pair) for pair in PAIRS})
+        self.venue = VENUES[variant.account](exchange, url, self._sleep)
+        self.ledger = WatchedLedger(ledger, self.venue.stake)
+        self.checks = Checks(self.ledger, exchange, self.venue, WALLET)
+        self.bars = variant.panel(exchange.world)
+        self._market = FolderMarket(self.bars, variant.rules(exchange.world))
         self._parts = {
             "ledger": self.ledger,
             "trace": Texts(),
             "notifier": Silence(),
-            "parameters": MemoryParameterStore(settings.sections()),
+            "parameters": MemoryParameterStore(self.settings.sections()),
         }
-        self._account: CcxtExchange | None = None
+        self._accounts: dict[str, Any] = {}
         self._late: list[Tick] = []
         self._at = exchange.world.start_at
         self._random = random.Random(0)
@@ -140,8 +127,10 @@ class Soak:
                     break
                 self._tick(tick)
             self._at += timedelta(minutes=15)
-        self.found.sent = sum(self.exchange.orders_sent().values())
-        self.found.trades, self.found.resent = len(self.exchange.spot.trades), len(self.exchange.resent())
+        venue = self.exchange.venues[self.venue.name]
+        taken = self.exchange.orders_sent()
+        self.found.sent, self.found.trades, self.found.resent = len(venue.orders), len(venue.trades), len(self.exchange.resent())
+        self.found.refused_again = self.found.resent - (taken.total() - len(taken))
         self.found.faults = Counter()
         for (_, fault), times in self.exchange.faults.seen.items():
             self.found.faults[str(fault)] += times
@@ -165,7 +154,7 @@ class Soak:
 
     def _strikes(self, happening: str) -> bool:
         struck = happening not in self.without and self._random.random() < HAPPENINGS[happening]
-        self.found.mishaps[happening] += struck and happening not in {KILL, KILL_SENDING}
+        self.found.mishaps[happening] += struck and happening not in WAITING
         return struck
 
     def _tick(self, tick: Tick) -> None:
@@ -181,62 +170,82 @@ class Soak:
         for attempt in range(3):
             if attempt:
                 self._pass(self.clock.now() + timedelta(seconds=attempt * RETRY_S))
-            outcome = self._deliver(tick, f"invocation {number}", self._death())
+            moment = self._moment(tick, f"visitor {number} {attempt}")
+            outcome = self._deliver(tick, f"invocation {number}", moment)
             self.found.outcomes[outcome] += 1
-            if outcome in {"done", "resumed", "already_done", "StaleTickError"} or self.found.violations:
+            if outcome in ENDED or self.found.violations:
                 break
         self.exchange.faults.clear()
         self.exchange.clear_log()
         self._resume()
-        undisturbed = outcome == "done" and sum(self.exchange.faults.seen.values()) == before and attempt == 0
+        undisturbed = outcome == "done" and sum(self.exchange.faults.seen.values()) == before and attempt == 0 and not moment.struck
         self._complain(tick, self.checks.always())
         if undisturbed:
             self.found.settled += 1
             self._complain(tick, self.checks.settled())
 
-    def _death(self) -> Death:
-        """At any call, or where it hurts most: around an order."""
-        after = self._random.random() < 0.5
+    def _moment(self, tick: Tick, invocation: str) -> Moment:
+        """At any call, or where it hurts most: around an order. One that hangs was not about to send: no function waits that long there."""
+        after, calls, few = self._random.random() < 0.5, self._random.randint(1, 20), self._random.randint(1, 2)
         if self._strikes(KILL_SENDING):
-            return Death(self._random.randint(1, 2), after, "exchange.submit")
-        return Death(self._random.randint(1, 20), after) if self._strikes(KILL) else Death()
+            return Moment(few, after, "exchange.submit")
+        if self._strikes(KILL):
+            return Moment(calls, after)
+        for happening, only, count in ((AT_ONCE_SENDING, "exchange.submit", few), (AT_ONCE, "", calls), (HANG, "ledger.", calls % 5 + 1)):
+            if self._strikes(happening):
+                return Moment(count, after, only, partial(self._visit, tick, invocation, happening))
+        return Moment()
+
+    def _visit(self, tick: Tick, invocation: str, happening: str) -> None:
+        """Another process runs the same tick in the middle of the one that is running."""
+        self.found.mishaps[happening] += 1
+        if happening == HANG:
+            self._pass(self.clock.now() + timedelta(seconds=self.settings.schedule.lease_ttl_s + 1))
+        outcome = self._deliver(tick, invocation, Moment())
+        self.found.outcomes[f"{outcome}, at once" if happening != HANG else f"{outcome}, after a hang"] += 1
 
     def _arm(self, number: int) -> None:
         """Faults of this tick: their own seed, so that they do not depend on how many requests there were before."""
         seed = self.found.seed * 1_000_003 + number
-        for endpoint, chances, k in (("*", CHANCES, 0), (PLACING[0], SENDING_CHANCES, 1), ("GET *", READING_CHANCES, 2)):
+        for endpoint, chances, k in (("*", CHANCES, 0), (self.venue.placing, SENDING_CHANCES, 1)):
             kept = {fault: chance for fault, chance in chances.items() if str(fault) not in self.without}
             self.exchange.faults.random(3 * seed + k, kept, endpoint)
 
     def _pass(self, at: Any) -> None:
-        self.clock.set(at)
+        self.clock.set(max(at, self.clock.now()))
         self.exchange.set_time(at)
 
-    def _deliver(self, tick: Tick, invocation: str, death: Death) -> str:
-        ports = self._ports(death, invocation)
+    def _sleep(self, seconds: float) -> None:
+        self._pass(self.clock.now() + timedelta(seconds=seconds))
+
+    def _deliver(self, tick: Tick, invocation: str, moment: Moment) -> str:
+        ports = self._ports(moment, invocation)
         try:
             return RUNS[tick.function](tick, ports).status
         except KilledError:
-            self._account = None
-            self.found.mishaps[KILL_SENDING if death.only else KILL] += 1
+            self._accounts.clear()
+            self.found.mishaps[KILL_SENDING if moment.only else KILL] += 1
             return "killed"
         except TicklessError as error:
             return type(error).__name__
         except Exception:  # whatever it is, it is no error that a run may end with
-            self._complain(tick, [traceback.format_exc(limit=-4)])
+            self._complain(tick, [Broken(Property.ENDS, traceback.format_exc(limit=-4))])
             return "crashed"
 
-    def _ports(self, death: Death, invocation: str) -> Ports:
-        named = {name: Mortal(name, self._parts[name], death) for name in MORTAL}
-        silence = Silence()
+    def _ports(self, moment: Moment, invocation: str) -> Ports:
+        """Of a process; a warm one finds its account open, a visitor's is its own."""
+        named = {name: Mortal(name, self._parts[name], moment) for name in MORTAL}
+        silence, process = Silence(), invocation.split()[0]
 
         def connect(settings: Settings) -> Venue:
-            self._account = self._account or open_account(self.exchange, self.url, timeout_s=1.0)
-            return Venue(self._market, Mortal("exchange", self._account, death))  # type: ignore[arg-type]
+            del settings
+            if self.variant.account == "roostoo" or process not in self._accounts:
+                self._accounts[process] = self.venue.open(lambda name, port: Mortal(name, port, moment))
+            return Venue(self._market, Mortal("exchange", self._accounts[process], moment))  # type: ignore[arg-type]
 
         return Ports(
             connect=connect,
-            bars=PanelBars(self.exchange.world.panel),
+            bars=PanelBars(self.bars),
             models=MemoryModelStore(),
             clock=self.clock,
             metrics=silence,
@@ -256,36 +265,53 @@ class Soak:
         self.ledger.journal(fence, [LedgerUpdate(desk=evolve(state, halt=None))])
         self.ledger.release(fence)
 
-    def _complain(self, tick: Tick, sentences: Any) -> None:
+    def _complain(self, tick: Tick, broken: Iterable[Broken]) -> None:
         where = f"seed {self.found.seed}, variant {self.found.variant}, tick {self.found.ticks} ({tick.id})"
-        self.found.violations += [f"{where}: {sentence}" for sentence in sentences]
-
-
-def made_world(variant: str, seed: int, ticks: int) -> tuple[World, Settings]:
-    """The exchange and the desk of a variant, with bars for so many ticks."""
-    overrides, changes = VARIANTS[variant]
-    days = STARTUP_DAYS + ticks // 200 + 2
-    panel = walk(PAIRS, days * 96, start=MONDAY, seed=seed, price=PRICES, sigma=0.006)
-    start = MONDAY + timedelta(days=STARTUP_DAYS)
-    return World(panel, start, **{"spot": {STAKE: WALLET}, **changes}), load_desk("rotation", overrides)
+        for promise, what in broken:
+            self.found.broken[promise] += 1
+            self.found.violations.append(f"{where}: {promise}: {what}")
 
 
 @contextmanager
-def histories_once(world: World, settings: Settings) -> Iterator[None]:
+def histories_once(variant: Variant, world: World) -> Iterator[None]:
     """What the strategies see, computed once for the whole range, as a backtest does: rows do not depend on where a panel begins."""
-    models = MemoryModelStore()
-    pairs = gather.universe_pairs(PAIRS, settings.universe, STAKE)
-    made = {name: HISTORIES[name](world.panel, pairs, settings, world.start_at, models) for name in settings.strategy}
+    models, settings, panel = MemoryModelStore(), variant.settings, variant.panel(world)
+    pairs = gather.universe_pairs(panel.pairs, settings.universe, settings.desk.stake_currency)
+    made = {name: HISTORIES[name](panel, pairs, settings, world.start_at, models) for name in settings.strategy}
     with patch.object(gather, "HISTORIES", {name: lambda *_, one=one: one for name, one in made.items()}):
         yield
 
 
 @contextmanager
-def opened(variant: str, seed: int, ticks: int, without: Collection[str] = ()) -> Iterator[Soak]:
+def opened_ledger(kind: str) -> Iterator[Ledger]:
+    """An empty ledger: in memory, or a table of moto's, with one lock around its calls."""
+    if kind == "memory":
+        yield MemoryLedger()
+        return
+    import boto3
+    from moto import mock_aws
+
+    from tickless.localcloud import moto_fixes
+
+    with mock_aws(), moto_fixes.applied():
+        client = boto3.client("dynamodb", region_name="eu-central-1", aws_access_key_id="testing", aws_secret_access_key="testing")
+        keys = {"pk": "HASH", "sk": "RANGE"}
+        client.create_table(
+            TableName="desk",
+            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()],  # type: ignore[typeddict-item]
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in keys],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield DynamoDbLedger("desk", client)
+
+
+@contextmanager
+def opened(name: str, seed: int, ticks: int, without: Collection[str] = ()) -> Iterator[Soak]:
     """A soak with bars for so many ticks."""
-    world, settings = made_world(variant, seed, ticks)
-    with histories_once(world, settings), loopback_exchange(world) as (exchange, url):
-        yield Soak(exchange, url, variant, seed, settings, without)
+    variant = VARIANTS[name]
+    world = variant.made_world(seed, ticks)
+    with histories_once(variant, world), loopback_exchange(world) as (exchange, url), opened_ledger(variant.ledger) as ledger:
+        yield Soak(exchange, url, name, seed, variant, ledger, without)
 
 
 def soak(variant: str, seed: int, ticks: int, without: Collection[str] = ()) -> Findings:
@@ -296,4 +322,4 @@ def soak(variant: str, seed: int, ticks: int, without: Collection[str] = ()) -> 
 
 def kinds() -> list[str]:
     """Every fault and mishap by name."""
-    return sorted({*map(str, (*CHANCES, *SENDING_CHANCES, *READING_CHANCES)), *HAPPENINGS})
+    return sorted({*map(str, (*CHANCES, *SENDING_CHANCES)), *HAPPENINGS})
