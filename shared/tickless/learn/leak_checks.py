@@ -126,8 +126,10 @@ def check_labels(make: LabelMaker, panel: Panel, labels: Labels, seed: int, cuts
     for last in _choose(here, seed, cuts):
         begin = max(0, last - longest - _TAIL_ROWS)
         part = make(panel.take(begin, last))
-        known = here[begin:last] & (labels.end_ms[begin:last] <= panel.start_ms + last * panel.step_ms)
-        wrong = (known | np.isfinite(part.target)) & ~_same(labels.target[begin:last], part.target)
+        # Before a pair's first bar here nobody can tell whether that bar is on a new scale of prices.
+        seen = np.logical_or.accumulate(~np.isnan(panel.close[begin:last]), axis=0) | (begin == 0)
+        known = seen & here[begin:last] & (labels.end_ms[begin:last] <= panel.start_ms + last * panel.step_ms)
+        wrong = (known | (seen & np.isfinite(part.target))) & ~_same(labels.target[begin:last], part.target)
         wrong |= known & ~(_same(labels.plain[begin:last], part.plain) & (labels.end_ms[begin:last] == part.end_ms))
         compared += int(known.sum())
         if wrong.any():

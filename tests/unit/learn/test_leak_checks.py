@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from made_panels import walk
+from made_panels import rescaled, walk, without
 from tickless.errors import LeakError, RefusedError
 from tickless.features.rotation import MODEL_FEATURES, build_features, startup_bars
 from tickless.features.table import FeatureTable
@@ -133,6 +133,16 @@ def test_labels_that_end_when_the_path_says_pass(panel):
     early = replace(make(panel), end_ms=make(panel).end_ms - HOUR)
     with pytest.raises(LeakError, match="decided at"):
         check_labels(make, panel, early, seed=5)
+
+
+def test_a_new_price_scale_after_a_silence_is_no_leak(panel):
+    """Bars that begin inside the silence do not show the price before it, and so not the break."""
+    silent = without(panel, "B/USDT", 400, 520)
+    broken = rescaled(silent, "B/USDT", 520, 1000.0)
+    make = label_maker(make_table(panel))
+    labels = make(broken)
+    for seed in range(60):
+        assert check_labels(make, broken, labels, seed, cuts=9) > 500
 
 
 def test_samples_shifted_against_their_table_are_caught(panel):
