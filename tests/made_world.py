@@ -42,6 +42,16 @@ NO_THRESHOLDS = (
     "risk.max_position_loss_frac=1.0",
 )
 """A desk that follows its targets to the last coin, and is never stopped out."""
+REQUOTED = (
+    *NO_THRESHOLDS,
+    "execution.order_type=limit",
+    "execution.limit_offset_bps=-300",
+    "execution.unfilled_timeout_s=900",
+    "execution.unfilled_requotes=1",
+    "schedule.rebalance_every_min=60",
+    'portfolio.top_k={"trend": 2, "chop": 2, "down": 2}',
+)
+"""A desk of two pairs whose limit orders lie so far off that they run out of time after a bar; three risk checks between two rebalances."""
 Row = Sequence[float] | None
 """(open, high, low, close, volume), or None where the pair has no bar."""
 
@@ -136,10 +146,14 @@ class World:
         store = wrap("sim_store", self.sim_store)
 
         def connect(settings: Settings) -> Venue:
-            return Venue(market, wrap("exchange", SimExchange(TextAccounts(store), bars, market, settings)))
+            return Venue(market, wrap("exchange", self.venue(store, bars, market, settings)))
 
         named = {name: wrap(name, getattr(self, name)) for name in ("ledger", "models", "parameters", "clock", "metrics", "trace")}
         return Ports(connect=connect, bars=bars, notifier=wrap("notifier", self.notifier), log=wrap("log", self.log), **named)
+
+    def venue(self, store: Any, bars: Any, market: Any, settings: Settings) -> Any:
+        """The exchange of an invocation."""
+        return SimExchange(TextAccounts(store), bars, market, settings)
 
     def run(self, name: str, when: datetime, ports: Ports | None = None, late_s: float = 0.0) -> RunReport:
         """One invocation, ``late_s`` after its scheduled time; ``name`` as a tick's: ``risk_check``, ``scan-crossover``."""
@@ -163,3 +177,28 @@ class World:
             "ticks": [replace(record, fence=0) for record in self.ledger.ticks()],
             "balances": self.account(),
         }
+
+
+class EndsNothing:
+    """An exchange that knows no time-outs, as real ones do: an order rests until it is filled or cancelled."""
+
+    def __init__(self, exchange: SimExchange) -> None:
+        self._exchange = exchange
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._exchange, name)
+
+    def submit(self, order: Order, when: datetime) -> OrderReport:
+        return self._exchange.submit(replace(order, expires_at=None), when)
+
+
+class Patient(World):
+    """A world whose exchange ends no order by itself."""
+
+    def venue(self, store: Any, bars: Any, market: Any, settings: Settings) -> Any:
+        return EndsNothing(super().venue(store, bars, market, settings))
+
+
+def plain_fields(world: World) -> dict[str, Any]:
+    """What makes another world of the same market and settings."""
+    return {"market": world.market, "settings": world.settings}

@@ -15,6 +15,7 @@ from typing import Any
 from tickless.execution.dust import DUST, dust_pairs
 from tickless.execution.planning import Account, Plan, Thresholds, Wish, plan_orders
 from tickless.execution.quarantine import shut_out
+from tickless.execution.requotes import Continued, buying, continue_unfilled, due_now
 from tickless.execution.rounding import exact, money
 from tickless.risk.drawdown import drawdown_frac, kill_switch_trips
 from tickless.risk.limits import Limited, limit
@@ -23,7 +24,7 @@ from tickless.settings import RiskSection, Settings
 from tickless.strategies.contract import NOTHING, Own, Strategy, Targets
 from tickless.strategies.trace import KEPT, PairTrace
 from tickless.strategies.view import Action, MarketView, Proposal, Proposals
-from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, StopState, Tick, evolve, iso
+from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, StopState, Tick, Unfilled, evolve, iso
 
 LEFT_TARGET = "left_target"
 REBALANCE = "rebalance"
@@ -50,6 +51,8 @@ class Decision:
     equity: EquityRow | None = None
     alerts: tuple[str, ...] = ()
     trace: Mapping[str, Any] = field(default_factory=dict)
+    continued: Mapping[str, Unfilled] = field(default_factory=dict)
+    """Rests of orders that the state has no longer: the ledger keeps them until the orders of ``plan`` are written down."""
 
 
 def portfolio_value(state: DeskState, closes: Mapping[str, float]) -> float:
@@ -88,7 +91,8 @@ def decide_risk(
 ) -> Decision:
     """A risk check: value the portfolio, write its equity row, move stops, trip the kill switch, and sell what hit a stop.
 
-    ``closes`` are the closes of held pairs whose last bar has just closed; a pair without one keeps its mark and is not sold.
+    ``closes`` are the closes of held pairs, and of those with the rest of an order, whose last bar has just closed; a pair without one
+    keeps its mark and is not sold.
     ``available`` is what can really be sold of pairs of which the exchange holds less than the ledger.
     """
     state = evolve(state, marks={p: closes.get(p, m) for p, m in sorted(_marks(state).items())})
@@ -119,7 +123,10 @@ def decide_risk(
     plan = _plan(tick, "", wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0), available)
     if state.mode != "ACTIVE":
         plan = _cancel_buys(plan, state, {order.pair for order in state.orders.values()})
-    state = _block_stopped(state, exits, tick, settings.risk)
+    state, stopped = _block_stopped(state, exits, tick, settings.risk)
+    only_sells = state.mode != "ACTIVE"
+    rests = _continue(tick, "", plan, state, closes, equity, settings, rules, available, set(exits), only_sells=only_sells)
+    state, plan = rests.state, rests.plan
     verdicts = _risk_verdicts(state, exits, plan)
     verdicts |= {pair: DUST_KEPT for pair in hit if pair not in exits}
     if state.flatten is not None:
@@ -131,8 +138,9 @@ def decide_risk(
         "drawdown_frac": drawdown,
         "limits": [] if state.mode == "ACTIVE" else [state.mode.lower()],
         "pairs": verdicts,
+        **_rest_trace(rests),
     }
-    return Decision(state, moved, plan, row, tuple(alerts), trace)
+    return Decision(state, (*moved, *stopped), plan, row, tuple(alerts), trace, rests.taken)
 
 
 def decide(
@@ -184,9 +192,12 @@ def decide(
         state, refreshed = _enter_again(state, refreshed, plan, dust, tick)
     unwanted = own.buying if halted else own.buying & {*leaving, *limited.held_back}
     plan = _cancel_buys(plan, state, unwanted)
-    trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, dust, plan, equity)}
+    decided = {*targets.values, *leaving}
+    rests = _continue(tick, strategy.name, plan, state, closes, equity, settings, rules, available, decided, only_sells=halted)
+    state, plan = rests.state, rests.plan
+    trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, dust, plan, equity), **_rest_trace(rests)}
     trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
-    return Decision(state, refreshed, plan, trace=trace)
+    return Decision(state, refreshed, plan, trace=trace, continued=rests.taken)
 
 
 def _marks(state: DeskState) -> dict[str, float]:
@@ -212,18 +223,28 @@ def _check_stops(
             state = state.with_position(position)
         reason = exit_reason(position, close, settings)
         if reason is None and pair in state.blocked:
-            reason = stop.kind  # It was stopped out, and its exit ended before all was sold: the exit goes on.
+            reason = stop.hit or stop.kind  # It was stopped out, and its exit ended before all was sold: the exit goes on.
         if reason is not None:
             exits[pair] = reason
     return state, tuple(moved), exits
 
 
-def _block_stopped(state: DeskState, exits: Mapping[str, str], tick: Tick, settings: RiskSection) -> DeskState:
-    """Block what hit a stop, sold or not: an exit that is still in progress must not be bought back."""
-    if not settings.block_after_stop:
-        return state
-    stopped = {pair: iso(tick.scheduled_at) for pair, reason in exits.items() if reason in STOP_REASONS}
-    return evolve(state, blocked={**state.blocked, **stopped}) if stopped else state
+def _block_stopped(state: DeskState, exits: Mapping[str, str], tick: Tick, settings: RiskSection) -> tuple[DeskState, tuple[Position, ...]]:
+    """Block what hit a stop, sold or not: an exit in progress must not be bought back. The positions note which stop it was."""
+    stopped = {pair: reason for pair, reason in exits.items() if reason in STOP_REASONS} if settings.block_after_stop else {}
+    if not stopped:
+        return state, ()
+    held = ((state.positions[pair], reason) for pair, reason in stopped.items())
+    noted = tuple(
+        [
+            evolve(position, stop=evolve(position.stop, hit=reason))
+            for position, reason in held
+            if (position.stop.hit or position.stop.kind) != reason
+        ]
+    )
+    for position in noted:
+        state = state.with_position(position)
+    return evolve(state, blocked={**state.blocked, **dict.fromkeys(stopped, iso(tick.scheduled_at))}), noted
 
 
 def _without_buys(plan: Plan) -> Plan:
@@ -239,12 +260,12 @@ def _cancel_buys(plan: Plan, state: DeskState, pairs: Set[str]) -> Plan:
 
 
 def _risk_verdicts(state: DeskState, exits: Mapping[str, str], plan: Plan) -> dict[str, Mapping[str, str]]:
-    sold = {order.pair for order in plan.orders}
+    ordered = {order.pair: order for order in plan.orders}
     verdicts: dict[str, Mapping[str, str]] = {}
-    for pair in sorted(state.positions):
+    for pair in sorted({*state.positions, *ordered}):
         if pair not in exits:
-            verdicts[pair] = NO_STOP_HIT
-        elif pair in sold:
+            verdicts[pair] = {"action": ordered[pair].side.value, "reason": ordered[pair].reason} if pair in ordered else NO_STOP_HIT
+        elif pair in ordered:
             verdicts[pair] = {"action": "sell", "reason": exits[pair]}
         else:
             verdicts[pair] = {"action": "keep", "reason": plan.skipped.get(pair, NOT_THERE)}
@@ -276,7 +297,26 @@ def _plan(
 ) -> Plan:
     if not wishes:
         return Plan((), (), {})
-    account = Account(
+    return plan_orders(
+        wishes,
+        _account(state, closes, equity, settings, rules, available),
+        tick,
+        desk=settings.desk.name,
+        strategy=strategy,
+        thresholds=thresholds,
+        settings=settings.execution,
+    )
+
+
+def _account(
+    state: DeskState,
+    closes: Mapping[str, float],
+    equity: float,
+    settings: Settings,
+    rules: Mapping[str, PairRules],
+    available: Mapping[str, Decimal],
+) -> Account:
+    return Account(
         cash=state.cash,
         equity=equity,
         holdings={pair: available.get(pair, position.qty) for pair, position in state.positions.items()},
@@ -284,15 +324,32 @@ def _plan(
         prices=closes,
         rules=shut_out(state.quarantined, _filters(settings, rules)),
     )
-    return plan_orders(
-        wishes,
-        account,
-        tick,
-        desk=settings.desk.name,
-        strategy=strategy,
-        thresholds=thresholds,
-        settings=settings.execution,
-    )
+
+
+def _continue(
+    tick: Tick,
+    strategy: str,
+    plan: Plan,
+    state: DeskState,
+    closes: Mapping[str, float],
+    equity: float,
+    settings: Settings,
+    rules: Mapping[str, PairRules],
+    available: Mapping[str, Decimal],
+    decided: Set[str],
+    *,
+    only_sells: bool,
+) -> Continued:
+    """Go on with the rests of orders that are this tick's to deal with: those of ``strategy``, or of all where it is empty."""
+    rests = [rest for rest in due_now(state, tick, settings) if not strategy or rest.strategy == strategy]
+    if not rests:
+        return Continued(plan, state)
+    account = _account(state, closes, equity, settings, rules, available)
+    return continue_unfilled(rests, plan, state, account, tick, settings, decided=decided, only_sells=only_sells)
+
+
+def _rest_trace(rests: Continued) -> dict[str, Any]:
+    return {"requotes": rests.trace} if rests.trace else {}
 
 
 def _filters(settings: Settings, rules: Mapping[str, PairRules]) -> Mapping[str, PairRules]:
@@ -328,12 +385,12 @@ def _own(strategy: Strategy, state: DeskState, dust: Set[str]) -> tuple[Own, dic
     name = strategy.name
     held = state.positions if not dust else {pair: position for pair, position in state.positions.items() if pair not in dust}
     positions = {pair: position for pair, position in held.items() if position.strategy == name}
-    if not state.orders and len(positions) == len(held):
+    if not state.orders and not state.unfilled and len(positions) == len(held):
         return Own(positions), {}
-    buying = {order.pair: order.strategy for order in state.orders.values() if order.side is Side.BUY}
-    owners = {**buying, **{pair: position.strategy for pair, position in held.items()}}
+    buys = buying(state)
+    owners = {**buys, **{pair: position.strategy for pair, position in held.items()}}
     taken = {pair: owner for pair, owner in owners.items() if owner != name}
-    return Own(positions, frozenset(pair for pair, owner in buying.items() if owner == name)), taken
+    return Own(positions, frozenset(pair for pair, owner in buys.items() if owner == name)), taken
 
 
 def _refresh_atr(own: Own, state: DeskState, view: MarketView) -> tuple[DeskState, tuple[Position, ...]]:

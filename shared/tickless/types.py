@@ -196,6 +196,12 @@ class Order:
     """Fees so far, in the stake currency."""
     fill_ids: tuple[str, ...] = ()
     """The exchange's trade ids that are booked: a fill counts once, in whatever order an exchange tells of them."""
+    attempt: int = 0
+    """How often what it asks for had been asked for before: 0 is the first order, each re-quote of its rest is one more."""
+    timed_out: bool = False
+    """The desk is cancelling it because its time is over; written down before the cancellation is sent."""
+    sent_at: datetime | None = None
+    """When an order of unknown outcome was sent, by the clock: until it must have arrived, nobody concludes that it never did."""
 
     @property
     def open_qty(self) -> Decimal:
@@ -256,6 +262,8 @@ class StopState:
     """Highest close seen since the trail was armed; None = not armed."""
     atr: float | None = None
     """Latest ATR, in price units."""
+    hit: str = ""
+    """Why it is being sold, once a stop was hit: an exit that ends before all is sold goes on under the same reason."""
 
 
 @dataclass(frozen=True)
@@ -371,6 +379,25 @@ class TickRecord:
 
 
 @dataclass(frozen=True)
+class Unfilled:
+    """What a limit order left when its time was over, until the tick that quotes it again or lets it go."""
+
+    client_order_id: str
+    """Of the order that ended."""
+    pair: str
+    strategy: str
+    side: Side
+    qty: Decimal
+    """What it left."""
+    reason: str
+    exits: ExitPlan
+    attempt: int
+    """That of the order to come."""
+    since: datetime
+    """When the order's time was over."""
+
+
+@dataclass(frozen=True)
 class DeskState:
     """Everything the desk needs to restore itself: one query of the ledger."""
 
@@ -389,6 +416,8 @@ class DeskState:
     """Pairs whose market is closed, and since when (ISO 8601): nothing is ordered of them, and all others go on."""
     accept: Accept | None = None
     """What the next tick that can compare ledger and exchange carries out."""
+    unfilled: Mapping[str, Unfilled] = field(default_factory=dict)
+    """What limit orders left that is to be quoted again, by the id of the order that ended."""
     blocked: Mapping[str, str] = field(default_factory=dict)
     """Pairs that were stopped out, and when (ISO 8601): not bought again before the next full rebalance."""
     regime: str = "chop"

@@ -11,7 +11,7 @@ from desk_values import DESK, T0, D, a_fill, a_position, a_trade, an_equity_row,
 
 from tickless.errors import FencedError, LeaseHeldError, LedgerError, TickRecordedError
 from tickless.ports import RETAKE_AFTER_S, Fence, Ledger
-from tickless.types import Accept, ExitPlan, Flatten, Halt, LedgerUpdate, OrderStatus, Reducing, StopState, Tick, TickRecord
+from tickless.types import Accept, ExitPlan, Flatten, Halt, LedgerUpdate, OrderStatus, Reducing, Side, StopState, Tick, TickRecord, Unfilled
 
 TICK = Tick(T0, "full_rebalance")
 
@@ -40,6 +40,7 @@ def test_state_is_restored_as_it_was_written(ledger: Ledger, fence: Fence) -> No
         regime="down",
         regime_at=at(30),
         marks={"BTC/USDT": 0.1 + 0.2},
+        unfilled={"o-00003": Unfilled("o-00003", "ETH/USDT", "rotation", Side.BUY, D("0.30"), "why", ExitPlan(0.1 + 0.2), 2, at(15))},
     )
     positions = (a_position("ETH/USDT"), a_position("BTC/USDT"))
     orders = (an_order(2, 15), an_order(1, 15, OrderStatus.OPEN), an_order(9, 0))

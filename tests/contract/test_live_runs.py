@@ -15,7 +15,7 @@ from desk_values import TABLE
 from tests.loopback import FeeIn, LoopbackExchange, point_at
 from tests.loopback import World as Loopback
 from tests.made_accounts import open_account
-from tests.made_world import NO_THRESHOLDS, T0, World, at
+from tests.made_world import NO_THRESHOLDS, REQUOTED, T0, World, at
 from tickless.adapters.ccxt_exchange import CcxtExchange
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
@@ -127,6 +127,25 @@ def test_a_scan_enters_and_leaves_at_the_exchange(new_desk):
         desk.run("scan-crossover", at(bar))
     desk.refuse_differences()
     assert {order.side.value for order in desk.world.ledger.orders()} == {"buy", "sell"}
+
+
+def test_limits_that_run_out_of_time_are_cancelled_quoted_again_and_crossed_at_the_exchange(new_desk):
+    """Binance ends no order by itself."""
+    desk = new_desk(load_desk("rotation", [EAGER, *REQUOTED, "execution.unfilled_action=cross"]), FeeIn.QUOTE)
+    desk.run("full_rebalance", at(0))
+    resting = desk.world.ledger.load().orders
+    assert len(resting) == 2
+    for bar in (1, 2):
+        desk.run("risk_check", at(bar))
+    desk.refuse_differences()
+    orders = list(desk.world.ledger.orders())
+    assert [(order.attempt, order.status.value, order.type.value) for order in orders] == [
+        *[(0, "expired", "limit")] * 2,
+        *[(1, "expired", "limit")] * 2,
+        *[(2, "filled", "market")] * 2,
+    ]
+    held = {pair: position.qty for pair, position in desk.world.ledger.load().positions.items()}
+    assert held == {order.pair: order.qty for order in resting.values()}
 
 
 @pytest.mark.parametrize("name", ["risk_check", "feature_rebalance"])

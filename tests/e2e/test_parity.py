@@ -13,6 +13,7 @@ import pytest
 from tickless.adapters.folder_market import FolderMarket, load_market
 from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.synthetic_market import make_market
+from tickless.backtest.audit import verify
 from tickless.backtest.compare import compare
 from tickless.backtest.engine import BacktestRequest, ParameterChange, backtest
 from tickless.backtest.results import RunRecord, write_results
@@ -94,6 +95,42 @@ def test_limits_latency_and_a_halt_decide_alike(tmp_path: Path, synthetic: Folde
         "risk.kill_switch_drawdown_frac=0.004",
     )
     assert len(both(tmp_path, scarred(synthetic), START, 1.0, overrides).orders) > 10
+
+
+REQUOTES = (
+    "execution.order_type=limit",
+    "execution.limit_offset_bps=-12",
+    "execution.latency_s=30",
+    "execution.unfilled_timeout_s=1200",
+    "execution.unfilled_requotes=2",
+    "execution.unfilled_action=cross",
+    "execution.max_participation_frac=0.002",
+)
+"""Limits that fill late, in parts, or not at all."""
+
+
+def continued(record: RunRecord) -> set[tuple[int, str]]:
+    """(attempt, type of order) of everything that was quoted again."""
+    kinds = {order.client_order_id: order.type.value for order in record.orders}
+    told = [what for line in record.ticks for what in line.get("requotes", {}).values()]
+    assert any("dropped" in what for what in told), "a decision takes precedence now and then"
+    return {(what["attempt"], kinds[what["order"]]) for what in told if "order" in what}
+
+
+def test_limits_that_are_quoted_again_and_then_cross_decide_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
+    market = scarred(synthetic)
+    often = ("execution.latency_s=0", "execution.unfilled_timeout_s=900", "schedule.rebalance_every_min=60")
+    record = both(tmp_path, market, START, 0.25, (*REQUOTES, *often, "risk.kill_switch_drawdown_frac=0.02"))
+    assert continued(record) == {(1, "limit"), (2, "limit"), (3, "market")}
+    assert any(0 < order.filled_qty < order.qty for order in record.orders if order.status.value == "expired")
+    assert verify(tmp_path / "replay", market.panel, record.settings, market.rules()) == []
+
+
+def test_signals_that_are_quoted_again_and_then_cross_decide_alike(tmp_path: Path, synthetic: FolderMarket) -> None:
+    market = scarred(synthetic)
+    record = both(tmp_path, market, START, 0.2, (*REQUOTES, *QUICK, "execution.filters=true"), desk="crossover")
+    assert continued(record) == {(1, "limit"), (2, "limit"), (3, "market")}
+    assert verify(tmp_path / "replay", market.panel, record.settings, market.rules()) == []
 
 
 def test_a_model_and_a_retraining_decide_alike(tmp_path: Path) -> None:

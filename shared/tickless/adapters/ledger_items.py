@@ -33,6 +33,7 @@ from tickless.types import (
     Tick,
     TickRecord,
     Trade,
+    Unfilled,
 )
 
 PARTITION = "DESK"
@@ -74,6 +75,7 @@ class DeskScalars:
     flatten: Flatten | None = None
     accept: Accept | None = None
     quarantined: Mapping[str, str] = field(default_factory=dict)
+    unfilled: Mapping[str, Unfilled] = field(default_factory=dict)
 
     @classmethod
     def of(cls, desk: DeskState) -> DeskScalars:
@@ -215,6 +217,7 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
         flatten=scalars.flatten,
         accept=scalars.accept,
         quarantined=scalars.quarantined,
+        unfilled=scalars.unfilled,
         settings=settings,
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tickless.backtest.audit_prices import END_OF_DATA, PRICE_SCALE_BREAK, PriceAudit
+from tickless.backtest.audit_requotes import RequoteAudit
 from tickless.backtest.results import Results, count_ticks, read_results
 from tickless.bars import Panel
 from tickless.settings import TRADING_ORDER, Settings
@@ -29,8 +30,9 @@ def verify(folder: Path, panel: Panel, settings: Settings | None = None, rules: 
 
     Always: cash plus positions is equity on every row; fees, quantities and average prices of orders and fills agree; pairs that left the
     target were sold; no stop fell; ticks are in order; each fill lies within its bar, nothing is held across a break of the price scale,
-    and the desk never gains more than the bars allow. With ``settings`` (those of the whole run): caps, sleeve, top-k, buffer, slippage,
-    the calendar. With ``rules``: minimum notional. Raises DataError where a file cannot be read.
+    and the desk never gains more than the bars allow; what is quoted again is no more than what an order left. With ``settings`` (those of
+    the whole run): caps, sleeve, top-k, buffer, slippage, the calendar, how often an order is quoted again.
+    With ``rules``: minimum notional. Raises DataError where a file cannot be read.
     """
     results = read_results(folder)
     audit = _Audit(results, panel, settings, rules or {})
@@ -47,6 +49,7 @@ def verify(folder: Path, panel: Panel, settings: Settings | None = None, rules: 
         prices.fill_ranges,
         prices.scale_breaks,
         prices.gains,
+        *RequoteAudit(results, settings).checks,
     )
     return [finding for check in checks for finding in check()]
 

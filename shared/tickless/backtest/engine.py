@@ -22,7 +22,7 @@ from tickless.pipeline import Decision, decide_risk
 from tickless.ports import Fence, ModelStore, Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
 from tickless.runs.admission import refuse_off_grid
-from tickless.runs.desk_state import new_desk
+from tickless.runs.desk_state import looked_at, new_desk
 from tickless.runs.desk_strategies import HISTORIES, strategy_of
 from tickless.runs.desk_tick import Step, TickContext, TickRun
 from tickless.runs.gather import pairs_to_run, universe_pairs
@@ -262,7 +262,7 @@ class _Desk:
         return self._histories[key]
 
     def _risk(self, context: TickContext) -> Decision:
-        closes = self._bars.closes(sorted(context.state.positions), context.tick.scheduled_at)
+        closes = self._bars.closes(looked_at(context.state), context.tick.scheduled_at)
         return decide_risk(context.tick, closes, context.state, context.settings, context.venue.market.rules(), context.available)
 
     def _run_strategy(self, context: TickContext, *, full: bool = False) -> Decision:

@@ -91,7 +91,7 @@ class QuietTicks:
     def risk(self, tick: Tick, state: DeskState, settings: RiskSection) -> bool:
         """Value the portfolio, if that is all there is to do."""
         row = self._panel.row_at(tick.scheduled_at) - 1
-        if state.orders or not 0 < row < self._panel.rows:
+        if state.orders or state.unfilled or not 0 < row < self._panel.rows:
             return False
         holdings = self._holdings_of(state, settings)
         close = self._panel.close[row].take(holdings.columns)
@@ -116,7 +116,7 @@ class QuietTicks:
 
     def is_settled(self, tick: Tick, state: DeskState) -> bool:
         """Whether a risk check of this very minute was quiet, and nothing has happened since: the exchange has nothing to tell."""
-        return self._valued_at == tick.scheduled_at and not state.orders
+        return self._valued_at == tick.scheduled_at and not state.orders and not state.unfilled
 
     def scan(self, tick: Tick, state: DeskState, settings: RiskSection, history: History) -> bool:
         """Say that nothing has changed, if that is so: no signal, no order, nothing that a limit scales."""
@@ -145,7 +145,9 @@ class QuietTicks:
         """Look at what a scan decided and at the state it left, to know whether the next one may be skipped."""
         self._calm.pop(tick.strategy, None)
         plan = decision.plan
-        if not (plan.orders or plan.cancels or plan.skipped or decision.positions or decision.trace["limits"] or state.orders):
+        if not (
+            plan.orders or plan.cancels or plan.skipped or decision.positions or decision.trace["limits"] or state.orders or state.unfilled
+        ):
             self._calm[tick.strategy] = (state.positions, self._trace.line_of(tick), to_ms(tick.scheduled_at))
 
     def caught_up(self, tick: Tick, state: DeskState) -> DeskState:

@@ -40,6 +40,7 @@ TICK_KEYS = (
     "targets",
     "tiers",
     "limits",
+    "requotes",
     "stops",
     "trained",
     "promoted",

@@ -30,6 +30,10 @@ class Wish(NamedTuple):
     """A stop: at market, whatever the desk's order type."""
     strategy: str = ""
     """Whose position it is; empty = of the strategy that plans."""
+    rest: Decimal | None = None
+    """To the digit what is bought or sold at most: the rest of an order whose time was over."""
+    attempt: int = 0
+    """How often that has been asked for before."""
 
 
 class Account(NamedTuple):
@@ -126,7 +130,7 @@ class _Planner:
         if leaving:
             # Without a step every digit goes: two buys add up to more digits than one order has, and the rest would never close.
             return self._order(wish, Side.SELL, held if step is None else qty_down(held, step))
-        return self._order(wish, Side.SELL, qty_down(min(held, exact(excess)), step))
+        return self._order(wish, Side.SELL, qty_down(min(held, exact(excess) if wish.rest is None else wish.rest), step))
 
     def buy(self, wish: Wish) -> Order | None:
         held = self.account.holdings.get(wish.pair, ZERO)
@@ -138,7 +142,7 @@ class _Planner:
         price = exact(self.account.prices[wish.pair])
         unit_cost = max(price, self._limit_price(wish, Side.BUY) or ZERO) * (1 + self.cost)
         affordable = max(ZERO, self.free) / unit_cost
-        qty = exact(lacking)
+        qty = exact(lacking) if wish.rest is None else wish.rest
         if qty > affordable:
             qty = affordable
             self.short.append(wish.pair)
@@ -208,7 +212,7 @@ class _Planner:
             return None
         strategy = wish.strategy or self.strategy
         return Order(
-            client_order_id(self.desk, strategy, self.tick, wish.pair, side),
+            client_order_id(self.desk, strategy, self.tick, wish.pair, side, wish.attempt),
             self.tick.scheduled_at,
             strategy,
             wish.pair,
@@ -220,6 +224,7 @@ class _Planner:
             reduce_only=side is Side.SELL,
             expires_at=self.expires_at,
             exits=wish.exits if side is Side.BUY else NO_EXITS,
+            attempt=wish.attempt,
         )
 
     def _limit_price(self, wish: Wish, side: Side) -> Decimal | None:

@@ -20,6 +20,11 @@ def move_cash(state: DeskState, flow: Decimal) -> DeskState:
     return evolve(state, cash=state.cash + flow, peak_equity=max(ZERO, money(state.peak_equity * grown)))
 
 
+def looked_at(state: DeskState) -> list[str]:
+    """The pairs whose closes a tick has to know whatever it decides on, sorted: those held, and those with the rest of an order."""
+    return sorted({*state.positions, *(rest.pair for rest in state.unfilled.values())}) if state.unfilled else sorted(state.positions)
+
+
 def new_desk(venue: Venue, settings: Settings, at: datetime) -> DeskState:
     """A desk that has never run: its cash is what the exchange holds of the stake currency."""
     cash = venue.exchange.snapshot(at, ()).balances.get(settings.desk.stake_currency)

@@ -26,6 +26,7 @@ from tickless.execution.acceptance import accept_exchange
 from tickless.execution.accounting import book
 from tickless.execution.quarantine import quarantine
 from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
+from tickless.execution.requotes import end_by_time, overdue, remember
 from tickless.execution.settlement import settlement_due
 from tickless.pipeline import Decision, portfolio_value
 from tickless.ports import Fence, Ports, Venue
@@ -185,7 +186,9 @@ class TickRun:
     def carry_out(self, decision: Decision) -> tuple[DeskState, dict[str, Any]]:
         """Journal, act and record what was decided."""
         state = evolve(decision.state, last_tick_at=self.at)
-        self.updates.append(LedgerUpdate(desk=state, positions=decision.positions, equity=decision.equity, settings=self.loaded.fresh))
+        # What an order has left stays in the ledger until the orders that go on with it are binding: who decides anew must find it.
+        kept = evolve(state, unfilled={**decision.continued, **state.unfilled}) if decision.plan.orders or decision.plan.cancels else state
+        self.updates.append(LedgerUpdate(desk=kept, positions=decision.positions, equity=decision.equity, settings=self.loaded.fresh))
         trace = {**decision.trace, "settings_sha256": self.settings.sha256()}
         # Before anything is written: a crash may tell people twice, never not at all.
         for message in decision.alerts:
@@ -249,6 +252,15 @@ class TickRun:
         """Settle open orders and forgotten intents with the exchange's answer, then compare holdings."""
         snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
         state = self._book_reports(state, snapshot)
+        late = overdue((order for order in state.orders.values() if order.client_order_id in snapshot.reports), self.at)
+        if late:
+            state = self._end(state, late)
+            try:
+                # The balances of before do not know what filled until the cancellations.
+                snapshot = self.venue.exchange.snapshot(self.at, tuple(state.orders.values()))
+            except AccountError as error:
+                return self._halt(state, error), {}
+            state = self._book_reports(state, snapshot)
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
             state = self._settle_unseen(state, order)
         found = reconcile(state, snapshot, self.settings.desk.stake_currency)
@@ -257,13 +269,23 @@ class TickRun:
             found = reconcile(state, snapshot, self.settings.desk.stake_currency)
         return self._adopt(state, found) if found.conclusive else state, found.available
 
+    def _end(self, state: DeskState, late: Sequence[Order]) -> DeskState:
+        """Cancel orders whose time is over. Whoever finds them cancelled must know why: nobody stopped wanting them."""
+        marked = tuple([evolve(order, timed_out=True) for order in late if not order.timed_out])
+        for order in marked:
+            state = state.with_order(order)
+        if marked:
+            self.updates.append(LedgerUpdate(orders=marked))
+            self._flush()
+        return self._cancel(state, [order.client_order_id for order in late])
+
     def _settle_unseen(self, state: DeskState, order: Order) -> DeskState:
         """An order of which the exchange knows nothing."""
         if order.tick_at == self.at and order.status is OrderStatus.INTENT:
             # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
             return evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
-        if self.at - order.tick_at < _SETTLING:
-            return state  # What was sent a moment ago may still be on its way.
+        if self.at - order.tick_at < _SETTLING or (order.sent_at is not None and self.ports.clock.now() - order.sent_at < _SETTLING):
+            return state  # What was sent a moment ago may still be on its way, also where the tick that sent it was late.
         if order.status in UNSETTLED:
             # It never arrived; it belongs to a tick that is over, and sending it now would be a guess.
             self.ports.log.warning("order never arrived", client_order_id=order.client_order_id, pair=order.pair)
@@ -336,7 +358,7 @@ class TickRun:
 
     def _book(self, state: DeskState, order: Order, report: OrderReport) -> DeskState:
         """Book a report, and set the stop of a position that a buy has opened or enlarged."""
-        booking = book(state, order, report)
+        booking = remember(book(state, order, end_by_time(order, report)), self.at, self.settings.execution)
         if booking.update is None:
             return state
         state, update = booking.state, booking.update
@@ -354,7 +376,8 @@ class TickRun:
         for first in range(0, len(orders), _CHUNK):
             self.updates.append(LedgerUpdate(orders=tuple(orders[first : first + _CHUNK])))
         intents = tuple(order.client_order_id for order in orders)
-        self.updates.append(LedgerUpdate(record=TickRecord(self.tick, JOURNALED, self.fence.number, intents, {"cancels": list(cancels)})))
+        record = TickRecord(self.tick, JOURNALED, self.fence.number, intents, {"cancels": list(cancels)})
+        self.updates.append(LedgerUpdate(desk=state, record=record))
         self.ports.trace.write(self.tick, trace)
         self._flush()
         return evolve(state, orders={**state.orders, **{order.client_order_id: order for order in orders}})
@@ -376,6 +399,7 @@ class TickRun:
                 state = self._book(state, order, _never_sent(order, self.refused))
                 continue
             self._check_lease()
+            sent_at = self.ports.clock.now()
             self.sent, self.sending = self.sent + 1, True
             try:
                 report = self.venue.exchange.submit(order, self.at)
@@ -394,7 +418,8 @@ class TickRun:
             except UnknownOutcomeError as error:
                 # The next tick asks the exchange for its id; it is never sent again.
                 self.ports.log.warning("order outcome unknown", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
-                state = self._book(state, order, OrderReport(order.client_order_id, OrderStatus.UNKNOWN, (), str(error)))
+                unknown = OrderReport(order.client_order_id, OrderStatus.UNKNOWN, (), str(error))
+                state = self._book(state, evolve(order, sent_at=sent_at), unknown)
                 # At once: who resumes this tick must not take it for an intent that was never sent.
                 self._flush()
                 self.sending = False
@@ -404,10 +429,14 @@ class TickRun:
         return state
 
     def _check_lease(self) -> None:
-        """Raise FencedError where another tick may have taken the lease: the ledger would refuse our writes, the exchange no order."""
+        """Raise FencedError where another tick may have the lease before an order has arrived.
+
+        The ledger would refuse our writes, the exchange no order; and the other would not find there what is still on its way.
+        """
         expires_at = self.fence.expires_at
-        if expires_at is not None and self.ports.clock.now() >= expires_at:
-            raise FencedError(f"tick {self.tick.id}: its lease ran out at {iso(expires_at)}; it sends no further order")
+        quiet = min(_IN_FLIGHT, timedelta(seconds=self.settings.schedule.lease_ttl_s / 4))
+        if expires_at is not None and self.ports.clock.now() >= expires_at - quiet:
+            raise FencedError(f"tick {self.tick.id}: its lease ends at {iso(expires_at)}; it sends no further order")
 
     def _record(self, state: DeskState, intents: Sequence[str], trace: Mapping[str, Any]) -> dict[str, Any]:
         """Write the tick's trace and, last of all, its record."""

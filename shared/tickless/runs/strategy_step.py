@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tickless.pipeline import Decision, decide
+from tickless.runs.desk_state import looked_at
 from tickless.runs.desk_strategies import strategy_of
 from tickless.runs.desk_tick import TickContext
 from tickless.runs.gather import held_closes, view_market
@@ -14,8 +15,8 @@ from tickless.types import DeskState
 
 
 def unseen(state: DeskState, view: MarketView) -> list[str]:
-    """What is held of pairs that the view does not have, sorted: the universe has dropped them, or never had them."""
-    return sorted(state.positions.keys() - view.known)
+    """Pairs that are held or have the rest of an order, and that the view does not have, sorted: the universe has dropped them."""
+    return [pair for pair in looked_at(state) if pair not in view.known]
 
 
 def step(context: TickContext, *, full: bool = False) -> Decision:

@@ -36,6 +36,9 @@ from tickless.types import TIMEFRAME_MINUTES
 MAX_SECTION_BYTES = 4096
 """The limit of a standard SSM parameter."""
 
+LEAST_LIVE_LEASE_S = 120
+"""The shortest lease of a desk that trades a real account: its last part is kept free of orders (``runs.desk_tick``)."""
+
 MAX_DEPTH = 8
 """Tables within tables of a desk file; none of ours lies deeper than four."""
 
@@ -88,6 +91,7 @@ class Settings(Section):
                 raise ValueError(f"strategy.{name}.scan_every_min: {every} misses closes of desk.timeframe {timeframe!r}: it looks at each")
             if every % bar_min:
                 raise ValueError(f"strategy.{name}.scan_every_min: {every} is not a multiple of desk.timeframe {self.desk.timeframe!r}")
+        self._refuse_simulated_settings_of_a_real_account()
         bar_s, latency_s = 60 * bar_min, self.execution.latency_s
         first_chance_s = math.ceil(latency_s / bar_s) * bar_s
         if latency_s > 0.0 and self.execution.unfilled_timeout_s <= first_chance_s:
@@ -96,6 +100,21 @@ class Settings(Section):
                 f"execution.latency_s = {latency_s:g} can fill at, {first_chance_s} s after the tick"
             )
         return self
+
+    def _refuse_simulated_settings_of_a_real_account(self) -> None:
+        """Raise ValueError for what is harmless in simulation and not with a real account."""
+        if self.desk.mode != "live":
+            return
+        if not self.execution.filters:
+            raise ValueError(
+                "execution.filters: false is for simulation; with desk.mode = 'live' it must be true, as an exchange refuses orders that "
+                "are not on its steps"
+            )
+        if self.schedule.lease_ttl_s < LEAST_LIVE_LEASE_S:
+            raise ValueError(
+                f"schedule.lease_ttl_s: {self.schedule.lease_ttl_s} is for simulation; with desk.mode = 'live' it must be at least "
+                f"{LEAST_LIVE_LEASE_S}, so that no order is on its way any more when another tick takes an abandoned lease"
+            )
 
     @property
     def rotation(self) -> RotationSection:

@@ -143,6 +143,11 @@ class ExecutionSection(Section):
     limit_offset_bps: float = Field(default=0.0, ge=-500.0, le=500.0, allow_inf_nan=False)
     """A limit order's distance from the last close, towards the far side (positive = more aggressive)."""
     unfilled_timeout_s: int = Field(default=1800, ge=60, le=86_400)
+    """How long an order may wait; what is not filled by then ends."""
+    unfilled_requotes: int = Field(default=0, ge=0, le=20)
+    """How often a limit order that ran out of time with something left is quoted again, at the price of then."""
+    unfilled_action: Literal["cancel", "cross"] = "cancel"
+    """What becomes of the rest once no re-quote is left: ``cancel`` leaves it, ``cross`` sends it as a market order."""
     filters: bool = True
     close_at_end: bool = False
     buy_cushion_bps: Bps = 50.0

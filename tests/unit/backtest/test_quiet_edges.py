@@ -80,6 +80,21 @@ def test_a_price_scale_that_broke_bars_before_the_risk_check_is_seen(bars_5m: Fo
     assert settled == [held.pair]
 
 
+@pytest.mark.parametrize("desk", ["rotation", "crossover"])
+def test_no_tick_that_quotes_an_order_again_is_skipped(bars_5m: FolderMarket, desk: str) -> None:
+    """Orders run out of time between two risk checks, and scans or rebalances lie between."""
+    limits = ("execution.order_type=limit", "execution.limit_offset_bps=-20", "execution.unfilled_timeout_s=420")
+    requotes = ("execution.unfilled_requotes=2", "execution.unfilled_action=cross", "desk.timeframe=5m")
+    own = {
+        "rotation": ("schedule.rebalance_every_min=60", *CHECKED_EVERY_THIRD_BAR),
+        "crossover": ("strategy.crossover.fast_bars=4", "strategy.crossover.slow_bars=12", "strategy.crossover.scan_every_min=5"),
+    }[desk]
+    overrides = (*limits, *requotes, *own)
+    quick = run(bars_5m, desk, overrides)
+    assert {order.attempt for order in quick.orders} >= {0, 1, 2, 3}
+    assert_same(quick, run_whole(bars_5m, desk, overrides))
+
+
 def test_a_scan_that_passes_bars_over_is_skipped_for_none_of_them(bars_5m: FolderMarket, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a history calls still is so since one bar before, and these scans lie three apart."""
     monkeypatch.setattr(CrossoverSection, "every_close", False)

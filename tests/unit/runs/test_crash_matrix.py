@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from interference import Calls, Crash
 
-from made_world import NO_THRESHOLDS, World, at
+from made_world import NO_THRESHOLDS, REQUOTED, Patient, World, at, plain_fields
 from tickless.errors import UnknownOutcomeError
 from tickless.settings import RegimeCounts, section_text
-from tickless.types import Flatten, Halt, LedgerUpdate, Order, OrderStatus
+from tickless.types import DeskState, Flatten, Halt, LedgerUpdate, Order, OrderStatus
 
 LATE_S = 300.0
 """A redelivery after the lease of the dead process has run out."""
@@ -101,7 +101,57 @@ def flatten(new_world) -> tuple[Start, str, int]:
     return start, "risk_check", 1
 
 
-SCENARIOS = ("rebalance", "second_rebalance", "stop_out", "limit_rebalance", "scan_in", "scan_out", "flatten")
+@pytest.fixture
+def requote(new_world) -> tuple[Start, str, int]:
+    """A desk whose limit orders have run out of time, and are about to be quoted again."""
+
+    def start() -> World:
+        world = new_world(*REQUOTED)
+        world.run("full_rebalance", at(0))
+        assert len(world.ledger.load().orders) >= 2
+        return world
+
+    return start, "risk_check", 1
+
+
+@pytest.fixture
+def overdue(new_world) -> tuple[Start, str, int]:
+    """The same at an exchange that ends no order by itself: the desk cancels them first."""
+
+    def start() -> World:
+        world = Patient(**plain_fields(new_world(*REQUOTED)))
+        world.run("full_rebalance", at(0))
+        return world
+
+    return start, "risk_check", 1
+
+
+@pytest.fixture
+def crossing(new_world) -> tuple[Start, str, int]:
+    """A desk whose last re-quotes have run out of time, and are about to cross."""
+
+    def start() -> World:
+        world = new_world(*REQUOTED, "execution.unfilled_action=cross")
+        world.run("full_rebalance", at(0))
+        world.run("risk_check", at(1))
+        assert {order.attempt for order in world.ledger.load().orders.values()} == {1}
+        return world
+
+    return start, "risk_check", 2
+
+
+SCENARIOS = (
+    "requote",
+    "overdue",
+    "crossing",
+    "rebalance",
+    "second_rebalance",
+    "stop_out",
+    "limit_rebalance",
+    "scan_in",
+    "scan_out",
+    "flatten",
+)
 
 
 def undisturbed(start: Start, function: str, bar: int) -> tuple[World, Calls]:
@@ -145,12 +195,21 @@ def test_where_it_is_not_redelivered_the_next_tick_finds_a_consistent_desk(scena
     plain, _ = undisturbed(start, function, bar)
     expected = {order.client_order_id: order for order in plain.ledger.orders() if order.tick_at == at(bar)}
     for where, world in crashes(start, function, bar):
+        rests = timed_out(world.ledger.load(), at(bar))
         world.run("risk_check", at(bar + 1))
         check_books(world, where)
+        # What had run out of time goes on, if not by the tick that died then by the next.
+        assert rests <= {order.pair for order in world.ledger.orders() if order.attempt and order.tick_at >= at(bar)}, where
         assert "LedgerMismatch" not in world.metrics.counts, where
         for order in world.ledger.orders():
             if order.tick_at == at(bar):
-                same = replace(expected[order.client_order_id], status=order.status, filled_qty=order.filled_qty, fill_ids=order.fill_ids)
+                same = replace(
+                    expected[order.client_order_id],
+                    status=order.status,
+                    filled_qty=order.filled_qty,
+                    fill_ids=order.fill_ids,
+                    timed_out=order.timed_out,
+                )
                 assert replace(order, avg_price=same.avg_price, fee=same.fee) == same, where
                 assert order.status is not OrderStatus.INTENT, where
 
@@ -198,6 +257,14 @@ def test_a_lost_answer_and_then_a_crash_neither_lose_an_order_nor_send_one_twice
         check_books(world, f"call {number}")
         assert all(order.status.is_final for order in world.ledger.orders() if order.client_order_id == lost), number
         assert "LedgerMismatch" not in world.metrics.counts, number
+
+
+def timed_out(desk: DeskState | None, when: datetime) -> set[str]:
+    """The pairs with an order whose time is over, or with its rest."""
+    if desk is None:
+        return set()
+    late = {order.pair for order in desk.orders.values() if order.expires_at is not None and order.expires_at <= when}
+    return late | {rest.pair for rest in desk.unfilled.values()}
 
 
 class LosesAnswers:

@@ -240,7 +240,7 @@ def test_who_has_outlived_its_lease_sends_nothing_more(world):
     def wrap(name: str, port: Any) -> Any:
         return Slow(calls.wrap(name, port)) if name == "exchange" else port
 
-    with pytest.raises(FencedError, match="its lease ran out at 2024-06-01T00:04:00Z; it sends no further order"):
+    with pytest.raises(FencedError, match="its lease ends at 2024-06-01T00:04:00Z; it sends no further order"):
         world.run("full_rebalance", at(0), world.ports(wrap))
     assert len(calls.named("exchange", "submit")) == 2
 
