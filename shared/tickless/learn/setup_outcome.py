@@ -1,7 +1,7 @@
 """What became of set-ups: entries, take-profit, stop and time limit, filled by the rules of ``docs/fills.md``, costs on both sides.
 
 The desk's fill model (``execution.matching``) plays one account's orders in exact decimals; here thousands of set-ups are played at once in
-floats, each alone, with money enough and nothing taken from the volume. ``tests/property/test_setup_outcome.py`` holds the two together.
+floats, each alone, with money enough and nothing taken from the volume. ``tests/property/test_setup_fills.py`` holds the two together.
 
 A set-up is decided at the close of a bar. Its entry orders are sent at the next open: at the market, or at limits (a grid has several),
 and end after ``entry_bars`` bars. What is held is protected by a stop and a take-profit from the open at which it is known on: the entry's

@@ -1,4 +1,4 @@
-"""Set-ups on bars made by hand; the rest is in ``tests/property/test_setup_outcome.py``."""
+"""Set-ups on bars made by hand; the rest is in ``tests/property/test_setup_fills.py``."""
 
 from __future__ import annotations
 
