@@ -410,6 +410,16 @@ def test_a_list_of_markets_that_makes_no_sense_is_asked_for_again(play):
         other.exchange.submit(order(order_id="o2"), T0)
 
 
+def test_a_list_of_markets_without_their_assets_is_not_kept(play):
+    play.exchange.submit(order(), T0)
+    other = play.again()
+    play.loopback.faults.always("GET */exchangeInfo", Fault.MISSING, name="baseAsset")
+    with pytest.raises(RetryableError, match="markets: malformed answer: ValueError: .*: the base asset is missing"):
+        other.exchange.snapshot(T0, (order(),))
+    play.loopback.faults.clear()
+    assert other.exchange.snapshot(T0, (order(),)).reports["o1"].status is OrderStatus.FILLED
+
+
 def test_numbers_as_strings_are_the_same_numbers(play):
     expected = play.exchange.submit(order(), T0)
     play.loopback.faults.always("*", Fault.STRINGS)

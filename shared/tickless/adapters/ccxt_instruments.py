@@ -100,12 +100,14 @@ class AccountMarkets:
         return bool(market.get("spot")) and market.get("quote") == self.stake
 
     def _instrument(self, market: Raw) -> Instrument:
-        symbol = str(market["symbol"])
+        symbol, base = str(market["symbol"]), market["base"]
+        if not isinstance(base, str) or not base:  # Kept, such a list would hide every order's market for as long as the process lives.
+            raise ValueError(f"{symbol}: the base asset is missing")
         size = market.get("contractSize") if self.is_swap else None
         return Instrument(
             symbol=symbol,
             market_id=str(market["id"]),
-            base=str(market["base"]),
+            base=base,
             stake=self.stake,
             size=Decimal(1) if size is None else read_number(size, f"{symbol}: contractSize"),
             taker_rate=read_number(market.get("taker") or 0, f"{symbol}: taker"),
