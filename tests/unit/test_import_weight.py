@@ -26,6 +26,7 @@ HEAVY = (
     "pyarrow",
     "scipy",
     "sklearn",
+    "torch",
 )
 AWS_EDGE = (
     "tickless.adapters.dynamodb_",

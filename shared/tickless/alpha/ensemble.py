@@ -61,10 +61,12 @@ def plain_return(prediction: Floats, rv_24h: Floats, horizon_h: float) -> Floats
 def forecast_return(model: OnnxModel, x: NDArray[np.floating[Any]], rv_24h: Floats) -> Floats:
     """A model's forecast as a plain return over its own horizon, (N,), from features (N, F) and the pairs' ``rv_24h``.
 
-    NaN where a feature or the volatility is NaN. Raises ArtifactError for a model of another label.
+    NaN where a feature or the volatility is NaN. Raises ArtifactError for a model of another label, or one whose output is no value of it.
     """
     if model.manifest.get("label") != SCALED_RETURN:
         raise ArtifactError(f"model {model.label}: its label is {model.manifest.get('label')!r}, rotation needs {SCALED_RETURN!r}")
+    if model.output != "value":
+        raise ArtifactError(f"model {model.label}: its output is a {model.output}, rotation needs a forecast of the return")
     return plain_return(model.predict(x), rv_24h, model.horizon_h)
 
 

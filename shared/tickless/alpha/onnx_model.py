@@ -18,6 +18,7 @@ FEATURES_KEY = "features"
 """The artifact's metadata property that names its inputs, joined by commas."""
 REQUIRED = ("model", "version", "sha256", "features", "horizon_h", "label")
 """What inference reads of a manifest."""
+OUTPUTS = ("value", "probability", "score")
 _MANY_ROWS = 4096
 """From so many rows on a second thread is worth its start; a tick has far fewer."""
 _THREADS = 2
@@ -37,21 +38,28 @@ def manifest_field(manifest: Mapping[str, Any], key: str) -> Any:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A loaded regression model: float32 features (R, F) in, one float64 number a row out."""
+    """A loaded model: float32 features (R, F), or sequences of them (R, L, F), in; one float64 number a row out.
+
+    What the number is, ``output`` says: a ``value`` in the unit of the label, a ``probability``, or a ``score`` that only ranks.
+    """
 
     name: str
     version: str
     sha256: str
     features: tuple[str, ...]
     horizon_h: float
+    output: str
+    sequence_bars: int
+    """L, the rows of features that one forecast needs; 0 = one row, no sequence."""
     manifest: Mapping[str, Any] = field(repr=False, compare=False)
     _session: Any = field(repr=False, compare=False)
 
     @classmethod
     def from_bytes(cls, artifact: bytes, manifest: Mapping[str, Any]) -> OnnxModel:
-        """Load an artifact and check it against its manifest: sha256, input width and feature names.
+        """Load an artifact and check it against its manifest: sha256, shape of the input and feature names.
 
-        Raises ArtifactError for a missing field, a wrong hash, bytes that are no model, or inputs that differ.
+        A manifest without ``output`` or ``sequence_bars`` is that of a value from single rows. Raises ArtifactError for a missing field, a
+        wrong hash, bytes that are no model, or inputs and outputs that differ.
         """
         values = {key: manifest_field(manifest, key) for key in REQUIRED}
         who = f"model {values['model']}@{values['version']}"
@@ -59,14 +67,19 @@ class OnnxModel:
         if found != values["sha256"]:
             raise ArtifactError(f"{who}: the artifact's sha256 is {found}, the manifest says {values['sha256']}")
         features = tuple(str(name) for name in values["features"])
+        output, bars = str(manifest.get("output", "value")), manifest.get("sequence_bars", 0)
+        if output not in OUTPUTS or not isinstance(bars, int) or bars < 0:
+            raise ArtifactError(f"{who}: the manifest's output {output!r} or sequence_bars {bars!r} is none that a model has")
         session = _open_session(artifact, who)
-        _check_inputs(session, features, who)
+        _check_inputs(session, features, bars, who)
         return cls(
             name=str(values["model"]),
             version=str(values["version"]),
             sha256=found,
             features=features,
             horizon_h=float(values["horizon_h"]),
+            output=output,
+            sequence_bars=bars,
             manifest=manifest,
             _session=session,
         )
@@ -82,16 +95,18 @@ class OnnxModel:
             raise ArtifactError(f"model {self.label}: wants features {', '.join(self.features)}; got {', '.join(names)}")
 
     def predict(self, x: NDArray[np.floating[Any]]) -> Floats:
-        """One prediction a row, float64 (R,), in the unit of the model's label.
+        """One prediction a row, float64 (R,); see ``output`` for what it is.
 
-        ``x`` has shape (R, F), columns in the order of ``features``. A row with a NaN or an infinity gives NaN and never reaches
-        the model. Raises ArtifactError when F is not the model's.
+        ``x`` has shape (R, F), or (R, L, F) with the oldest bar first for a model of sequences; columns in the order of ``features``. A row
+        with a NaN or an infinity gives NaN and never reaches the model. Raises ArtifactError for another shape.
         """
-        if x.ndim != 2 or x.shape[1] != len(self.features):
-            raise ArtifactError(f"model {self.label}: input has shape {x.shape}, expected (rows, {len(self.features)})")
+        expected = (self.sequence_bars, len(self.features)) if self.sequence_bars else (len(self.features),)
+        if x.shape[1:] != expected or x.ndim < 2:
+            wanted = ", ".join(map(str, ("rows", *expected)))
+            raise ArtifactError(f"model {self.label}: input has shape {x.shape}, expected ({wanted})")
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(x, dtype=np.float32)
-        usable = np.isfinite(rows).all(axis=1)
+        usable = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
         result = np.full(len(rows), np.nan)
         if usable.any():
             result[usable] = self._run(rows[usable])
@@ -125,11 +140,16 @@ def _open_session(artifact: bytes, who: str) -> Any:
         raise ArtifactError(f"{who}: the artifact is not a model that ONNX Runtime can load: {error}") from error
 
 
-def _check_inputs(session: Any, features: tuple[str, ...], who: str) -> None:
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or inputs[0].shape[-1] != len(features):
+def _check_inputs(session: Any, features: tuple[str, ...], bars: int, who: str) -> None:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    expected = [bars, len(features)] if bars else [len(features)]
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or inputs[0].shape[1:] != expected:
         shapes = ", ".join(f"{item.type}{item.shape}" for item in inputs)
-        raise ArtifactError(f"{who}: the artifact takes {shapes}, the manifest names {len(features)} features")
+        wanted = f"{len(features)} features" + (f" of {bars} bars" if bars else "")
+        raise ArtifactError(f"{who}: the artifact takes {shapes}, the manifest names {wanted}")
+    if len(outputs) != 1 or outputs[0].type != "tensor(float)" or outputs[0].shape[1:] != [1]:
+        shapes = ", ".join(f"{item.type}{item.shape}" for item in outputs)
+        raise ArtifactError(f"{who}: the artifact gives {shapes}, and a model gives one float a row")
     stated = session.get_modelmeta().custom_metadata_map.get(FEATURES_KEY, "")
     if stated != ",".join(features):
         raise ArtifactError(f"{who}: the artifact was trained on {stated or 'unnamed features'}, the manifest says {', '.join(features)}")

@@ -1,4 +1,4 @@
-"""LightGBM to ONNX: a TreeEnsembleRegressor written node by node.
+"""LightGBM to ONNX: a TreeEnsembleRegressor written node by node, followed by a sigmoid for a classifier; and the check of any export.
 
 LightGBM decides ``value <= threshold`` with a float64 threshold, ONNX with a float32 one. Every threshold is rounded DOWN to a float32:
 no float32 value lies between the two, so every float32 input takes the same branch. LightGBM also reads a value within 1e-35 of zero as
@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tickless.alpha.onnx_model import FEATURES_KEY, Floats
+from tickless.alpha.onnx_model import Floats
 from tickless.errors import ArtifactError
+from tickless.learn.algorithms.graphs import graph_bytes
 
 TOLERANCE = 1e-5
-"""The largest difference between LightGBM and ONNX Runtime at which an artifact may exist."""
+"""The largest difference between a trainer and ONNX Runtime at which an artifact may exist."""
 _ZERO = float(np.float32(1e-35))
 """LightGBM's kZeroThreshold: values no farther from zero than this are zero."""
-_IR_VERSION = 8
-_OPSET, _ML_OPSET = 17, 3
 
 
 def exact_threshold(threshold: float) -> float:
@@ -37,35 +36,36 @@ def round_down(threshold: float) -> float:
     return float(near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf)))
 
 
-def export_onnx(booster: Any, features: Sequence[str]) -> bytes:
+def export_onnx(booster: Any, features: Sequence[str], *, probability: bool = False, rounds: int = -1) -> bytes:
     """The booster as ONNX bytes: input ``x`` float32 (R, F), output ``y`` float32 (R, 1). Same booster, same bytes.
 
+    With ``probability`` the output is the sigmoid of the sum of leaves, taken in float64. ``rounds`` keeps the first so many trees.
     Raises ArtifactError for a tree that is not purely numerical with ``<=`` splits.
     """
     from onnx import TensorProto, helper
 
-    nodes: dict[str, Any] = _ensemble(booster.dump_model()["tree_info"])
-    tree = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1, post_transform="NONE", **nodes)
-    graph = helper.make_graph(
-        [tree],
-        "tickless",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, len(features)])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
-    )
-    opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="tickless")
-    helper.set_model_props(model, {FEATURES_KEY: ",".join(features)})
-    return bytes(model.SerializeToString(deterministic=True))
+    nodes: dict[str, Any] = _ensemble(booster.dump_model(num_iteration=rounds)["tree_info"])
+    summed = "sum" if probability else "y"
+    graph = [helper.make_node("TreeEnsembleRegressor", ["x"], [summed], domain="ai.onnx.ml", n_targets=1, post_transform="NONE", **nodes)]
+    if probability:
+        graph += [
+            helper.make_node("Cast", [summed], ["exact"], to=TensorProto.DOUBLE),
+            helper.make_node("Sigmoid", ["exact"], ["chance"]),
+            helper.make_node("Cast", ["chance"], ["y"], to=TensorProto.FLOAT),
+        ]
+    return graph_bytes(graph, features)
 
 
 def check_export(expected: Floats, got: Floats, name: str) -> float:
-    """The largest absolute difference between LightGBM's and ONNX Runtime's predictions on the same rows.
+    """The largest absolute difference between the trainer's and ONNX Runtime's predictions on the same rows.
 
     Raises ArtifactError above ``TOLERANCE``, or where one of the two is not a number.
     """
     difference = float(np.max(np.abs(expected - got), initial=0.0))
     if not difference <= TOLERANCE:
-        raise ArtifactError(f"model {name}: ONNX Runtime and LightGBM differ by {difference:g} on the validation rows, above {TOLERANCE:g}")
+        raise ArtifactError(
+            f"model {name}: ONNX Runtime and its trainer differ by {difference:g} on the validation rows, above {TOLERANCE:g}"
+        )
     return difference
 
 

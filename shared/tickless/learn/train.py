@@ -1,44 +1,73 @@
-"""Training: LightGBM on float32 features, the same bits every time."""
+"""Training: which algorithm a specification names, what its output means, and the linear model it has to be compared with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tickless.learn.dataset import Samples, Split
-from tickless.learn.spec import FitSpec
+import numpy as np
+
+from tickless.learn.algorithms.contract import Conditions, Fitted, Output, Slices
+from tickless.learn.algorithms.gru import fit_gru, has_torch
+from tickless.learn.algorithms.linear import fit_logistic, fit_ridge
+from tickless.learn.algorithms.trees import fit_trees
+from tickless.learn.fit_spec import Algorithm, GruFit, LinearFit, TreeFit
+from tickless.learn.spec import ModelSpec
+
+OUTPUTS: Mapping[Algorithm, Output] = {
+    "lightgbm_regression": "value",
+    "lightgbm_classification": "probability",
+    "lightgbm_ranking": "score",
+    "ridge": "value",
+    "logistic": "probability",
+    "gru": "value",
+}
 
 
-def fit_model(split: Split, fit: FitSpec, seed: int, num_threads: int) -> Any:
-    """A LightGBM booster fitted on ``split.fit``, with as many rounds as did best on the inner slice.
+def fit_model(slices: Slices, spec: ModelSpec, conditions: Conditions) -> Fitted:
+    """The specification's model, fitted on ``slices.fit``; the same slices and conditions give the same model.
 
-    The number of rounds is found by fitting ``split.train`` and stopping early on ``split.inner``; both lie before the validation slice.
+    Raises DataError for slices from which nothing can be learned.
     """
-    import lightgbm
-
-    params = _params(fit, seed, num_threads)
-    train = _dataset(split.train, params)
-    inner = _dataset(split.inner, params, reference=train)
-    stop = lightgbm.early_stopping(fit.early_stopping_rounds, verbose=False)
-    probe = lightgbm.train(params, train, num_boost_round=fit.rounds, valid_sets=[inner], callbacks=[stop])
-    rounds = max(1, probe.best_iteration)
-    return lightgbm.train(params, _dataset(split.fit, params), num_boost_round=rounds)
-
-
-def _params(fit: FitSpec, seed: int, num_threads: int) -> dict[str, Any]:
-    hyper = fit.model_dump(exclude={"rounds", "early_stopping_rounds"})
-    return {
-        **hyper,
-        "objective": "regression",
-        "metric": "l2",
-        "deterministic": True,
-        "force_row_wise": True,
-        "seed": seed,
-        "num_threads": num_threads,
-        "verbosity": -1,
-    }
+    output = OUTPUTS[spec.algorithm]
+    slices.require_sound(spec.name, output)
+    match spec.fit:
+        case TreeFit():
+            return fit_trees(slices, spec.fit, output, conditions)
+        case LinearFit():
+            return _fit_line(slices, spec.fit, output)
+        case GruFit():
+            return fit_gru(slices, spec.fit, conditions)
 
 
-def _dataset(samples: Samples, params: dict[str, Any], reference: Any = None) -> Any:
-    import lightgbm
+def fit_linear(slices: Slices, output: Output) -> Fitted:
+    """The linear baseline of a model: logistic regression beside a classifier, ridge regression of the label beside all others."""
+    return _fit_line(slices, LinearFit(), output)
 
-    return lightgbm.Dataset(samples.x, label=samples.y, params=params, reference=reference, feature_name=list(samples.features))
+
+def missing_library(spec: ModelSpec) -> str:
+    """Why the specification cannot be trained in this environment; empty where it can."""
+    if isinstance(spec.fit, GruFit) and not has_torch():
+        return "PyTorch is not installed here, and algorithm = 'gru' needs it: install tickless[gru], in a checkout with 'make gru'"
+    return ""
+
+
+def library_versions(spec: ModelSpec) -> dict[str, str]:
+    """The versions of what a training of the specification computes with, by name."""
+    import onnx
+    import onnxruntime
+
+    modules: dict[str, Any] = {"numpy": np, "onnx": onnx, "onnxruntime": onnxruntime}
+    if isinstance(spec.fit, TreeFit):
+        import lightgbm
+
+        modules["lightgbm"] = lightgbm
+    if isinstance(spec.fit, GruFit):
+        import torch
+
+        modules["torch"] = torch
+    return {name: str(module.__version__) for name, module in sorted(modules.items())}
+
+
+def _fit_line(slices: Slices, fit: LinearFit, output: Output) -> Fitted:
+    return fit_logistic(slices, fit) if output == "probability" else fit_ridge(slices, fit)
