@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from tickless.errors import SettingsError
+from tickless.learn.drift import DriftLimits
+from tickless.learn.fit_spec import FAMILIES, FIT_KEY, Algorithm, FitSpec, GruFit, TreeFit
+from tickless.learn.label_spec import KINDS, LabelSpec, ScaledReturnLabel, is_class
 from tickless.settings import Section
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-class LabelSpec(Section):
-    """What the model learns to forecast."""
-
-    kind: Literal["forward_return_over_volatility"] = "forward_return_over_volatility"
-    volatility: Literal["rv_24h"] = "rv_24h"
-    """The feature, a 24 h volatility, that the forward return is divided by."""
-    clip: Positive = 5.0
-    """Scaled labels are clipped to plus or minus this."""
+_TAGS = {*FAMILIES.values(), *KINDS}
+"""What pydantic names in an error's path beside the file's own keys."""
 
 
-class FitSpec(Section):
-    """LightGBM's hyper-parameters, by LightGBM's names."""
+class WindowSpec(Section):
+    """How much history a training reads. What is left out is taken from the desk's ``[training]``."""
 
-    rounds: int = Field(default=400, ge=1, le=5000)
-    early_stopping_rounds: int = Field(default=50, ge=1, le=1000)
-    learning_rate: Share = 0.05
-    num_leaves: int = Field(default=31, ge=2, le=1024)
-    min_data_in_leaf: int = Field(default=200, ge=1, le=100_000)
-    feature_fraction: Share = 0.8
-    bagging_fraction: Share = 0.8
-    bagging_freq: int = Field(default=1, ge=0, le=100)
+    days: int | None = Field(default=None, ge=1, le=730)
+    min_days: int | None = Field(default=None, ge=1, le=730)
+    """With less history than this nothing is trained."""
+    sample_every_min: Literal[1, 5, 15, 30, 60, 120, 240] | None = None
+    min_rows: int = Field(default=1000, ge=100, le=1_000_000)
+    """A slice with fewer rows than this is too small to fit or judge the model."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.days is not None and self.min_days is not None and self.min_days > self.days:
+            raise ValueError(f"min_days = {self.min_days} is more than days = {self.days}")
+        return self
 
 
 class SplitSpec(Section):
@@ -44,7 +45,19 @@ class SplitSpec(Section):
 
     inner_frac: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.2
     """The last share of the fitting time, used to stop early."""
+    validation_frac: Annotated[float, Field(gt=0.0, lt=0.5)] | None = None
+    """The last share of the window, which judges the model; left out: the desk's."""
     embargo_h: Positive = 24.0
+
+
+class FoldSpec(Section):
+    """How a walk-forward cuts history into folds. A nightly training has one, the holdout at the end of its window."""
+
+    window: Literal["expanding", "sliding"] = "sliding"
+    """Whether a fold trains on all that lies before it, or on the last ``window.days`` of it."""
+    count: int = Field(default=5, ge=2, le=400)
+    test_days: Positive = 7.0
+    """How long the version of a fold is tested: the time between two retrainings."""
 
 
 class GateSpec(Section):
@@ -52,6 +65,14 @@ class GateSpec(Section):
 
     min_rank_ic: Number = 0.0
     min_rank_ic_t: Number = 2.0
+    beat_linear: bool = False
+    """Whether a version must also beat its linear baseline; the card says in any case whether it does."""
+
+
+class RetrainSpec(Section):
+    """When a model is trained anew."""
+
+    every_h: Positive = 24.0
 
 
 class ModelSpec(Section):
@@ -63,17 +84,52 @@ class ModelSpec(Section):
     features: Literal["rotation"]
     """The feature set."""
     horizon_h: Annotated[float, Field(gt=0.0, le=24.0 * 14)]
-    algorithm: Literal["lightgbm_regression"] = "lightgbm_regression"
-    label: LabelSpec = LabelSpec()
-    fit: FitSpec = FitSpec()
+    algorithm: Algorithm = "lightgbm_regression"
+    label: LabelSpec = ScaledReturnLabel()
+    pairs: tuple[str, ...] = ()
+    """Learn from these pairs alone; empty = from all of the desk's, together."""
+    weights: Literal["equal", "uniqueness"] = "equal"
+    """``uniqueness``: labels that overlap count for less, by their average uniqueness."""
+    fit: FitSpec = TreeFit()
+    window: WindowSpec = WindowSpec()
     split: SplitSpec = SplitSpec()
+    folds: FoldSpec = FoldSpec()
     gates: GateSpec = GateSpec()
+    retrain: RetrainSpec = RetrainSpec()
+    drift: DriftLimits = DriftLimits()
+    """From where on a version has drifted away from what it was fitted on, and what is done then."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_know_their_kind(cls, data: Any) -> Any:
+        """Tell the ``[fit]`` table which algorithm it is for: its keys are that one's. A ``[label]`` without a kind is the default."""
+        if not isinstance(data, Mapping):
+            return data
+        fit = data.get("fit", {})
+        family = FAMILIES.get(str(data.get("algorithm", "lightgbm_regression")))
+        if family is None or not isinstance(fit, Mapping):
+            return data
+        if FIT_KEY in fit and fit[FIT_KEY] != family:
+            raise ValueError(f"fit.{FIT_KEY}: no such key")
+        label = data.get("label")
+        if isinstance(label, Mapping):
+            data = {**data, "label": {"kind": ScaledReturnLabel().kind, **label}}
+        return {**data, "fit": {**fit, FIT_KEY: family}}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.split.embargo_h < self.horizon_h:
             raise ValueError(f"split.embargo_h = {self.split.embargo_h:g} must be at least horizon_h = {self.horizon_h:g}")
+        if self.fit.family != FAMILIES[self.algorithm]:
+            raise ValueError(f"fit: these are the settings of {self.fit.family}, and algorithm is {self.algorithm!r}")
+        if is_class(self.label) and self.algorithm == "lightgbm_ranking":
+            raise ValueError(f"label.kind = {self.label.kind!r} is won or lost: it gives a ranking nothing to grade")
         return self
+
+    @property
+    def sequence_bars(self) -> int:
+        """How many rows of features one sample holds; 0 = one row, no sequence."""
+        return self.fit.sequence_bars if isinstance(self.fit, GruFit) else 0
 
 
 def models_folder() -> Path:
@@ -96,7 +152,7 @@ def read_spec(path: Path) -> ModelSpec:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "specification"
+        where = ".".join(str(part) for part in first["loc"] if part not in _TAGS) or "specification"
         raise SettingsError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
     if spec.name != path.parent.name:
         raise SettingsError(f"{path}: name: {spec.name!r} must be the folder's name, {path.parent.name!r}")

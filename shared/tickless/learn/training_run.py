@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from tickless.alpha.ensemble import round_trip_cost_frac
-from tickless.alpha.onnx_model import Floats, OnnxModel, artifact_sha256
+from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Panel
+from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
+from tickless.learn.challenge import Candidate, Terms, judge, make_candidate
 from tickless.learn.dataset import Samples, Split, build_samples, split_by_time
-from tickless.learn.gates import GateDecision, Gates, decide
-from tickless.learn.labels import build_labels
-from tickless.learn.onnx_export import check_export, export_onnx, predict_booster
-from tickless.learn.registry import Lineage, Verdict, build_manifest, unseen_by, version_name
+from tickless.learn.gates import GateDecision
+from tickless.learn.label_spec import make_labels
+from tickless.learn.labels import Labels
+from tickless.learn.leak_checks import FeatureMaker, check_features, check_labels, check_samples, check_sequences, check_split, rows_of
+from tickless.learn.registry import Lineage, build_manifest, version_name
+from tickless.learn.sequence_windows import build_sequences
 from tickless.learn.spec import ModelSpec
-from tickless.learn.train import fit_model
-from tickless.learn.validate import Measures, Trial, validate
+from tickless.learn.train import library_versions, missing_library
 from tickless.settings import ExecutionSection, TrainingSection
 from tickless.types import iso, to_ms
 
 _DAY_MS = 86_400_000
-MIN_ROWS = 1000
-"""A slice with fewer rows than this is too small to fit or judge a model of this kind."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ class TrainingResult:
     skipped: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Features:
+    """How the feature table that a training is given was made: for the leak checks and the manifest."""
+
+    make: FeatureMaker
+    startup_bars: int
+    """Bars before a row that settle its features."""
+
+
 def train_models(
     table: FeatureTable,
     panel: Panel,
@@ -60,114 +70,123 @@ def train_models(
     as_of: datetime,
     effective_at: datetime,
     incumbents: Mapping[str, OnnxModel | None],
+    features: Features | None = None,
 ) -> TrainingResult:
     """Train, validate and judge every specification on the bars closed at or before ``as_of``.
 
     ``table`` is the feature table of ``panel``, row for row; both may reach past ``as_of``, what lies there is not looked at.
-    ``incumbents`` are the loaded champions by model name. Deterministic: the same input gives the same bytes. Raises ArtifactError when
-    an export is not exact, ValueError when table and panel do not belong together.
+    ``incumbents`` are the loaded champions by model name. With ``features`` the table is proved not to look ahead; labels, samples and
+    splits always are. Deterministic: the same input gives the same bytes. Raises LeakError where a check finds a leak, ArtifactError where
+    an export is not exact, ValueError where table and panel do not belong together.
     """
     if (table.start_ms, table.rows, table.pairs, table.timeframe) != (panel.start_ms, panel.rows, panel.pairs, panel.timeframe):
         raise ValueError("the feature table does not belong to the panel")
     last = panel.closed_at(as_of).rows
-    earliest = to_ms(as_of) - training.window_days * _DAY_MS
-    first = min(last, max(0, -(-(earliest - panel.start_ms) // panel.step_ms)))
-    terms = _Terms(training, execution, top_k, as_of, effective_at, panel.step_ms)
+    table, panel = table.take(0, last), panel.take(0, last)
+    if features is not None and last:
+        check_features(features.make, panel, table.select(MODEL_FEATURES), training.seed, features.startup_bars)
     trained: list[TrainedModel] = []
     skipped: dict[str, str] = {}
     for spec in specs:
-        samples = _samples(table.take(first, last), panel.take(first, last), spec, training)
-        embargo_ms = round(spec.split.embargo_h * 3_600_000)
-        split = split_by_time(samples, training.validation_frac, spec.split.inner_frac, embargo_ms)
-        problem = _problem(samples, split, terms)
-        if problem:
-            skipped[spec.name] = f"nothing trained, because {problem}"
-        else:
-            trained.append(_train(spec, split, terms, incumbents.get(spec.name)))
+        terms = Terms(training, execution, top_k, as_of, effective_at, panel.step_ms, spec)
+        try:
+            data = _prepare(table, panel, terms)
+            candidate = make_candidate(data.split, terms)
+        except DataError as error:
+            skipped[spec.name] = f"nothing trained, because {error}"
+            continue
+        trained.append(_judged(candidate, data, terms, incumbents.get(spec.name), features))
     return TrainingResult(tuple(trained), skipped)
 
 
 @dataclass(frozen=True)
-class _Terms:
-    training: TrainingSection
-    execution: ExecutionSection
-    top_k: int
-    as_of: datetime
-    effective_at: datetime
-    step_ms: int
+class _Data:
+    samples: Samples
+    split: Split
+    timeframe: str
+    leak_checks: Mapping[str, int]
 
 
-def _samples(table: FeatureTable, panel: Panel, spec: ModelSpec, training: TrainingSection) -> Samples:
-    labels = build_labels(panel, table.feature(spec.label.volatility), spec.horizon_h, spec.label.clip)
-    return build_samples(table.select(MODEL_FEATURES), labels, training.sample_every_min)
+def _prepare(table: FeatureTable, panel: Panel, terms: Terms) -> _Data:
+    """The samples of a specification's window, cut into slices and proved to be free of leaks; raises DataError where they are too few."""
+    problem = missing_library(terms.spec)
+    if problem:
+        raise DataError(problem)
+    table, panel = _of_pairs(table, panel, terms.spec)
+    earliest = to_ms(terms.as_of) - terms.window_days * _DAY_MS
+    first = min(panel.rows, max(0, -(-(earliest - panel.start_ms) // panel.step_ms)))
+    inputs, part = table.take(first, table.rows), panel.take(first, panel.rows)
+
+    def labels_of(bars: Panel) -> Labels:
+        cost_frac = round_trip_cost_frac(terms.execution)
+        return make_labels(bars, rows_of(inputs, bars), terms.spec.horizon_h, terms.spec.label, cost_frac)
+
+    labels = labels_of(part)
+    chosen = inputs.select(MODEL_FEATURES)
+    samples = rows = build_samples(chosen, labels, terms.sample_every_min)
+    if terms.spec.sequence_bars:
+        # A sequence may begin before the window; what it reads is older than its decision all the same.
+        history = table.select(MODEL_FEATURES)
+        samples = _with_sequences(rows, history, terms.spec.sequence_bars)
+        if len(samples):
+            check_sequences(samples, history)
+    embargo_ms = round(terms.spec.split.embargo_h * 3_600_000)
+    split = split_by_time(samples, terms.validation_frac, terms.spec.split.inner_frac, embargo_ms)
+    problem = _problem(samples, split, terms)
+    if problem:
+        raise DataError(problem)
+    compared = check_labels(labels_of, part, labels, terms.training.seed)
+    check_samples(rows, chosen, labels)
+    check_split(split, embargo_ms)
+    return _Data(samples, split, table.timeframe, {"label_values": compared, "rows": len(rows)})
 
 
-def _problem(samples: Samples, split: Split, terms: _Terms) -> str:
+def _with_sequences(rows: Samples, table: FeatureTable, bars: int) -> Samples:
+    """The samples that have a whole sequence, with it as x, (R, L, F): 4 · R · L · F bytes."""
+    if bars > table.rows:
+        raise DataError(f"a sequence has {bars} bars and the history {table.rows}")
+    sequences = build_sequences(table, bars)
+    kept = rows.take(sequences.whole_rows(rows))
+    return replace(kept, x=np.ascontiguousarray(sequences.of(kept)))
+
+
+def _of_pairs(table: FeatureTable, panel: Panel, spec: ModelSpec) -> tuple[FeatureTable, Panel]:
+    if not spec.pairs:
+        return table, panel
+    missing = [pair for pair in spec.pairs if pair not in panel.column]
+    if missing:
+        raise DataError(f"there are no bars of {', '.join(missing)}")
+    columns = [panel.column[pair] for pair in spec.pairs]
+    return replace(table, pairs=spec.pairs, values=table.values[:, columns]), panel.select(spec.pairs)
+
+
+def _problem(samples: Samples, split: Split, terms: Terms) -> str:
     """Why the samples are too few to train on; empty where they are enough."""
     if not len(samples):
         return f"no pair has settled features and a label before {iso(terms.as_of)}"
     history_days = (to_ms(terms.as_of) - int(samples.start_ms[0])) / _DAY_MS
-    if history_days < terms.training.min_window_days:
-        return f"{history_days:.1f} days of history are fewer than min_window_days = {terms.training.min_window_days}"
+    if history_days < terms.min_window_days:
+        return f"{history_days:.1f} days of history are fewer than min_window_days = {terms.min_window_days}"
+    least = terms.spec.window.min_rows
     for name, part in (("training", split.train), ("early-stopping", split.inner), ("validation", split.validation)):
-        if len(part) < MIN_ROWS:
-            return f"the {name} slice has {len(part)} rows, fewer than {MIN_ROWS}"
+        if len(part) < least:
+            return f"the {name} slice has {len(part)} rows, fewer than {least}"
     return ""
 
 
-def _train(spec: ModelSpec, split: Split, terms: _Terms, champion: OnnxModel | None) -> TrainedModel:
-    threads = terms.training.num_threads
-    booster = fit_model(split, spec.fit, terms.training.seed, threads)
-    artifact = export_onnx(booster, split.fit.features)
-    model = OnnxModel.from_bytes(artifact, _draft(spec, artifact, terms))
-    prediction = model.predict(split.validation.x)
-    difference = check_export(predict_booster(booster, split.validation.x, threads), prediction, spec.name)
-    verdict = _judge(spec, split.validation, prediction, difference, terms, champion)
-    lineage = Lineage(terms.as_of, terms.effective_at, terms.step_ms, terms.training.seed, _libraries())
-    manifest = build_manifest(spec, artifact, split, booster.current_iteration(), lineage, verdict)
-    return TrainedModel(spec.name, model.version, manifest, artifact, verdict.gate)
-
-
-def _draft(spec: ModelSpec, artifact: bytes, terms: _Terms) -> dict[str, Any]:
-    """As much of the manifest as inference needs: the artifact is judged by what the desk will run, not by the trainer."""
-    return {
-        "model": spec.name,
-        "version": version_name(terms.as_of),
-        "sha256": artifact_sha256(artifact),
-        "features": list(MODEL_FEATURES),
-        "horizon_h": spec.horizon_h,
-        "label": spec.label.kind,
+def _judged(candidate: Candidate, data: _Data, terms: Terms, champion: OnnxModel | None, features: Features | None) -> TrainedModel:
+    verdict, beside = judge(candidate, data.split, terms, champion)
+    spec = terms.spec
+    lineage = Lineage(terms.as_of, terms.effective_at, terms.step_ms, terms.training.seed, library_versions(spec))
+    manifest = build_manifest(spec, candidate.artifact, data.split, candidate.rounds, lineage, verdict) | {
+        "algorithm": spec.algorithm,
+        "output": candidate.output,
+        "sequence_bars": spec.sequence_bars,
+        "worth": candidate.worth.as_json(),
+        **beside,
+        "leak_checks": dict(data.leak_checks),
     }
-
-
-def _judge(spec: ModelSpec, rows: Samples, prediction: Floats, difference: float, terms: _Terms, champion: OnnxModel | None) -> Verdict:
-    trial = Trial(spec.horizon_h, terms.training.sample_every_min, round_trip_cost_frac(terms.execution), terms.top_k)
-    measures = validate(rows, prediction, trial)
-    gates = Gates(
-        min_rank_ic=max(spec.gates.min_rank_ic, terms.training.min_rank_ic),
-        min_rank_ic_t=max(spec.gates.min_rank_ic_t, terms.training.min_rank_ic_t),
-    )
-    theirs: Measures | None = None
-    mine = measures
-    if champion is not None and _comparable(champion, spec):
-        # A champion must not be judged on rows it was fitted on; both are judged on what neither has seen.
-        common = unseen_by(rows, champion.manifest)
-        theirs = validate(common, champion.predict(common.x), trial)
-        mine = validate(common, prediction[len(rows) - len(common) :], trial)
-    gate = decide(measures, theirs, gates, mine)
-    return Verdict(measures, champion.label if champion and theirs else None, theirs, difference, gate)
-
-
-def _comparable(champion: OnnxModel, spec: ModelSpec) -> bool:
-    """Whether a champion forecasts what the specification does; one from before a change of features, label or horizon does not."""
-    same_label = champion.manifest.get("label") == spec.label.kind
-    return champion.features == MODEL_FEATURES and same_label and champion.horizon_h == spec.horizon_h
-
-
-def _libraries() -> dict[str, str]:
-    import lightgbm
-    import onnx
-    import onnxruntime
-
-    modules = {"lightgbm": lightgbm, "numpy": np, "onnx": onnx, "onnxruntime": onnxruntime}
-    return {name: str(module.__version__) for name, module in modules.items()}
+    if features is not None:
+        before = max(0, spec.sequence_bars - 1)
+        manifest["startup"] = {"timeframe": data.timeframe, "bars": features.startup_bars + before}
+    return TrainedModel(spec.name, version_name(terms.as_of), manifest, candidate.artifact, verdict.gate)

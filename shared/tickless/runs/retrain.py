@@ -10,9 +10,10 @@ from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Panel, step_ms
 from tickless.errors import ArtifactError, EventError
 from tickless.features import rotation as rotation_features
+from tickless.features.table import FeatureTable
 from tickless.features.windows import window_start
 from tickless.learn.spec import ModelSpec, load_specs
-from tickless.learn.training_run import TrainedModel, TrainingResult, train_models
+from tickless.learn.training_run import Features, TrainedModel, TrainingResult, train_models
 from tickless.ports import ModelStore, Ports, Promotion
 from tickless.runs.admission import refuse_stale
 from tickless.runs.gather import needed_pairs, refresh_bars, universe_pairs
@@ -77,8 +78,12 @@ def train_specs(
     panel: Panel, settings: Settings, models: ModelStore, specs: Sequence[ModelSpec], as_of: datetime, effective_at: datetime
 ) -> TrainingResult:
     """Train and judge models on ``panel``, against the champions of ``as_of``."""
+
+    def make(bars: Panel) -> FeatureTable:
+        return rotation_features.build_features(bars, settings.universe.max_gap_bars)
+
     return train_models(
-        rotation_features.build_features(panel, settings.universe.max_gap_bars),
+        make(panel),
         panel,
         training=settings.training,
         execution=settings.execution,
@@ -87,6 +92,7 @@ def train_specs(
         as_of=as_of,
         effective_at=effective_at,
         incumbents={spec.name: _incumbent(models, spec.name, as_of) for spec in specs},
+        features=Features(make, rotation_features.startup_bars(panel.timeframe)),
     )
 
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from tickless.errors import SettingsError
-from tickless.learn.spec import load_specs, models_folder, read_spec
+from tickless.learn.fit_spec import GruFit, LinearFit
+from tickless.learn.spec import ModelSpec, load_specs, models_folder, read_spec
 
 TEXT = 'name = "m"\nstrategy = "rotation"\nfeatures = "rotation"\nhorizon_h = 6\n'
 
@@ -27,11 +31,20 @@ def test_the_rotation_models_are_those_of_the_design():
             "early_stopping_rounds": 50,
             "learning_rate": 0.05,
             "num_leaves": 31,
+            "max_depth": -1,
             "min_data_in_leaf": 200,
+            "max_bin": 255,
             "feature_fraction": 0.8,
             "bagging_fraction": 0.8,
             "bagging_freq": 1,
+            "data_sample_strategy": "bagging",
+            "lambda_l2": 0.0,
+            "rank_grades": 5,
+            "refit": True,
         }
+        assert spec.algorithm == "lightgbm_regression"
+        assert (spec.label.kind, spec.pairs, spec.weights, spec.sequence_bars) == ("forward_return_over_volatility", (), "equal", 0)
+        assert (spec.folds.window, spec.folds.count, spec.retrain.every_h, spec.drift.psi.limit) == ("sliding", 5, 24, 0.25)
         assert (models_folder() / spec.name / "card.md").read_text().startswith(f"# {spec.name}\n")
     assert load_specs("nobody") == ()
 
@@ -50,12 +63,50 @@ def test_a_minimal_spec_takes_the_defaults(tmp_path):
         (TEXT + "[split]\nembargo_h = 5\n", "embargo_h = 5 must be at least horizon_h = 6"),
         (TEXT + "[gates]\nmin_rank_ic = nan\n", "gates.min_rank_ic"),
         ("name = ", "not valid TOML"),
+        (TEXT + 'algorithm = "forest"\n', "algorithm: "),
+        (TEXT + 'algorithm = "gru"\n[fit]\nnum_leaves = 31\n', "fit.num_leaves: Extra inputs are not permitted"),
+        (TEXT + 'algorithm = "ridge"\n[fit]\nridge_per_row = 0\n', "fit.ridge_per_row: "),
+        (TEXT + "[fit]\nsequence_bars = 60\n", "fit.sequence_bars: Extra"),
+        (TEXT + 'algorithm = "gru"\n[fit]\ndropout = 1.0\n', "fit.dropout: "),
+        (TEXT + '[fit]\nfamily = "linear"\n', "fit.family: no such key"),
+        (TEXT + "[fit]\ndata_sample_strategy = 'goss'\n", "set bagging_fraction = 1.0"),
+        (TEXT + '[label]\nkind = "tomorrow"\n', "label: "),
+        (TEXT + '[label]\nkind = "forward_return"\nclip = 5.0\n', "label.clip: Extra"),
+        (TEXT + '[label]\nkind = "triple_barrier"\nstop = -1.0\n', "label.stop: "),
+        (TEXT + 'algorithm = "lightgbm_ranking"\n[label]\nkind = "gain"\n', "gives a ranking nothing to grade"),
+        (TEXT + 'weights = "some"\n', "weights: "),
+        (TEXT + "[window]\ndays = 10\nmin_days = 20\n", "min_days = 20 is more than days = 10"),
+        (TEXT + "[window]\nsample_every_min = 7\n", "window.sample_every_min: "),
+        (TEXT + '[folds]\nwindow = "shuffled"\n', "folds.window: "),
+        (TEXT + "[folds]\ncount = 1\n", "folds.count: "),
+        (TEXT + "[gates]\nbeat_linear = 1\n", "gates.beat_linear: "),
+        (TEXT + "[retrain]\nevery_h = 0\n", "retrain.every_h: "),
+        (TEXT + '[drift]\npsi = { limit = 0.25, action = "pray" }\n', "drift.psi.action: "),
     ],
 )
 def test_a_spec_that_is_wrong_is_refused_by_key(tmp_path, text, message):
-    with pytest.raises(SettingsError, match=message) as caught:
+    with pytest.raises(SettingsError, match=re.escape(message)) as caught:
         read_spec(write(tmp_path, text))
     assert "spec.toml" in str(caught.value)
+
+
+def test_each_algorithm_takes_its_own_settings(tmp_path):
+    trees = read_spec(write(tmp_path, TEXT + "[fit]\nnum_leaves = 64\nmax_depth = 8\n", "m"))
+    assert (trees.fit.num_leaves, trees.fit.max_depth, trees.sequence_bars) == (64, 8, 0)
+    for algorithm, fit in (("ridge", LinearFit()), ("logistic", LinearFit()), ("gru", GruFit())):
+        folder = tmp_path / algorithm
+        folder.mkdir()
+        spec = read_spec(write(folder, TEXT + f'algorithm = "{algorithm}"\n'))
+        assert spec.fit == fit
+        assert spec.sequence_bars == (60 if algorithm == "gru" else 0)
+    with pytest.raises(ValidationError, match="settings of linear"):
+        ModelSpec(name="m", strategy="rotation", features="rotation", horizon_h=6, fit=LinearFit())
+
+
+@pytest.mark.parametrize("algorithm", ["lightgbm_ranking", "logistic", "gru"])
+def test_a_manifest_holds_the_whole_specification(algorithm):
+    spec = ModelSpec.model_validate({"name": "m", "strategy": "rotation", "features": "rotation", "horizon_h": 6.0, "algorithm": algorithm})
+    assert ModelSpec.model_validate(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec
 
 
 def test_a_spec_in_another_folder_or_nowhere_is_refused(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 from tickless.alpha.champion import check_manifest, load_champion
 from tickless.errors import ArtifactError
 from tickless.features.rotation import MODEL_FEATURES
+from tickless.learn.fit_spec import TreeFit
 from tickless.learn.registry import version_name
-from tickless.learn.spec import FitSpec, ModelSpec, SplitSpec
+from tickless.learn.spec import ModelSpec, SplitSpec
 from tickless.learn.training_run import train_models
 from tickless.settings import ExecutionSection, TrainingSection
 from tickless.types import from_ms, to_ms
@@ -21,7 +22,7 @@ SPEC = ModelSpec(
     strategy="rotation",
     features="rotation",
     horizon_h=6,
-    fit=FitSpec(rounds=60, early_stopping_rounds=15),
+    fit=TreeFit(rounds=60, early_stopping_rounds=15),
     split=SplitSpec(embargo_h=6),
 )
 TRAINING = TrainingSection(num_threads=1, window_days=60)

@@ -1,0 +1,254 @@
+"""A challenger: fitted and exported, then judged beside its linear baseline and the champion on rows that none of them was fitted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from tickless.alpha.ensemble import round_trip_cost_frac
+from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
+from tickless.features.rotation import MODEL_FEATURES
+from tickless.learn.algorithms.contract import Conditions, Fitted, Output, Rows, Slices
+from tickless.learn.classification import ClassMeasures, validate_classifier
+from tickless.learn.dataset import Samples, Split
+from tickless.learn.fit_spec import LinearFit
+from tickless.learn.gates import Gates, decide, decide_classifier
+from tickless.learn.label_spec import in_returns
+from tickless.learn.leak_checks import FittedStep, check_fitted
+from tickless.learn.onnx_export import check_export
+from tickless.learn.registry import Verdict, unseen_by, version_name
+from tickless.learn.sample_weights import uniqueness_weights
+from tickless.learn.spec import ModelSpec
+from tickless.learn.train import OUTPUTS, fit_linear, fit_model
+from tickless.learn.validate import Measures, Trial, validate
+from tickless.learn.worth import Worth, fit_worth
+from tickless.settings import ExecutionSection, TrainingSection
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a specification is trained: the desk's, except where the specification has its own."""
+
+    training: TrainingSection
+    execution: ExecutionSection
+    top_k: int
+    as_of: datetime
+    effective_at: datetime
+    step_ms: int
+    spec: ModelSpec
+
+    @property
+    def window_days(self) -> int:
+        """How far back a training reads."""
+        return self.spec.window.days or self.training.window_days
+
+    @property
+    def min_window_days(self) -> int:
+        """With less history than this nothing is trained."""
+        ours, desks = self.spec.window, self.training.min_window_days
+        return ours.min_days or (min(desks, ours.days) if ours.days else desks)
+
+    @property
+    def sample_every_min(self) -> int:
+        """One sample a pair at every multiple of this."""
+        return self.spec.window.sample_every_min or self.training.sample_every_min
+
+    @property
+    def validation_frac(self) -> float:
+        """The last share of the window, which judges the model."""
+        return self.spec.split.validation_frac or self.training.validation_frac
+
+    @property
+    def trial(self) -> Trial:
+        """How forecasts are judged."""
+        return Trial(self.spec.horizon_h, self.sample_every_min, round_trip_cost_frac(self.execution), self.top_k)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fitted model as it would be registered, and its linear baseline."""
+
+    artifact: bytes = field(repr=False)
+    model: OnnxModel
+    output: Output
+    worth: Worth
+    rounds: int
+    export_difference: float
+    baseline: Fitted | None
+    """None where the model is linear itself."""
+    baseline_worth: Worth
+
+
+def make_candidate(split: Split, terms: Terms) -> Candidate:
+    """Fit, export and check. Raises DataError for slices that teach nothing, ArtifactError for an export that is not exact.
+
+    Raises LeakError where a scaler has seen more than the rows it may be fitted on.
+    """
+    spec, output = terms.spec, OUTPUTS[terms.spec.algorithm]
+    slices = Slices(*(_rows(part, spec) for part in (split.train, split.inner, split.fit)))
+    conditions = Conditions(terms.training.seed, terms.training.num_threads)
+    fitted = fit_model(slices, spec, conditions)
+    artifact = fitted.export(split.fit.features)
+    # The artifact is judged by what the desk will run, not by the trainer.
+    model = OnnxModel.from_bytes(artifact, _draft(artifact, split.fit.features, terms))
+    difference = check_export(fitted.predict(split.validation.x), model.predict(split.validation.x), spec.name)
+    linear = None if isinstance(spec.fit, LinearFit) else fit_linear(slices, output)
+    for one, name in ((fitted, spec.name), (linear, f"the linear baseline of {spec.name}")):
+        if one is not None:
+            _check_scaler(one, name, slices, split)
+    worth = _worth(fitted, output, split.inner, terms)
+    return Candidate(
+        artifact=artifact,
+        model=model,
+        output=output,
+        worth=worth,
+        rounds=fitted.rounds,
+        export_difference=difference,
+        baseline=linear,
+        baseline_worth=_worth(linear, "value" if output == "score" else output, split.inner, terms) if linear else worth,
+    )
+
+
+def _check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None:
+    """The scaler inside a model comes of the fitted rows alone."""
+
+    def anew(allowed: Samples) -> bytes:
+        parts = (split.train, split.inner, allowed)
+        return fitted.scaler(Slices(*(Rows(part.x, part.y, None, part.start_ms) for part in parts)))
+
+    step = FittedStep(f"the scaler of {name}", int(used.fit.time_ms.max()), fitted.scaler(), anew)
+    check_fitted(step, split.fit, split.validation)
+
+
+def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel | None) -> tuple[Verdict, dict[str, Any]]:
+    """(what validation found, what the manifest says beside it: the linear baseline's measures, and those of a classifier)."""
+    rows, gates = split.validation, _gates(terms)
+    mine = _score(candidate.model, candidate.worth, rows, terms)
+    baseline = _beside_linear(candidate, rows, mine, terms)
+    same, theirs = mine, None
+    if champion is not None and _comparable(champion, terms.spec, candidate.output):
+        # A champion must not be judged on rows it was fitted on; both are judged on what neither has seen.
+        common = unseen_by(rows, champion.manifest)
+        theirs = _score(champion, worth_of(champion.manifest), common, terms)
+        same = _score(candidate.model, candidate.worth, common, terms)
+    if mine.classes is not None:
+        gate = decide_classifier(mine.classes, theirs.classes if theirs else None, gates, same.classes)
+        gate = gate.also(*_earns(mine.measures))
+    else:
+        gate = decide(mine.measures, theirs.measures if theirs else None, gates, same.measures)
+    if terms.spec.gates.beat_linear and baseline is not None:
+        gate = gate.also(baseline["beaten"], baseline["sentence"])
+    beaten = champion.label if champion and theirs else None
+    verdict = Verdict(mine.measures, beaten, theirs.measures if theirs else None, candidate.export_difference, gate)
+    return verdict, {"class_measures": mine.classes.as_json() if mine.classes else None, "baseline": baseline}
+
+
+@dataclass(frozen=True)
+class _Score:
+    """A model on one set of rows: as forecasts of the return, and where it gives probabilities as a classifier."""
+
+    measures: Measures
+    classes: ClassMeasures | None
+
+
+def _score(model: OnnxModel | Fitted, worth: Worth, rows: Samples, terms: Terms) -> _Score:
+    said = model.predict(rows.x)
+    classes = None
+    if OUTPUTS[terms.spec.algorithm] == "probability":
+        won = (rows.y > 0.0).astype(np.float64)
+        classes = validate_classifier(said, won, rows.start_ms, terms.trial.overlap, terms.trial.sample_every_min * 60_000)
+    returned = replace(rows, y=in_returns(terms.spec.label, rows.y, rows.plain, rows.scale))
+    return _Score(validate(returned, worth.forecast(said), terms.trial), classes)
+
+
+def _earns(measures: Measures) -> tuple[bool, str]:
+    """The gate of a classifier's trades: worth something after fees and slippage."""
+    earned = measures.top_k_net_frac
+    if math.isnan(earned):
+        return False, "net top-k return cannot be told from so few rows"
+    passed = earned > measures.cash_frac
+    return passed, f"net top-k return {earned:.5f} is {'above' if passed else 'not above'} {measures.cash_frac:.5f}, doing nothing"
+
+
+def worth_of(manifest: Mapping[str, Any]) -> Worth:
+    """What a registered model's output is worth; a manifest that does not say forecasts in the label's unit."""
+    stated = manifest.get("worth") or {}
+    return Worth(float(stated.get("slope", 1.0)), float(stated.get("intercept", 0.0)))
+
+
+def _rows(samples: Samples, spec: ModelSpec) -> Rows:
+    weight = uniqueness_weights(samples) if spec.weights == "uniqueness" else None
+    return Rows(samples.x, samples.y, weight, samples.start_ms)
+
+
+def _draft(artifact: bytes, features: tuple[str, ...], terms: Terms) -> dict[str, Any]:
+    """As much of the manifest as inference needs."""
+    return {
+        "model": terms.spec.name,
+        "version": version_name(terms.as_of),
+        "sha256": artifact_sha256(artifact),
+        "features": list(features),
+        "horizon_h": terms.spec.horizon_h,
+        "label": terms.spec.label.kind,
+        "output": OUTPUTS[terms.spec.algorithm],
+        "sequence_bars": terms.spec.sequence_bars,
+    }
+
+
+def _worth(fitted: Fitted, output: Output, inner: Samples, terms: Terms) -> Worth:
+    """What the output is worth: itself where it is a return in units of the scale, plus the cost where that was subtracted; else fitted."""
+    label = terms.spec.label
+    if output == "value" and label.kind == "forward_return_net":
+        return Worth(1.0, round_trip_cost_frac(terms.execution))
+    if output == "value" and label.kind in {"forward_return", "forward_return_over_volatility"}:
+        return Worth()
+    return fit_worth(fitted.inner_prediction, in_returns(label, inner.y, inner.plain, inner.scale))
+
+
+def _gates(terms: Terms) -> Gates:
+    ours, desks = terms.spec.gates, terms.training
+    return Gates(
+        min_rank_ic=max(ours.min_rank_ic, desks.min_rank_ic),
+        min_rank_ic_t=max(ours.min_rank_ic_t, desks.min_rank_ic_t),
+    )
+
+
+def _beside_linear(candidate: Candidate, rows: Samples, mine: _Score, terms: Terms) -> dict[str, Any] | None:
+    if candidate.baseline is None:
+        return None
+    linear = _score(candidate.baseline, candidate.baseline_worth, rows, terms)
+    by, ours, theirs, beaten = _compare(mine, linear)
+    return {
+        "algorithm": "logistic" if linear.classes else "ridge",
+        "measures": linear.measures.as_json(),
+        "class_measures": linear.classes.as_json() if linear.classes else None,
+        "beaten": beaten,
+        "sentence": f"{by} {ours:.5f} {'beats' if beaten else 'does not beat'} {theirs:.5f}, the linear baseline",
+    }
+
+
+def _compare(model: _Score, linear: _Score) -> tuple[str, float, float, bool]:
+    """(measure, the model's, the linear model's, whether the model's is better).
+
+    Probabilities by log loss, forecasts of many pairs by rank IC, those of one pair by their squared error.
+    """
+    if model.classes is not None and linear.classes is not None:
+        ours, theirs = model.classes.log_loss, linear.classes.log_loss
+        return "log loss", ours, theirs, ours < theirs
+    ours, theirs = model.measures.rank_ic, linear.measures.rank_ic
+    if math.isnan(ours) or math.isnan(theirs):
+        ours, theirs = model.measures.rmse, linear.measures.rmse
+        return "RMSE", ours, theirs, ours < theirs
+    return "mean rank IC", ours, theirs, ours > theirs
+
+
+def _comparable(champion: OnnxModel, spec: ModelSpec, output: Output) -> bool:
+    """Whether a champion forecasts what the specification does; one from before a change of features, label or horizon does not."""
+    same_label = champion.manifest.get("label") == spec.label.kind and champion.output == output
+    same_input = champion.features == MODEL_FEATURES and champion.sequence_bars == spec.sequence_bars
+    return same_input and same_label and champion.horizon_h == spec.horizon_h

@@ -1,0 +1,259 @@
+"""Whole trainings of every algorithm and every label, from bars to a judged version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from tickless.alpha.champion import load_champion
+from tickless.alpha.ensemble import forecast_return, round_trip_cost_frac
+from tickless.alpha.onnx_model import artifact_sha256
+from tickless.errors import ArtifactError, LeakError
+from tickless.features.rotation import MODEL_FEATURES
+from tickless.learn import training_run
+from tickless.learn.algorithms.gru import has_torch
+from tickless.learn.card import render_card
+from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
+from tickless.learn.label_spec import KINDS
+from tickless.learn.leak_checks import rows_of
+from tickless.learn.spec import GateSpec, ModelSpec, SplitSpec, WindowSpec
+from tickless.learn.train import OUTPUTS
+from tickless.learn.training_run import Features, train_models
+from tickless.learn.worth import Worth, fit_worth
+from tickless.settings import ExecutionSection, TrainingSection
+
+TREES = TreeFit(rounds=40, early_stopping_rounds=10)
+FITS = {
+    "lightgbm_regression": TREES,
+    "lightgbm_classification": TREES,
+    "lightgbm_ranking": TREES,
+    "ridge": LinearFit(),
+    "logistic": LinearFit(),
+    "gru": GruFit(sequence_bars=4, hidden=4, dense=4, epochs=2, batch_rows=128, learning_rate=0.02, refit=False),
+}
+ALGORITHMS = [name for name in FITS if name != "gru" or has_torch()]
+TRAINING = TrainingSection(num_threads=1, window_days=60)
+COST = round_trip_cost_frac(ExecutionSection())
+
+
+def spec(algorithm: str = "lightgbm_regression", **changes) -> ModelSpec:
+    fields = {
+        "name": "m6",
+        "strategy": "rotation",
+        "features": "rotation",
+        "horizon_h": 6,
+        "split": SplitSpec(embargo_h=6),
+        "fit": FITS[algorithm],
+        "window": WindowSpec(sample_every_min=240, min_rows=200) if algorithm == "gru" else WindowSpec(),
+    }
+    return ModelSpec(algorithm=algorithm, **(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def planted(market):
+    return market(21, 0.15, days=45, pairs=12)
+
+
+def train(planted, model: ModelSpec, **changes):
+    table, panel = planted
+    return train_models(
+        table,
+        panel,
+        training=TRAINING,
+        execution=ExecutionSection(),
+        top_k=3,
+        specs=[model],
+        as_of=panel.end,
+        effective_at=panel.end + timedelta(minutes=20),
+        incumbents=changes.pop("incumbents", {}),
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(planted):
+    made = {}
+
+    def make(algorithm: str):
+        if algorithm not in made:
+            result = train(planted, spec(algorithm))
+            assert not result.skipped, result.skipped
+            made[algorithm] = result.trained[0]
+        return made[algorithm]
+
+    return make
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_planted_signal_is_found_and_judged_beside_a_linear_model(algorithm, trained):
+    manifest = trained(algorithm).manifest
+    assert json.loads(json.dumps(manifest, allow_nan=False)) == manifest
+    assert manifest["algorithm"] == algorithm
+    assert manifest["output"] == OUTPUTS[algorithm]
+    assert manifest["export_difference"] < 1e-5
+    assert manifest["measures"]["rank_ic"] > (0.02 if algorithm == "gru" else 0.1)
+    if algorithm in {"ridge", "logistic"}:
+        assert manifest["baseline"] is None
+    else:
+        assert manifest["baseline"]["measures"]["rank_ic"] > 0.1
+        assert manifest["baseline"]["algorithm"] == ("logistic" if algorithm == "lightgbm_classification" else "ridge")
+    assert (manifest["class_measures"] is not None) == (OUTPUTS[algorithm] == "probability")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_same_training_gives_the_same_artifact_hash(algorithm, trained, planted):
+    again = train(planted, spec(algorithm)).trained[0]
+    assert artifact_sha256(again.artifact) == trained(algorithm).manifest["sha256"]
+    assert again.manifest == trained(algorithm).manifest
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_version_meets_itself_as_champion_and_does_not_beat_itself(algorithm, trained, planted):
+    before = trained(algorithm)
+    at = planted[1].end + timedelta(days=1)
+    champion = load_champion("m6", before.manifest, before.artifact, at=at, max_age_days=14, features=MODEL_FEATURES)
+    manifest = train(planted, spec(algorithm), incumbents={"m6": champion}).trained[0].manifest
+    assert manifest["champion_measures"] == before.manifest["measures"]
+    assert not manifest["gate"]["promote"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_card_states_verdict_measures_and_baseline(algorithm, trained):
+    manifest = trained(algorithm).manifest
+    card = render_card(manifest)
+    assert card.startswith(f"# m6@{manifest['version']}\n")
+    assert manifest["sha256"] in card
+    assert f"{manifest['measures']['rank_ic']:.5f}" in card
+    if manifest["baseline"] is None:
+        assert "a linear model itself" in card
+    else:
+        assert ("does not beat a linear model" in card) is not manifest["baseline"]["beaten"]
+        assert f"{manifest['baseline']['measures']['rmse']:.5f}" in card
+    assert "nan" not in card.lower()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_label_can_be_trained_by_regression_and_by_a_classifier(kind, planted):
+    for algorithm in ("ridge", "logistic"):
+        model = ModelSpec.model_validate({**spec(algorithm).model_dump(), "label": {"kind": kind}})
+        (made,) = train(planted, model).trained
+        assert made.manifest["label"] == kind
+        assert made.manifest["measures"]["rank_ic"] > 0.1
+        if kind == "forward_return_net" and algorithm == "ridge":
+            assert made.manifest["worth"] == {"slope": 1.0, "intercept": COST}
+
+
+def test_a_score_is_worth_a_return_before_costs_are_taken_from_it(trained):
+    for algorithm in ("lightgbm_classification", "lightgbm_ranking"):
+        manifest = trained(algorithm).manifest
+        assert manifest["worth"]["slope"] > 0.0
+        # As forecasts of the scaled return: a probability taken as one would be wrong by half a standard deviation.
+        assert manifest["measures"]["rmse"] < manifest["measures"]["rmse_zero"]
+    assert trained("lightgbm_regression").manifest["worth"] == {"slope": 1.0, "intercept": 0.0}
+
+
+def test_rotation_refuses_a_model_whose_output_is_no_return(trained, planted):
+    made = trained("lightgbm_classification")
+    at = planted[1].end + timedelta(days=1)
+    model = load_champion("m6", made.manifest, made.artifact, at=at, max_age_days=14, features=MODEL_FEATURES)
+    with pytest.raises(ArtifactError, match="its output is a probability"):
+        forecast_return(model, np.zeros((1, len(MODEL_FEATURES))), np.ones(1))
+
+
+def test_a_gate_can_ask_for_more_than_a_line(trained, planted):
+    beaten = trained("lightgbm_regression").manifest["baseline"]["beaten"]
+    (gated,) = train(planted, spec(gates=GateSpec(beat_linear=True))).trained
+    assert not beaten, "the planted signal is a line: trees cannot do better"
+    assert not gated.gate.promote
+    assert gated.gate.reasons[0].endswith("the linear baseline")
+    assert "does not beat" in gated.gate.reasons[0]
+    assert trained("lightgbm_regression").gate.promote
+
+
+def test_one_pair_alone_is_a_data_set(planted):
+    model = spec("ridge", pairs=("P03/USDT",), window=WindowSpec(min_rows=100))
+    (made,) = train(planted, model).trained
+    assert made.manifest["pairs"] == 1
+    assert made.manifest["measures"]["rank_ic"] is None
+    assert not made.gate.promote
+    assert "no bars of Q/USDT" in train(planted, spec("ridge", pairs=("Q/USDT",))).skipped["m6"]
+
+
+def test_the_window_of_a_specification_wins_over_the_desks(planted):
+    whole, short = (train(planted, spec("ridge", window=window)).trained[0].manifest for window in (WindowSpec(), WindowSpec(days=30)))
+    assert whole["data_from"] < short["data_from"]
+    sparse = train(planted, spec("ridge", window=WindowSpec(sample_every_min=120, min_rows=100))).trained[0].manifest
+    assert sparse["rows"]["fit"] < whole["rows"]["fit"] * 0.6
+    later = train(planted, spec("ridge", split=SplitSpec(embargo_h=6, validation_frac=0.4))).trained[0].manifest
+    assert later["validation_from"] < whole["validation_from"]
+
+
+def test_overlapping_labels_may_count_for_less(planted, trained):
+    (weighted,) = train(planted, spec("ridge", weights="uniqueness")).trained
+    assert weighted.manifest["sha256"] != trained("ridge").manifest["sha256"]
+    assert weighted.manifest["measures"]["rank_ic"] > 0.1
+
+
+def test_without_pytorch_a_network_is_skipped_by_name_and_the_others_are_trained(planted, monkeypatch):
+    monkeypatch.setattr("tickless.learn.train.has_torch", lambda: False)
+    table, panel = planted
+    result = train_models(
+        table,
+        panel,
+        training=TRAINING,
+        execution=ExecutionSection(),
+        top_k=3,
+        specs=[spec("gru", name="net"), spec("ridge")],
+        as_of=panel.end,
+        effective_at=panel.end,
+        incumbents={},
+    )
+    assert [made.name for made in result.trained] == ["m6"]
+    assert "PyTorch is not installed" in result.skipped["net"]
+
+
+def test_a_feature_that_looks_ahead_stops_the_training(planted):
+    table, _ = planted
+    honest = Features(lambda bars: rows_of(table, bars), startup_bars=0)
+    (made,) = train(planted, spec("ridge"), features=honest).trained
+    assert made.manifest["startup"] == {"timeframe": "1h", "bars": 0}
+
+    def peeking(bars):
+        part = rows_of(table, bars)
+        values = part.values.copy()
+        values[-1, :, MODEL_FEATURES.index("r_1h")] = 0.0  # What it says of the last bar changes when the next one is there.
+        return replace(part, values=values)
+
+    with pytest.raises(LeakError, match=r"r_1h .* looks ahead"):
+        train(planted, spec("ridge"), features=Features(peeking, startup_bars=0))
+
+
+def test_a_label_that_reads_on_stops_the_training(planted, monkeypatch):
+    honest = training_run.make_labels
+
+    def reaching(*arguments):
+        labels = honest(*arguments)
+        return replace(labels, end_ms=labels.end_ms - 2 * 3_600_000)
+
+    monkeypatch.setattr(training_run, "make_labels", reaching)
+    with pytest.raises(LeakError, match="window reaches further"):
+        train(planted, spec("ridge"))
+
+
+def test_an_unpurged_split_stops_the_training(planted, monkeypatch):
+    honest = training_run.split_by_time
+    monkeypatch.setattr(training_run, "split_by_time", lambda samples, validation, inner, embargo: honest(samples, validation, inner, 0))
+    with pytest.raises(LeakError, match="reach into"):
+        train(planted, spec("ridge"))
+
+
+def test_what_an_output_is_worth_never_falls():
+    output = np.array([0.1, 0.2, 0.3, 0.4])
+    assert fit_worth(output, 2.0 * output + 1.0) == Worth(pytest.approx(2.0), pytest.approx(1.0))
+    assert fit_worth(output, -output) == Worth(0.0, pytest.approx(-0.25))
+    assert fit_worth(np.full(4, 0.5), output) == Worth(0.0, pytest.approx(0.25))
+    np.testing.assert_allclose(Worth(2.0, -1.0).forecast(output), [-0.8, -0.6, -0.4, -0.2])
