@@ -183,7 +183,7 @@ def test_a_folder_holds_no_parts_of_files(tmp_path: Path) -> None:
     store.register("lgbm_6h", "v1", {}, ARTIFACT)
     store.promote("lgbm_6h", a_promotion())
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock")
-    assert files == ["lgbm_6h/champion.json", "lgbm_6h/v1/artifact.onnx", "lgbm_6h/v1/manifest.json"]
+    assert files == ["lgbm_6h/champion.json", "lgbm_6h/v1/artifact.onnx", "lgbm_6h/v1/card.md", "lgbm_6h/v1/manifest.json"]
 
 
 def test_a_folder_that_failed_to_write_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

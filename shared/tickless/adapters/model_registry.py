@@ -1,7 +1,7 @@
 """The registry of models over an object store; S3, a folder and memory share it.
 
-Layout: ``<name>/<version>/artifact.onnx``, ``<name>/<version>/manifest.json``, ``<name>/champion.json``. The manifest is written last: a
-version without one does not exist, so a training that died half-way leaves nothing behind that could be used.
+Layout: ``<name>/<version>/artifact.onnx``, ``…/card.md``, ``…/manifest.json``, and ``<name>/champion.json``. The manifest is written last:
+a version without one does not exist, so a training that died half-way leaves nothing behind that could be used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from tickless.adapters.object_store import ObjectStore
 from tickless.errors import ArtifactError, LedgerError
+from tickless.learn.card import render_card
 from tickless.ports import ModelVersion, Promotion
 from tickless.types import iso, parse_time
 
@@ -71,6 +72,7 @@ class ModelRegistry:
             )
         text = _text({**manifest, "sha256": digest}, f"model {name}@{version}: manifest")
         self._put_artifact(name, version, artifact)
+        self._objects.put_if(_card_key(name, version), render_card(json.loads(text)).encode(), None)  # One that is there says the same.
         key = _manifest_key(name, version)
         if not self._objects.put_if(key, text, None):
             stored = self._objects.get(key)
@@ -126,6 +128,10 @@ def _manifest_key(name: str, version: str) -> str:
 
 def _artifact_key(name: str, version: str) -> str:
     return f"{_word(name, 'model name')}/{_word(version, 'model version')}/artifact.onnx"
+
+
+def _card_key(name: str, version: str) -> str:
+    return f"{_word(name, 'model name')}/{_word(version, 'model version')}/card.md"
 
 
 def _champion_key(name: str) -> str:

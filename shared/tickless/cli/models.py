@@ -78,6 +78,24 @@ def show(
     print_table(found.label, ("field", "value"), rows)
 
 
+@models_app.command("card")
+def card(
+    model: Annotated[str, typer.Argument(help="name for the champion, or name@version.")],
+    models: Models = None,
+    stage: Stage = "dev",
+) -> None:
+    """Print a version's card in Markdown: what it is, what it was made from, and its measures beside what they have to beat.
+
+    Example: tickless models card rotation_6h@20240601T0000Z --models out/models
+    """
+    from tickless.learn.card import render_card
+
+    registry = _registry(models, stage)
+    name, at, version = model.partition("@")
+    promotions = registry.promotions(_known(registry, name))
+    typer.echo(render_card(registry.manifest(name, version if at else _champion(name, promotions)).manifest), nl=False)
+
+
 @models_app.command("promote")
 def promote(
     model: Annotated[str, typer.Argument(help="name@version.")],

@@ -71,6 +71,15 @@ def test_show_the_champion_and_any_version(tickless, folder):
     assert "promoted" not in table
 
 
+def test_a_card_is_registered_beside_the_artifact_and_printed(tickless, folder):
+    card = tickless("models", "card", f"rotation_6h@{TRIED}", "--models", folder).stdout
+    assert card.startswith(f"# rotation_6h@{TRIED}\n")
+    assert "| `rank_ic` | 0.00300 | 0 |" in card
+    assert "| `top_k_net_frac` | cannot be told |" in card
+    assert (folder / "rotation_6h" / TRIED / "card.md").read_text("utf8") == card
+    assert tickless("models", "card", "rotation_6h", "--models", folder).stdout.startswith(f"# rotation_6h@{NEW}\n")
+
+
 def test_show_refuses_a_damaged_artifact(tickless, folder):
     (folder / "rotation_6h" / NEW / "artifact.onnx").write_bytes(b"other")
     sentence = tickless.refused("models", "show", "rotation_6h", "--models", folder, code=3)

@@ -1,0 +1,157 @@
+"""The card of a version: its manifest as a page that a person reads, every measure beside what it has to be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_ALGORITHMS = {
+    "lightgbm_regression": "LightGBM regression, squared error",
+    "lightgbm_classification": "LightGBM classification, log loss",
+    "lightgbm_ranking": "LightGBM ranking, LambdaMART on the pairs of a tick",
+    "ridge": "ridge regression",
+    "logistic": "logistic regression",
+    "gru": "recurrent network (GRU), squared error",
+}
+_LABELS = {
+    "forward_return_over_volatility": "the return over the horizon, in units of the pair's own volatility",
+    "forward_return": "the return over the horizon",
+    "forward_return_net": "the return over the horizon, less the cost of a round trip",
+    "gain": "whether the return over the horizon is above the cost of a round trip",
+    "triple_barrier": "whether a trade with take-profit, stop and time limit earns more than it costs",
+}
+_OUTPUTS = {
+    "value": "a forecast of the label",
+    "probability": "the probability that the label is above zero",
+    "score": "a score that only ranks the pairs of a tick",
+}
+_BASELINES = {
+    "periods": "10",
+    "rank_ic": "0",
+    "rank_ic_t": "2",
+    "hit_rate": "hit_rate_baseline",
+    "rmse": "rmse_zero",
+    "mae": "mae_zero",
+    "rmse_t": "2",
+    "quantile_spread_frac": "0",
+    "quantile_spread_t": "2",
+    "top_k_net_frac": "cash_frac",
+    "top_k_net_t": "2",
+    "top_k_active_frac": "0",
+    "top_k_active_t": "2",
+}
+"""By measure, what it is compared with: a number, or the measure that holds it."""
+Row = Sequence[str]
+
+
+def render_card(manifest: Mapping[str, Any]) -> str:
+    """A version's card in Markdown, from its manifest alone; what the manifest does not state is left out."""
+    parts = [
+        f"# {manifest.get('model', '?')}@{manifest.get('version', '?')}",
+        _verdict(manifest),
+        _list(_what(manifest)),
+        "## Measures\n\nOn the validation slice, which the version was not fitted on; forecasts as returns in units of the label's scale.",
+        _measures(manifest),
+        _classes(manifest),
+        _linear(manifest),
+        "## Made from",
+        _list(_made_from(manifest)),
+        "## Inputs\n\n" + ", ".join(f"`{name}`" for name in manifest.get("features", ())),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _verdict(manifest: Mapping[str, Any]) -> str:
+    gate = manifest.get("gate") or {}
+    if "promote" not in gate:
+        return ""
+    opened = "**Passed its gates.**" if gate["promote"] else "**Did not pass its gates.**"
+    return f"{opened} {_sentence('; '.join(gate.get('reasons', ())))}"
+
+
+def _what(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    algorithm, label, output = (manifest.get(key) for key in ("algorithm", "label", "output"))
+    yield "Strategy", str(manifest.get("strategy", ""))
+    yield "Algorithm", _ALGORITHMS.get(str(algorithm), str(algorithm or ""))
+    yield "Forecasts", _LABELS.get(str(label), str(label or ""))
+    yield "Horizon", f"{float(manifest['horizon_h']):g} h" if "horizon_h" in manifest else ""
+    yield "Output", _OUTPUTS.get(str(output), str(output or ""))
+    if manifest.get("sequence_bars"):
+        yield "Reads", f"the last {manifest['sequence_bars']} bars of each pair"
+    if manifest.get("startup"):
+        yield "Startup", f"{manifest['startup']['bars']} bars of {manifest['startup']['timeframe']} before its first forecast"
+    yield "May be used from", str(manifest.get("effective_at", ""))
+
+
+def _measures(manifest: Mapping[str, Any]) -> str:
+    mine = manifest.get("measures")
+    if not mine:
+        return ""
+    linear = (manifest.get("baseline") or {}).get("measures") or {}
+    champion = manifest.get("champion_measures") or {}
+    beside = [name for name, values in (("linear baseline", linear), ("champion", champion)) if values]
+    columns = [values for values in (linear, champion) if values]
+    rows = []
+    for name, value in mine.items():
+        if name in _BASELINES.values() or isinstance(value, Mapping | list):
+            continue
+        stated = _BASELINES.get(name, "")
+        with_ = _number(mine[stated]) if stated in mine else stated
+        rows.append([f"`{name}`", _number(value), with_, *(_number(values.get(name)) for values in columns)])
+    return _table(["measure", "this version", "to beat", *beside], rows)
+
+
+def _classes(manifest: Mapping[str, Any]) -> str:
+    mine = manifest.get("class_measures")
+    if not mine:
+        return ""
+    linear = (manifest.get("baseline") or {}).get("class_measures") or {}
+    base = {"log_loss": mine.get("log_loss_base"), "brier": mine.get("brier_base"), "auc": 0.5, "skill_t": 2, "calibration_error": 0}
+    rows = [[f"`{name}`", _number(mine.get(name)), _number(to_beat), _number(linear.get(name))] for name, to_beat in base.items()]
+    table = _table(["as a classifier", "this version", "to beat", "linear baseline"], rows)
+    return f"{table}\n\nThe event came in {_number(mine.get('base_rate'))} of the rows."
+
+
+def _linear(manifest: Mapping[str, Any]) -> str:
+    baseline = manifest.get("baseline")
+    if baseline is None:
+        return "It is a linear model itself: there is no simpler one to compare it with." if "baseline" in manifest else ""
+    sentence = _sentence(str(baseline["sentence"]))
+    if baseline["beaten"]:
+        return f"Against a linear model ({baseline['algorithm']}) fitted on the same rows: {sentence}"
+    return f"**It does not beat a linear model** ({baseline['algorithm']}) fitted on the same rows: {sentence}"
+
+
+def _made_from(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    rows = manifest.get("rows") or {}
+    yield "Bars", " to ".join(str(manifest[key]) for key in ("data_from", "data_until") if key in manifest)
+    yield "Fitted on labels known by", str(manifest.get("fit_until", ""))
+    yield "Validated from", str(manifest.get("validation_from", ""))
+    yield "Rows", ", ".join(f"{name} {count:,}" for name, count in rows.items())
+    yield "Pairs", str(manifest.get("pairs", ""))
+    yield "Rounds", str(manifest.get("rounds", ""))
+    yield "Seed", str(manifest.get("seed", ""))
+    yield "Libraries", ", ".join(f"{name} {version}" for name, version in sorted((manifest.get("libraries") or {}).items()))
+    if "export_difference" in manifest:
+        yield "Largest difference of the artifact to its trainer", f"{manifest['export_difference']:.1e}"
+    yield "Data", ", ".join(f"{name} sha256 `{digest}`" for name, digest in sorted((manifest.get("data_sha256") or {}).items()))
+    yield "Artifact", f"sha256 `{manifest['sha256']}`" if "sha256" in manifest else ""
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "cannot be told"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.5f}" if isinstance(value, float) else str(value)
+
+
+def _list(items: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in items if value)
+
+
+def _table(head: Row, rows: Iterable[Row]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---", *["---:"] * (len(head) - 1)], *rows)]
+    return "\n".join(lines)
