@@ -11,6 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+# PyTorch's CPU build for Python 3.11 on x86_64 Linux, where requirements-gru.lock takes no other: the usual one brings gigabytes of CUDA.
+TORCH_CPU_SHA256 := 6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
 CODE := $(wildcard shared/tickless infra functions layers benchmarks tests)
 TYPED := shared/tickless $(patsubst %/,%,$(sort $(foreach folder,infra functions layers benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))))
 
@@ -19,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check acceptance bench synth deploy fmt format-check lint types imports lock
+.PHONY: help setup gru demo test check acceptance bench synth deploy fmt format-check lint types imports lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -42,6 +45,16 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --no-input --quiet --no-deps --no-build-isolation -e .
 	@touch $(READY)
 	@echo "setup: ready"
+
+gru: $(VENV)/.gru ## PyTorch for the training of recurrent networks, as requirements-gru.lock pins it (a CPU build)
+
+$(VENV)/.gru: $(READY) requirements-gru.lock
+	@echo "gru: PyTorch, some 800 MB unpacked"
+	@$(BIN)/python -m pip install --no-input --quiet --require-hashes -r requirements-gru.lock || { \
+	  echo "gru: needs the CPU build that requirements-gru.lock names; tell pip where to find one with PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL" >&2; exit 2; }
+	@$(BIN)/python -c 'import torch'
+	@touch $@
+	@echo "gru: ready"
 
 demo: $(READY) ## three simulated days of the desk on a local AWS, with a report
 	@$(BIN)/tickless demo
@@ -87,7 +100,10 @@ imports: $(READY) ## the import contracts of .importlinter
 	@echo "check: import contracts"
 	@said=$$($(BIN)/lint-imports --cache-dir .import_linter_cache 2>&1) || { echo "$$said" >&2; exit 1; }; grep KEPT <<< "$$said"
 
-lock: ## write requirements.lock anew from pyproject.toml (needs uv)
+lock: ## write requirements.lock and requirements-gru.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 2; }
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock pyproject.toml
-	@echo "lock: requirements.lock written; run 'make check'"
+	@$(COMPILE) $(foreach extra,aws market inference train cli infra local dev,--extra $(extra)) --upgrade -o requirements.lock pyproject.toml
+	@grep -oE 'torch==[0-9.]+' pyproject.toml | $(COMPILE) --no-annotate -c requirements.lock - \
+	  | awk -v here='sys_platform == "linux" and platform_machine == "x86_64"' -v there='sys_platform != "linux" or platform_machine != "x86_64"' \
+	    '/^[a-z]/ { cuda = /^(cuda-|nvidia-|triton)/ } /^torch==/ { print $$1 " ; " here " \\\n    --hash=sha256:$(TORCH_CPU_SHA256)"; $$0 = $$1 " ; " there " \\" } !cuda' > requirements-gru.lock
+	@echo "lock: requirements.lock and requirements-gru.lock written; run 'make check'"
