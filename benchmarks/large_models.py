@@ -18,7 +18,8 @@ from tickless.adapters.synthetic_market import make_market
 from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
 from tickless.features.rotation import MODEL_FEATURES, build_features
 from tickless.learn.dataset import Samples, build_samples
-from tickless.learn.labels import build_labels
+from tickless.learn.fit_spec import TreeFit
+from tickless.learn.label_spec import make_labels
 from tickless.learn.onnx_export import check_export, export_onnx, predict_booster
 from tickless.learn.registry import version_name
 from tickless.learn.spec import ModelSpec, load_specs
@@ -30,6 +31,8 @@ HISTORY_DAYS = 120
 GAP_BARS = 4
 SAMPLE_EVERY_MIN = 60
 PLANTED_IC = 0.15
+COST_FRAC = 0.0
+"""Rotation's labels are before cost."""
 SEED = 7
 
 
@@ -39,20 +42,23 @@ def make_models(folder: Path, at: datetime) -> list[str]:
     table = build_features(panel, GAP_BARS)
     store, made = FolderModelStore(folder), []
     for spec in load_specs("rotation"):
-        labels = build_labels(panel, table.feature(spec.label.volatility), spec.horizon_h, spec.label.clip)
+        labels = make_labels(panel, table, spec.horizon_h, spec.label, COST_FRAC)
         samples = build_samples(table.select(MODEL_FEATURES), labels, SAMPLE_EVERY_MIN)
-        artifact, manifest = _fit(spec, samples, at)
+        assert isinstance(spec.fit, TreeFit)
+        artifact, manifest = _fit(spec, spec.fit, samples, at)
         store.register(spec.name, manifest["version"], manifest, artifact)
         store.promote(spec.name, Promotion(manifest["version"], at, at, "promoted by hand, to measure what it costs"))
         made.append(f"{spec.name}: {manifest['rounds']} trees of {spec.fit.num_leaves} leaves, {len(artifact) / 1024:,.0f} KB")
     return made
 
 
-def _fit(spec: ModelSpec, samples: Samples, at: datetime) -> tuple[bytes, dict[str, Any]]:
+def _fit(spec: ModelSpec, fit: TreeFit, samples: Samples, at: datetime) -> tuple[bytes, dict[str, Any]]:
     """The artifact and as much of a manifest as a tick asks for."""
     import lightgbm
 
-    hyper = spec.fit.model_dump(exclude={"rounds", "early_stopping_rounds"})
+    hyper = fit.model_dump(
+        include={"learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction", "bagging_freq"}
+    )
     params = {**hyper, "objective": "regression", "deterministic": True, "force_row_wise": True, "seed": SEED, "num_threads": 1}
     data = lightgbm.Dataset(samples.x, label=samples.y, feature_name=list(samples.features))
     booster = lightgbm.train({**params, "verbosity": -1}, data, num_boost_round=TREES)
