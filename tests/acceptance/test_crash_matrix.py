@@ -12,7 +12,7 @@ from tests.acceptance.matrix import Difference, Matrix, Point, Worlds
 from tests.acceptance.scenes import ORDERS, SCENES, VENUES
 
 SEED = 4
-SAMPLE = 6
+SAMPLE = 5
 """Crash points that every run of the tests tries."""
 RACES = 100
 FUNCTIONS = ["risk_check", "feature_rebalance", "full_rebalance", "scan"]
@@ -32,7 +32,7 @@ def test_a_crash_between_the_note_and_the_order_at_roostoo_is_equal_to_the_undis
     """Nothing at the exchange tells that this order was never sent but its list, once the note is older than a request may be."""
     matrix = Matrix.of(worlds, "scan", "roostoo")
     orders = [number for number, what in enumerate(matrix.requests) if what == f"exchange {ORDERS['roostoo']}"]
-    points = [Point(orders[0], after=False), Point(orders[-1], after=False), Point(orders[-1], after=True)]
+    points = [Point(orders[0], after=False), Point(orders[-1], after=False)]
     assert [found for point in points for found in matrix.crash(point)] == []
 
 
