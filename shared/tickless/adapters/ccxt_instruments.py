@@ -20,6 +20,8 @@ FILLED_FIELDS = dict.fromkeys(("binance", "binanceus", "binanceusdm"), "executed
 """Where an exchange says how much of an order has filled."""
 FEE_FIELDS = dict.fromkeys(FILLED_FIELDS, "commission")
 """Where an exchange that tells every trade's fee tells it."""
+BASE_FIELDS = dict.fromkeys(FILLED_FIELDS, "baseAsset")
+"""Where an exchange names what a market trades."""
 
 
 class AccountMarkets:
@@ -100,14 +102,15 @@ class AccountMarkets:
         return bool(market.get("spot")) and market.get("quote") == self.stake
 
     def _instrument(self, market: Raw) -> Instrument:
-        symbol, base = str(market["symbol"]), market["base"]
-        if not isinstance(base, str) or not base:  # Kept, such a list would hide every order's market for as long as the process lives.
-            raise ValueError(f"{symbol}: the base asset is missing")
+        symbol, field = str(market["symbol"]), BASE_FIELDS.get(self._client.id)
+        if field is not None and market["base"] == market["id"]:
+            # ccxt has put the market's id in its place: orders would not find their markets for as long as the process lives.
+            raise ValueError(f"{symbol}: {field} is missing")
         size = market.get("contractSize") if self.is_swap else None
         return Instrument(
             symbol=symbol,
             market_id=str(market["id"]),
-            base=base,
+            base=str(market["base"]),
             stake=self.stake,
             size=Decimal(1) if size is None else read_number(size, f"{symbol}: contractSize"),
             taker_rate=read_number(market.get("taker") or 0, f"{symbol}: taker"),
