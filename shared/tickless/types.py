@@ -238,6 +238,16 @@ class OrderReport:
 
 
 @dataclass(frozen=True)
+class Funding:
+    """One payment between the holders of a perpetual contract: ``amount`` of the stake currency came, or, below zero, went."""
+
+    id: str
+    paid_at: datetime
+    pair: str
+    amount: Decimal
+
+
+@dataclass(frozen=True)
 class AccountSnapshot:
     """What the exchange holds for us at a moment: total balances by asset, and the orders we asked about.
 
@@ -249,6 +259,10 @@ class AccountSnapshot:
     reports: Mapping[str, OrderReport]
     settlements: tuple[Fill, ...] = ()
     """What the exchange sold of its own accord because a price scale broke: the latest of each pair, told again at every snapshot."""
+    funding: tuple[Funding, ...] = ()
+    """What was paid after ``funding_since`` and is in the balances, told again at every snapshot."""
+    funding_since: datetime | None = None
+    """None = the account pays no funding, or the exchange does not tell it apart."""
 
 
 @dataclass(frozen=True)
@@ -366,6 +380,16 @@ class Accept:
 
 
 @dataclass(frozen=True)
+class FundingBook:
+    """Which funding is in the desk's cash: of what was paid after ``since``, payments of ``booked`` in sum."""
+
+    since: datetime
+    booked: Decimal
+    total: Decimal
+    """All that was ever booked."""
+
+
+@dataclass(frozen=True)
 class TickRecord:
     """The ledger's record of a tick: its existence is the idempotency."""
 
@@ -427,6 +451,8 @@ class DeskState:
     """The last close seen of every held pair: a pair whose bars stop keeps its value."""
     last_tick_at: datetime | None = None
     """The scheduled time of the latest trading tick that was recorded: an earlier one that arrives later is refused."""
+    funding: FundingBook | None = None
+    """None = the exchange has never told of any."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The last good text of each settings section."""
 
@@ -434,6 +460,12 @@ class DeskState:
     def mode(self) -> str:
         """``ACTIVE``, ``REDUCING`` (exits only, until ledger and exchange agree) or ``HALTED`` (exits only, until a person resumes)."""
         return "HALTED" if self.halt is not None else "REDUCING" if self.reducing is not None else "ACTIVE"
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the desk may go to another account: it is halted, and nothing of its ledger but dust is in the old one."""
+        left = sum((position.qty * position.entry_price for position in self.positions.values()), ZERO)
+        return self.halt is not None and not self.orders and left * 1000 <= self.cash
 
     def with_position(self, position: Position) -> DeskState:
         """The state with one position replaced, or removed when nothing is held."""

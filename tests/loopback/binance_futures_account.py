@@ -58,6 +58,7 @@ class BinanceFuturesAccount(BinanceApi):
             "GET /fapi/v1/leverageBracket": Route(self.brackets, True, 1),
             "GET /fapi/v1/symbolConfig": Route(self.symbol_config, True, 5),
             "GET /fapi/v1/commissionRate": Route(self.commission, True, 20),
+            "GET /fapi/v1/income": Route(self.income, True, 30),
             "POST /fapi/v1/leverage": Route(self.set_leverage, True, 1),
             "POST /fapi/v1/marginType": Route(self.set_margin_type, True, 1),
             "GET /fapi/v1/positionSide/dual": Route(self.position_mode, True, 30),
@@ -157,6 +158,26 @@ class BinanceFuturesAccount(BinanceApi):
         return [
             {**{key: row[of] for key, of in names.items()}, "crossUnPnl": row["crossUnPnl"], "updateTime": row["updateTime"]}
             for row in rows
+        ]
+
+    def income(self, params: Mapping[str, str], share: Decimal) -> Any:
+        """Funding only: nobody here asks for other kinds."""
+        if params.get("incomeType") != "FUNDING_FEE":
+            raise ApiError(-1102, "Mandatory parameter 'incomeType' was not sent.")
+        first, last = int(params.get("startTime", 0)), int(params.get("endTime", self.clock.now_ms))
+        rows = [one for one in sorted(self.account().income, key=lambda one: one.at_ms) if first <= one.at_ms <= last]
+        return [
+            {
+                "symbol": name(one.pair),
+                "incomeType": "FUNDING_FEE",
+                "income": num(one.amount),
+                "asset": one.asset,
+                "time": one.at_ms,
+                "info": "FUNDING_FEE",
+                "tranId": one.id,
+                "tradeId": "",
+            }
+            for one in rows[: int(params.get("limit", 100))]
         ]
 
     def positions(self, params: Mapping[str, str], share: Decimal) -> Any:

@@ -129,6 +129,13 @@ class LoopbackExchange:
             assert isinstance(account, SpotAccount | FuturesAccount)
             account.move("USDT" if venue == "roostoo" and asset == "USD" else asset, Decimal(amount))
 
+    def pay_funding(self, pair: str, rate: Decimal, at: datetime | None = None) -> Decimal:
+        """Funding of a contract, stamped ``at`` (None = now); what the account got."""
+        with self._lock:
+            account = self.futures.account
+            assert isinstance(account, FuturesAccount)
+            return account.pay_funding(pair, Decimal(rate), self.clock.now_ms if at is None else to_ms(at))
+
     def balances(self, venue: str) -> dict[str, Decimal]:
         """Totals by asset, zeros left out; the wallet, for futures."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""A USDT-margined futures account: one wallet, a position a pair (and side, in hedge mode). No funding, no liquidation."""
+"""A USDT-margined futures account: one wallet, a position a pair (and side, in hedge mode). Funding when a test says so; no liquidation."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ class Position:
         return (mark - self.entry) * self.qty
 
 
+@dataclass(frozen=True)
+class Income:
+    """A funding payment."""
+
+    id: int
+    pair: str
+    amount: Decimal
+    asset: str
+    at_ms: int
+
+
 class FuturesAccount:
     """``mark`` is a pair's price now; ``bnb_price`` what a BNB costs in the quote, or None."""
 
@@ -38,6 +49,7 @@ class FuturesAccount:
         self.hedged = False
         self.margins: dict[int, Decimal] = {}
         """What each open order holds, in the quote."""
+        self.income: list[Income] = []
         self._fee_in, self._mark, self._bnb_price = fee_in, mark, bnb_price
 
     def copy(self) -> FuturesAccount:
@@ -45,6 +57,7 @@ class FuturesAccount:
         other.positions = {key: replace(position) for key, position in self.positions.items()}
         other.leverage, other.isolated, other.hedged = dict(self.leverage), set(self.isolated), self.hedged
         other.margins = dict(self.margins)
+        other.income = list(self.income)
         return other
 
     def position(self, pair: str, side: str) -> Position:
@@ -55,6 +68,17 @@ class FuturesAccount:
         if amount < 0 and self.available(asset) + amount < 0:
             raise RefusedError(Why.BALANCE)
         self.wallet[asset] = self.wallet.get(asset, ZERO) + amount
+
+    def pay_funding(self, pair: str, rate: Decimal, at_ms: int) -> Decimal:
+        """What the positions of a pair get (below zero: pay) at a rate of their value; a positive rate costs who is long."""
+        paid = ZERO
+        for one in self.open_positions():
+            if one.pair == pair:
+                amount = (-one.qty * self._mark(pair) * rate).quantize(EIGHT, ROUND_HALF_EVEN)
+                self.income.append(Income(9_000_001 + len(self.income), pair, amount, pair.split("/")[1], at_ms))
+                paid += amount
+        self.wallet[pair.split("/")[1]] = self.wallet.get(pair.split("/")[1], ZERO) + paid
+        return paid
 
     def leverage_of(self, pair: str) -> int:
         return self.leverage.get(pair, 20)

@@ -5,7 +5,7 @@ A spot account's balances are its totals, what lies in open orders too.
 An account of linear contracts holds no coins. Its snapshot is the one that the same trades would have left on a spot account: the signed
 size of each position in base units, and as cash the wallet less what the positions cost, Σ size × entry price. A buy then costs cash and a
 sell brings it, as in the ledger; cash plus positions at market is the account's equity; and a realized profit, which the exchange moves
-into the wallet, is the cash that the sell has brought. Funding moves the wallet alone, so it shows as a small deposit or withdrawal.
+into the wallet, is the cash that the sell has brought. Funding moves the wallet alone; ``ccxt_funding`` tells it apart from a deposit.
 Coins that lie in such an account as collateral are left out: they must not pass for positions.
 """
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from tickless.adapters.ccxt_balances import refuse_untold, spot_balances, swap_balances
 from tickless.adapters.ccxt_client import MarketType, open_account_client
 from tickless.adapters.ccxt_errors import Failure, RequestFailed, market_is_closed
+from tickless.adapters.ccxt_funding import TELLING, fetch_funding, funding_since
 from tickless.adapters.ccxt_instruments import AccountMarkets
 from tickless.adapters.ccxt_lookup import SETTLE_ASKS, SETTLE_S, OrderLookup
 from tickless.adapters.ccxt_orders import FoundOrder, Instrument, read_number, read_order
@@ -28,7 +29,7 @@ from tickless.adapters.secrets import ApiKeys
 from tickless.adapters.weight_budget import WeightPurse
 from tickless.errors import AccountError, ExchangeError, MarketClosedError, OrderRejectedError, RetryableError, UnknownOutcomeError
 from tickless.ports import Priority
-from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, to_ms
+from tickless.types import AccountSnapshot, Funding, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, to_ms
 
 MANY = 8
 """From so many orders on, the list of all open orders is asked for first: most orders of a desk are stops that rest untouched."""
@@ -77,18 +78,23 @@ class CcxtExchange:
     def snapshot(self, at: datetime, orders: Sequence[Order]) -> AccountSnapshot:
         """See ``Exchange.snapshot``. Balances are read before and after the orders until both agree, so that no fill lies between them.
 
-        Raises RetryableError, ExchangeError, and AccountError, also where the clocks differ too much.
+        So is funding, around the balances: a payment that is told is in them. Raises RetryableError, ExchangeError, and AccountError, also
+        where the clocks differ too much.
         """
         with self._doing(Priority.EXIT):
             self._check_clock()
-            balances = self._balances()
+            paid, balances = self._funding(at), self._balances()
             reports: dict[str, OrderReport] = {}
-            for _ in range(STABLE_READS if orders else 0):
+            for attempt in range(STABLE_READS):
                 reports = self._reports(orders)
-                before, balances = balances, self._balances()
-                if before == balances:
+                before = paid, balances
+                if orders or attempt:
+                    balances = self._balances()
+                paid = self._funding(at)
+                if before == (paid, balances):
                     break
-            return AccountSnapshot(at, balances, reports)
+            since = None if paid is None else funding_since(at)
+            return AccountSnapshot(at, balances, reports, funding=paid or (), funding_since=since)
 
     def submit(self, order: Order, at: datetime) -> OrderReport:  # noqa: ARG002 — the exchange has its own time
         """See ``Exchange.submit``. Also raises AccountError."""
@@ -168,6 +174,12 @@ class CcxtExchange:
         if self._id.startswith("binance"):
             refuse_untold(raw, self._markets.stake)
         return raw
+
+    def _funding(self, at: datetime) -> tuple[Funding, ...] | None:
+        """What contracts have paid and cost; None where there is nothing to tell, or nobody who tells it."""
+        if not self._markets.is_swap or self._id not in TELLING:
+            return None
+        return fetch_funding(self._requests, self._markets.stake, at)
 
     def _reports(self, orders: Sequence[Order]) -> dict[str, OrderReport]:
         """A report on each order that the exchange knows. One whose market it does not list now stays open, and harms no other."""

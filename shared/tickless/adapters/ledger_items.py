@@ -25,6 +25,7 @@ from tickless.types import (
     EquityRow,
     Fill,
     Flatten,
+    FundingBook,
     Halt,
     LedgerUpdate,
     Order,
@@ -76,6 +77,7 @@ class DeskScalars:
     accept: Accept | None = None
     quarantined: Mapping[str, str] = field(default_factory=dict)
     unfilled: Mapping[str, Unfilled] = field(default_factory=dict)
+    funding: FundingBook | None = None
 
     @classmethod
     def of(cls, desk: DeskState) -> DeskScalars:
@@ -218,6 +220,7 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
         accept=scalars.accept,
         quarantined=scalars.quarantined,
         unfilled=scalars.unfilled,
+        funding=scalars.funding,
         settings=settings,
     )
 
@@ -283,7 +286,9 @@ def _check_numbers(value: Any) -> None:
 @cache
 def _number_fields(kind: type) -> tuple[str, ...]:
     return tuple(
-        entry.name for entry in fields(kind) if any(word in str(entry.type) for word in ("Decimal", "float", "StopState", "ExitPlan"))
+        entry.name
+        for entry in fields(kind)
+        if any(word in str(entry.type) for word in ("Decimal", "float", "StopState", "ExitPlan", "FundingBook"))
     )
 
 
