@@ -27,9 +27,9 @@ from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.adapters.sns_notifier import SnsNotifier
 from tickless.adapters.ssm_parameters import SsmParameterStore
 from tickless.adapters.system_clock import SystemClock
-from tickless.errors import EventError, InputError, RetryableError, SettingsError
+from tickless.errors import AccountError, EventError, InputError, RetryableError, SettingsError
 from tickless.ports import Clock, Exchange, Market, Ports, Venue
-from tickless.settings import ROOSTOO, SCAN, STRATEGY_SECTIONS, DeskSection, ScanSection, Settings
+from tickless.settings import ROOSTOO, SCAN, STRATEGY_SECTIONS, ScanSection, Settings
 from tickless.types import FIRST_YEAR, LAST_YEAR, Tick, parse_time
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Cloud:
     """The AWS side of a desk. Each client is made when it is first used."""
 
     environment: Environment
-    markets: dict[tuple[str, ...], Market] = field(default_factory=dict)
+    markets: dict[tuple[Any, ...], Market] = field(default_factory=dict)
 
     @cached_property
     def ledger(self) -> DynamoDbLedger:
@@ -124,11 +124,13 @@ class Cloud:
         """The exchange accounts."""
         return Accounts(self.environment.table, self._client)
 
-    def market(self, desk: DeskSection) -> Market:
-        """Public market data of the desk's exchange, made once."""
-        key = (desk.exchange, desk.stake_currency, desk.bars_exchange, desk.bars_currency)
+    def market(self, settings: Settings) -> Market:
+        """Public market data of the desk's exchange, made once; its requests are paid for out of the shared budget."""
+        desk, execution = settings.desk, settings.execution
+        budget = (execution.requests_per_min, execution.request_reserve_frac)
+        key = (desk.exchange, desk.stake_currency, desk.bars_exchange, desk.bars_currency, desk.market_type, *budget)
         if key not in self.markets:
-            self.markets[key] = _open_market(desk)
+            self.markets[key] = _open_market(settings, self.accounts)
         return self.markets[key]
 
     def notifier(self, log: PowertoolsLog) -> SnsNotifier:
@@ -172,18 +174,22 @@ class Accounts:
     _opened: dict[tuple[Any, ...], CcxtExchange] = field(default_factory=dict)
 
     def open(self, settings: Settings) -> Exchange:
-        """The account of a live desk. Raises SettingsError, AccountError where its keys may not be read, RetryableError."""
-        desk = settings.desk
-        if desk.market_type != "spot":
-            raise SettingsError(f"desk.market_type: there are no market data for {desk.market_type!r} yet; a live desk trades 'spot'")
-        keys, purse = self._read_keys(desk.secret_name), self._purse(settings)
+        """The account of a live desk; one that refuses everything where its keys cannot be had. Raises SettingsError, RetryableError."""
+        desk, purse = settings.desk, self.purse(settings.desk.exchange, settings)
+        try:
+            keys = self._read_keys(desk.secret_name)
+        except (AccountError, SettingsError) as error:
+            from tickless.adapters.refused_account import RefusedAccount
+
+            # Not raised: a tick that cannot be opened tells nobody, while one whose account refuses halts the desk and says why.
+            return RefusedAccount(str(error))
         if desk.exchange == ROOSTOO:
             from tickless.adapters.dynamodb_sent import DynamoDbSentStore
             from tickless.adapters.roostoo_client import RoostooClient
             from tickless.adapters.roostoo_exchange import RoostooExchange
 
             # Anew in each invocation: another function may have written down orders since.
-            roostoo = RoostooClient(keys, purse=purse, time_left_s=self._time_left_s, now=self.now)
+            roostoo = RoostooClient(keys, purse=purse, time_left_s=self.left_s, now=self.now)
             return RoostooExchange(roostoo, DynamoDbSentStore(self.table, self.client("dynamodb")), desk.stake_currency, now=self.now)
         execution = settings.execution
         key = (desk, keys, execution.requests_per_min, execution.request_reserve_frac)
@@ -199,7 +205,7 @@ class Accounts:
                     sandbox=desk.sandbox,
                     leverage=desk.leverage,
                     margin_mode=desk.margin_mode,
-                    time_left_s=self._time_left_s,
+                    time_left_s=self.left_s,
                     purse=purse,
                     now=self.now,
                 )
@@ -211,7 +217,12 @@ class Accounts:
         for purse in self._purses.values():
             purse.close(self.now())
 
-    def _time_left_s(self) -> float:
+    def clock(self) -> datetime:
+        """Now, by the clock that the accounts go by."""
+        return self.now()
+
+    def left_s(self) -> float:
+        """What is left of the time of the invocation that runs now."""
         return self.time_left_s()
 
     def _read_keys(self, name: str) -> ApiKeys:
@@ -223,14 +234,16 @@ class Accounts:
             self._keys[name] = self.monotonic(), keys
         return keys
 
-    def _purse(self, settings: Settings) -> WeightPurse:
-        exchange, execution = settings.desk.exchange, settings.execution
-        key = (exchange, execution.requests_per_min, execution.request_reserve_frac)
+    def purse(self, exchange: str, settings: Settings) -> WeightPurse:
+        """The request weight of an exchange; ``execution.requests_per_min`` is that of the desk's own, another has its usual one."""
+        execution = settings.execution
+        asked_for = execution.requests_per_min if exchange == settings.desk.exchange else 0
+        key = (exchange, asked_for, execution.request_reserve_frac)
         if key not in self._purses:
             from tickless.adapters.dynamodb_weight import DynamoDbWeightBudget
             from tickless.adapters.weight_budget import WeightLimits, WeightPurse
 
-            limits = WeightLimits(execution.requests_per_min or _usual_per_min(exchange), execution.request_reserve_frac)
+            limits = WeightLimits(asked_for or _usual_per_min(exchange), execution.request_reserve_frac)
             budget = DynamoDbWeightBudget(self.table, self.client("dynamodb"), exchange, limits)
             self._purses[key] = WeightPurse(budget, max(1, limits.per_min // BLOCKS_A_MIN))
         return self._purses[key]
@@ -246,23 +259,33 @@ def _usual_per_min(exchange: str) -> int:
     return weight_per_min(exchange_class(exchange)())
 
 
-def _open_market(desk: DeskSection) -> Market:
+def _open_market(settings: Settings, accounts: Accounts) -> Market:
     from tickless.adapters.ccxt_market import CcxtMarket
 
+    desk = settings.desk
+    name, quote = (desk.bars_exchange, desk.bars_currency or desk.stake_currency) if desk.exchange == ROOSTOO else (desk.exchange, "")
+    bars = CcxtMarket(
+        name,
+        quote or desk.stake_currency,
+        market_type=desk.market_type,
+        purse=accounts.purse(name, settings),
+        time_left_s=accounts.left_s,
+        now=accounts.clock,
+    )
     if desk.exchange != ROOSTOO:
-        return CcxtMarket(desk.exchange, desk.stake_currency)
+        return bars
     from tickless.adapters.roostoo_client import RoostooClient
     from tickless.adapters.roostoo_market import RoostooMarket
 
-    quote = desk.bars_currency or desk.stake_currency
-    return RoostooMarket(RoostooClient(), CcxtMarket(desk.bars_exchange, quote), desk.stake_currency, quote)
+    client = RoostooClient(purse=accounts.purse(ROOSTOO, settings), time_left_s=accounts.left_s, now=accounts.clock)
+    return RoostooMarket(client, bars, desk.stake_currency, quote)
 
 
 def open_venue(wiring: Wiring, cloud: Cloud, settings: Settings) -> Venue:
     """The venue that the settings name; simulated wherever the market is replaced. Raises as ``Accounts.open``."""
     if settings.desk.mode == "live" and wiring.market is None:
-        return Venue(cloud.market(settings.desk), cloud.accounts.open(settings))
-    market = wiring.market or cloud.market(settings.desk)
+        return Venue(cloud.market(settings), cloud.accounts.open(settings))
+    market = wiring.market or cloud.market(settings)
     return Venue(market, SimExchange(TextAccounts(cloud.sim_store), cloud.bars, market, settings, ends_at=wiring.ends_at))
 
 

@@ -51,8 +51,8 @@ def binance(market, monkeypatch):
     market.asked.clear()
     market.most_bars, market.now_ms = 1000, to_ms(NOW)
 
-    def opened(exchange_id, timeout_s):
-        client = open_client(exchange_id, timeout_s)
+    def opened(exchange_id, timeout_s, market_type):
+        client = open_client(exchange_id, timeout_s, market_type)
         point_at(client, market.url)
         return client
 
@@ -261,8 +261,8 @@ def test_what_cannot_be_asked_for_is_refused(get, binance, tmp_path):
 
 
 def test_an_exchange_that_does_not_answer_is_a_sentence(get, binance, tmp_path, monkeypatch):
-    def nowhere(exchange_id, timeout_s):
-        client = open_client(exchange_id, timeout_s)
+    def nowhere(exchange_id, timeout_s, market_type):
+        client = open_client(exchange_id, timeout_s, market_type)
         point_at(client, "http://127.0.0.1:9/api/v3")
         return client
 

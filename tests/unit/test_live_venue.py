@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from made_world import make_panel, steady
+from made_world import make_order, make_panel, steady
 from tickless.adapters.ccxt_exchange import CcxtExchange
 from tickless.adapters.ccxt_market import CcxtMarket
 from tickless.adapters.folder_market import FolderMarket
@@ -20,7 +20,7 @@ from tickless.adapters.roostoo_market import RoostooMarket
 from tickless.adapters.sim_exchange import SimExchange
 from tickless.adapters.weight_budget import MemoryWeightBudget, WeightLimits, WeightPurse
 from tickless.bootstrap import KEYS_FOR_S, Cloud, Environment, Wiring, open_venue, time_left_s
-from tickless.errors import RetryableError, SettingsError
+from tickless.errors import AccountError, RetryableError
 from tickless.ports import Priority
 from tickless.settings import Settings, load_desk
 
@@ -44,7 +44,10 @@ class Services:
 
     def __call__(self, service: str) -> Any:
         self.asked.append(service)
-        return SimpleNamespace(get_secret_value=lambda **_: {"SecretString": json.dumps(self.keys)})
+        return SimpleNamespace(get_secret_value=lambda **_: {"SecretString": self.secret()})
+
+    def secret(self) -> str:
+        return json.dumps(self.keys)
 
 
 @pytest.fixture
@@ -96,6 +99,20 @@ def test_a_warm_start_reads_no_keys_and_loads_no_markets_until_the_keys_are_old(
     assert services.asked.count("secretsmanager") == 2
 
 
+@pytest.mark.parametrize("secret", ["not json", '{"apiKey": "a"}'])
+def test_keys_that_cannot_be_had_refuse_every_request_and_are_read_again(cloud, services, monkeypatch, secret):
+    """So that the tick which asks first is recorded, and halts the desk: a venue that did not open would tell nobody."""
+    monkeypatch.setattr(services, "secret", lambda: secret)
+    exchange = open_venue(Wiring(), cloud, live()).exchange
+    order = make_order()
+    for ask in (lambda: exchange.snapshot(NOW, ()), lambda: exchange.submit(order, NOW), lambda: exchange.cancel(order, NOW)):
+        with pytest.raises(AccountError, match="desk/keys"):
+            ask()
+    monkeypatch.undo()
+    monkeypatch.setattr(cloud, "_client", services)
+    assert isinstance(open_venue(Wiring(), cloud, live()).exchange, CcxtExchange)
+
+
 def test_other_settings_open_another_account(cloud):
     first = open_venue(Wiring(), cloud, live()).exchange
     assert open_venue(Wiring(), cloud, live(exchange="kraken")).exchange is not first
@@ -111,19 +128,25 @@ def test_a_desk_at_roostoo_takes_its_bars_from_another_exchange(cloud):
     assert isinstance(open_venue(Wiring(), cloud, dry).exchange, SimExchange)
 
 
-def test_contracts_have_no_market_data_yet_and_are_refused_by_name(cloud):
-    with pytest.raises(SettingsError, match=r"desk.market_type: there are no market data for 'swap' yet"):
-        open_venue(Wiring(), cloud, live(market_type="swap"))
+def test_a_desk_of_contracts_has_market_and_account_of_contracts(cloud):
+    venue = open_venue(Wiring(), cloud, live(market_type="swap", leverage=3, margin_mode="cross"))
+    assert isinstance(venue.market, CcxtMarket)
+    assert isinstance(venue.exchange, CcxtExchange)
+    assert {client.options["defaultType"] for client in (venue.market.client, venue.exchange.client)} == {"swap"}
+    assert venue.exchange._margin == {"leverage": 3, "marginMode": "cross"}
+    assert open_venue(Wiring(), cloud, live()).market is not venue.market
 
 
 @pytest.mark.parametrize(("asked_for", "expected"), [(0, 6000), (900, 900)])
 def test_the_request_budget_is_the_settings_or_the_exchange_s_own(cloud, asked_for, expected):
     settings = live()
     execution = settings.execution.model_copy(update={"requests_per_min": asked_for, "request_reserve_frac": 0.3})
-    open_venue(Wiring(), cloud, settings.model_copy(update={"execution": execution}))
+    venue = open_venue(Wiring(), cloud, settings.model_copy(update={"execution": execution}))
     (purse,) = cloud.accounts._purses.values()
     assert purse._budget._limits == WeightLimits(expected, 0.3)
     assert purse._block == expected // 10
+    assert isinstance(venue.market, CcxtMarket)
+    assert venue.market._purse is purse, "bars are paid for out of the same budget"
 
 
 def test_what_is_not_spent_goes_back_at_the_end_of_an_invocation(cloud):

@@ -20,7 +20,7 @@ import numpy as np
 
 from tickless.adapters.bar_files import PairBars
 from tickless.adapters.bar_union import BarTarget, Span, span_of, targets, unite
-from tickless.adapters.ccxt_client import ask, open_client
+from tickless.adapters.ccxt_client import MarketType, ask, open_client
 from tickless.adapters.ccxt_market import is_possible, pair_rules
 from tickless.adapters.markets_file import read_folder_markets, write_markets
 from tickless.bars import floor_ms, step_ms
@@ -123,12 +123,14 @@ def download(
 ) -> DownloadReport:
     """The bars of these pairs that open in [start, end) and have closed (``end`` None: until now), into one file a pair.
 
-    A pair that the exchange does not list is reported. One that fails is reported too, with what it got before in its file; after three in
-    a row the rest is not tried. Raises SettingsError for an unknown exchange, InputError where it lists none of the pairs, DataError for a
-    timeframe it does not serve or a file that cannot be read, RetryableError where it does not answer at all.
+    Pairs such as ``BTC/USDT:USDT`` are perpetual contracts. A pair that the exchange does not list is reported. One that fails is reported
+    too, with what it got before in its file; after three in a row the rest is not tried. Raises SettingsError for an unknown exchange,
+    InputError where it lists none of the pairs, or for spot pairs and contracts at once, DataError for a timeframe it does not serve or a
+    file that cannot be read, RetryableError where it does not answer at all.
     """
     step = step_ms(timeframe)
-    client = open_client(exchange_id, timeout_s)
+    market_type = _market_type(pairs)
+    client = open_client(exchange_id, timeout_s, market_type)
     asking = Asking(client, sleep)
     if timeframe not in (client.timeframes or {}):
         raise DataError(f"{exchange_id} serves no {timeframe} bars")
@@ -136,9 +138,9 @@ def download(
     files = targets(out, wanted, timeframe, file_format)
     filters = read_folder_markets(out)
     markets = asking(f"{exchange_id}: markets", client.load_markets)
-    listed = [pair for pair in wanted if (markets.get(pair) or {}).get("spot")]
+    listed = [pair for pair in wanted if (markets.get(pair) or {}).get(market_type)]
     if not listed:
-        raise InputError(f"--pairs {', '.join(wanted)}: {exchange_id} lists no such spot pair")
+        raise InputError(f"--pairs {', '.join(wanted)}: {exchange_id} lists no such {market_type} pair")
     first_ms = -(-to_ms(start) // step) * step
     closed_ms = floor_ms(_exchange_ms(client, asking, now), step)
     end_ms = closed_ms if end is None else min(closed_ms, floor_ms(to_ms(end), step))
@@ -149,6 +151,14 @@ def download(
     write_markets(out, filters | rules)
     found = _each(job, wanted, files, rules)
     return DownloadReport(exchange_id, timeframe, job.start_ms, job.end_ms, tuple(found), len(rules))
+
+
+def _market_type(pairs: Sequence[str]) -> MarketType:
+    """Contracts are written ``BTC/USDT:USDT``. Raises InputError for both kinds at once: they lie in different folders."""
+    contracts = [pair for pair in pairs if ":" in pair]
+    if contracts and len(contracts) < len(pairs):
+        raise InputError(f"--pairs: {contracts[0]} is a contract and others are spot pairs; download them into folders of their own")
+    return "swap" if contracts else "spot"
 
 
 @dataclass(frozen=True)
@@ -310,7 +320,8 @@ def _pages(job: _Job, pair: str, start_ms: int, end_ms: int) -> Iterator[list[li
 def _page_bars(client: Any) -> int:
     """How many bars the exchange gives at once; fewer than asked for would be taken for the end of a silent stretch."""
     try:
-        limit = client.features["spot"]["fetchOHLCV"]["limit"]
+        kinds = client.features["swap"]["linear"] if client.options.get("defaultType") == "swap" else client.features["spot"]
+        limit = kinds["fetchOHLCV"]["limit"]
     except (KeyError, TypeError, AttributeError):
         return PAGE_BARS
     return int(limit) if limit else PAGE_BARS

@@ -53,15 +53,15 @@ def exchange_class(exchange_id: str) -> Any:
     return found
 
 
-def open_client(exchange_id: str, timeout_s: float) -> Any:
-    """A client for public spot data: no credentials, rate limit kept, nothing fetched that only an account may see.
+def open_client(exchange_id: str, timeout_s: float, market_type: MarketType = "spot") -> Any:
+    """A client for public data of one type of market: no credentials, rate limit kept, nothing fetched that only an account may see.
 
     ccxt reads an answer that makes no sense (an error page, say) as "no bars"; this client raises ccxt's BadResponse instead.
     """
     client = exchange_class(exchange_id)({"enableRateLimit": True, "timeout": int(timeout_s * 1000)})
     client.options["fetchMargins"] = False
-    client.options["fetchMarkets"] = {"types": ["spot"]}
     client.has["fetchCurrencies"] = False
+    _choose_markets(client, market_type)
     client.fetch = _refusing(client.fetch, lambda answer: not isinstance(answer, list | dict), "JSON")
     client.parse_ohlcv = _refusing(client.parse_ohlcv, _is_no_bar, "[ms, open, high, low, close, volume]")
     return client
@@ -87,16 +87,21 @@ def open_account_client(
         "warnOnFetchOpenOrdersWithoutSymbol": False,
         "defaultType": market_type,
     }
-    if market_type == "spot":
-        client.options["fetchMarkets"] = {"types": ["spot"]}
-    else:
-        client.options["defaultSubType"] = "linear"
-        if exchange_id in LINEAR_MARKETS:
-            client.options["fetchMarkets"] = {"types": ["linear"]}
+    _choose_markets(client, market_type)
     if sandbox:
         _switch_to_sandbox(client, market_type)
     client.fetch = _refusing(client.fetch, lambda answer: not isinstance(answer, list | dict), "JSON")
     return client
+
+
+def _choose_markets(client: Any, market_type: MarketType) -> None:
+    """Load these markets only, where the exchange can be asked for them alone."""
+    if market_type == "spot":
+        client.options["fetchMarkets"] = {"types": ["spot"]}
+    else:
+        client.options |= {"defaultType": market_type, "defaultSubType": "linear"}
+        if client.id in LINEAR_MARKETS:
+            client.options["fetchMarkets"] = {"types": ["linear"]}
 
 
 def _switch_to_sandbox(client: Any, market_type: MarketType) -> None:
@@ -141,17 +146,26 @@ def _is_no_bar(row: Any) -> bool:
     return len(row) != 6 or not all(isinstance(value, int | float) for value in row)
 
 
-def ask(what: str, request: Callable[[], T], *, attempts: int, backoff_s: float, sleep: Callable[[float], None]) -> T:
+def ask(
+    what: str,
+    request: Callable[[], T],
+    *,
+    attempts: int,
+    backoff_s: float,
+    sleep: Callable[[float], None],
+    limited: Callable[[Exception], object] = lambda _error: None,
+) -> T:
     """The answer to a public request, asked again after a network error; ``what`` begins every error's sentence.
 
-    Raises RetryableError for a network error, a rate limit (never asked again at once: that earns a ban) or an answer that makes no sense,
-    and ExchangeError for a refusal that would be repeated.
+    ``limited`` is told of a rate limit, and may raise an error that says more. Raises RetryableError for a network error, a rate limit
+    (never asked again at once: that earns a ban) or an answer that makes no sense, and ExchangeError for a refusal that would be repeated.
     """
     errors = importlib.import_module("ccxt.base.errors")
     for attempt in range(1, attempts + 1):
         try:
             return request()
         except (errors.DDoSProtection, errors.RateLimitExceeded) as error:
+            limited(error)
             raise RetryableError(f"{what}: the exchange limits our rate: {_short(error)}") from error
         except (errors.NetworkError, errors.BadResponse, errors.NullResponse) as error:
             if attempt == attempts:

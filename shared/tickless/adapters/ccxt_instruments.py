@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 from tickless.adapters.ccxt_client import MarketType
-from tickless.adapters.ccxt_market import pair_rules
+from tickless.adapters.ccxt_market import contract_size, is_ours, pair_rules
 from tickless.adapters.ccxt_orders import Instrument, Raw, read_number
 from tickless.adapters.ccxt_requests import AccountRequests
 from tickless.errors import MarketClosedError, OrderRejectedError, RetryableError
 from tickless.execution.rounding import price_on_step
-from tickless.types import Order, OrderType, PairRules, Side, evolve
+from tickless.types import Order, OrderType, PairRules, Side
 
 STOPS_APART_ON_SPOT = frozenset({"bitget", "kucoin", "okx"})
 """Exchanges that keep stop orders apart from others on spot too; all do so for contracts."""
@@ -46,9 +46,7 @@ class AccountMarkets:
 
     def rules(self, instrument: Instrument) -> PairRules:
         """The exchange's filters, in base units."""
-        rules = pair_rules(instrument.symbol, self._raw(instrument), self._client.precisionMode)
-        qty_step, min_qty = (value * instrument.size if value is not None else None for value in (rules.qty_step, rules.min_qty))
-        return evolve(rules, qty_step=qty_step, min_qty=min_qty)
+        return pair_rules(instrument.symbol, self._raw(instrument), self._client.precisionMode)
 
     def refuse_unfit(self, order: Order, instrument: Instrument) -> None:
         """Raise OrderRejectedError for an order that breaks a filter: ccxt would cut it to another one, and the ledger would not know."""
@@ -89,30 +87,25 @@ class AccountMarkets:
 
     def _load(self) -> dict[str, Instrument]:
         found = self._client.load_markets(True)  # Asked again, the client would give what it has, however wrong.
-        ours = {symbol: self._instrument(found[symbol]) for symbol in sorted(found) if self._is_ours(found[symbol])}
+        wanted: MarketType = "swap" if self.is_swap else "spot"
+        ours = {symbol: self._instrument(found[symbol]) for symbol in sorted(found) if is_ours(found[symbol], wanted, self.stake)}
         if not ours:
             raise RetryableError(f"{self._client.id}: markets: none is quoted in {self.stake}")
         if len({instrument.market_id for instrument in ours.values()}) < len(ours):
             raise ValueError("two markets have the same id")
         return ours
 
-    def _is_ours(self, market: Raw) -> bool:
-        if self.is_swap:
-            return bool(market.get("swap")) and market.get("quote") == self.stake and market.get("settle") == self.stake
-        return bool(market.get("spot")) and market.get("quote") == self.stake
-
     def _instrument(self, market: Raw) -> Instrument:
         symbol, field = str(market["symbol"]), BASE_FIELDS.get(self._client.id)
         if field is not None and market["base"] == market["id"]:
             # ccxt has put the market's id in its place: orders would not find their markets for as long as the process lives.
             raise ValueError(f"{symbol}: {field} is missing")
-        size = market.get("contractSize") if self.is_swap else None
         return Instrument(
             symbol=symbol,
             market_id=str(market["id"]),
             base=str(market["base"]),
             stake=self.stake,
-            size=Decimal(1) if size is None else read_number(size, f"{symbol}: contractSize"),
+            size=contract_size(market),
             taker_rate=read_number(market.get("taker") or 0, f"{symbol}: taker"),
             filled_field=FILLED_FIELDS.get(self._client.id, ""),
             fee_field=FEE_FIELDS.get(self._client.id, ""),

@@ -1,4 +1,11 @@
-"""``ports.Market`` over an exchange's public endpoints, through ccxt: what a dry-run or live desk sees."""
+"""``ports.Market`` over an exchange's public endpoints, through ccxt: what a dry-run or live desk sees.
+
+Spot pairs are ``BTC/USDT``; perpetual contracts that are quoted and settled in the stake currency are ``BTC/USDT:USDT``, as ccxt and
+freqtrade write them. Contracts that expire are left out.
+
+Requests are paid for out of the request budget that the account shares, at ordinary priority: what only exits may spend is not touched. A
+first tick, which asks for weeks of bars, waits for its turn; a 429 or 418 is told to everybody and waited for by nobody.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +17,30 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tickless.adapters.ccxt_client import ask, open_client
+from tickless.adapters.ccxt_client import MarketType, ask, open_client
+from tickless.adapters.ccxt_orders import read_number
 from tickless.bars import COLUMNS, Panel, floor_ms, step_ms
-from tickless.errors import DataError, RetryableError
-from tickless.types import PairRules, from_ms, to_ms
+from tickless.errors import DataError, RateLimitedError, RetryableError
+from tickless.types import PairRules, evolve, from_ms, to_ms
+
+if TYPE_CHECKING:
+    from tickless.adapters.weight_budget import WeightPurse
 
 T = TypeVar("T")
 PAGE_BARS = 1000
+KEPT_BACK_S = 20.0
+"""What a wait for request weight leaves of the invocation's time, for everything that follows."""
+MOST_WAITS = 10
 _DECIMAL_PLACES, _TICK_SIZE = 2, 4  # ccxt's precision modes
 
 
 class CcxtMarket:
-    """Spot market data of one exchange; ``client`` is the ccxt client, whose markets are loaded once, when first needed.
+    """Market data of one exchange; ``client`` is the ccxt client, whose markets are loaded once, when first needed.
 
-    At most ``threads`` requests run at a time, each with a time-out and at most ``attempts`` tries; the exchange's rate limit is kept.
-    ``now`` tells which bars have closed.
+    At most ``threads`` requests run at a time, each with a time-out and at most ``attempts`` tries; the exchange's rate limit is kept, by
+    the shared ``purse`` where there is one. ``time_left_s`` is what is left of the invocation's time. ``now`` tells which bars have closed.
     """
 
     def __init__(
@@ -34,6 +48,9 @@ class CcxtMarket:
         exchange_id: str,
         quote: str,
         *,
+        market_type: MarketType = "spot",
+        purse: WeightPurse | None = None,
+        time_left_s: Callable[[], float] = lambda: float("inf"),
         threads: int = 4,
         timeout_s: float = 10.0,
         attempts: int = 3,
@@ -41,16 +58,23 @@ class CcxtMarket:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.client = open_client(exchange_id, timeout_s)
+        self.client = open_client(exchange_id, timeout_s, market_type)
+        self._type = market_type
         self._quote = quote
+        self._purse = purse
+        self._time_left_s = time_left_s
+        self._sleep = sleep
         self._threads = threads
         self._now = now
-        self._ask = partial(ask, attempts=attempts, backoff_s=backoff_s, sleep=sleep)
+        self._ask = partial(ask, attempts=attempts, backoff_s=backoff_s, sleep=sleep, limited=self._limited)
         self._loading = Lock()
-        self._spot: dict[str, Mapping[str, Any]] | None = None
+        self._ours: dict[str, Mapping[str, Any]] | None = None
+        if purse is not None:
+            # In the place of ccxt's own brake, which knows of this process alone.
+            self.client.throttle = self._spend
 
     def pairs(self) -> Sequence[str]:
-        """Every spot pair quoted in the stake currency that trades, sorted. Raises RetryableError, ExchangeError."""
+        """Every pair quoted in the stake currency that trades, sorted. Raises RetryableError, ExchangeError."""
         return [pair for pair, market in self._markets().items() if market.get("active") is not False]
 
     def rules(self) -> Mapping[str, PairRules]:
@@ -93,15 +117,43 @@ class CcxtMarket:
         return {pair: rows[0][1] for pair, rows in zip(known, first, strict=True) if rows and rows[0][0] == at_ms}
 
     def _markets(self) -> dict[str, Mapping[str, Any]]:
-        """The spot markets in our quote currency by pair, sorted."""
+        """The markets of our type in our quote currency by pair, sorted."""
         with self._loading:
-            if self._spot is None:
+            if self._ours is None:
                 found = self._ask(f"{self.client.id}: markets", self.client.load_markets)
-                ours = {pair: found[pair] for pair in sorted(found) if found[pair].get("spot") and found[pair].get("quote") == self._quote}
+                ours = {pair: found[pair] for pair in sorted(found) if is_ours(found[pair], self._type, self._quote)}
                 if not ours:
-                    raise RetryableError(f"{self.client.id}: markets: no spot pair is quoted in {self._quote}")
-                self._spot = ours
-            return self._spot
+                    raise RetryableError(f"{self.client.id}: markets: no {self._type} pair is quoted in {self._quote}")
+                self._ours = ours
+            return self._ours
+
+    def _spend(self, cost: float | None = None) -> None:
+        """In the place of ccxt's rate limiter. Where other functions have spent the minute's weight, wait while there is time for it."""
+        from tickless.adapters.ccxt_requests import weight_of
+
+        assert self._purse is not None
+        for waits_left in reversed(range(MOST_WAITS)):
+            now = self._now()
+            try:
+                self._purse.spend(weight_of(cost), now)
+            except RateLimitedError as error:
+                wait_s = (error.retry_at - now).total_seconds()
+                if not waits_left or self._purse.is_blocked(now) or wait_s + KEPT_BACK_S > self._time_left_s():
+                    raise
+                self._sleep(max(wait_s, 0.01))
+            else:
+                return
+
+    def _limited(self, error: Exception) -> None:
+        """Tell the shared budget of a 429 or 418, so that no other function asks either; raises RateLimitedError."""
+        if self._purse is None:
+            return
+        from tickless.adapters.ccxt_errors import Failure, classify
+        from tickless.adapters.weight_budget import parse_retry_after
+
+        now, headers = self._now(), getattr(self.client, "last_response_headers", None) or {}
+        known = self._purse.limited(now, parse_retry_after(headers.get("Retry-After"), now), banned=classify(error) is Failure.BANNED)
+        raise RateLimitedError(f"{self.client.id}: {known}", known.retry_at) from error
 
     def _each(self, pairs: Sequence[str], request: Callable[[str], T]) -> list[T]:
         """The answer for each pair, in order; the first error ends it, and requests that wait are dropped."""
@@ -135,11 +187,18 @@ def is_possible(row: Sequence[float]) -> bool:
     return all(math.isfinite(value) for value in row) and min(prices) > 0 and row[2] >= row[3] and row[5] >= 0
 
 
+def is_ours(market: Mapping[str, Any], market_type: MarketType, stake: str) -> bool:
+    """Whether one of ccxt's markets is quoted in the stake currency, and, if it is a contract, perpetual and settled in it."""
+    if market.get("quote") != stake:
+        return False
+    return bool(market.get("spot")) if market_type == "spot" else bool(market.get("swap")) and market.get("settle") == stake
+
+
 def pair_rules(pair: str, market: Mapping[str, Any], mode: int) -> PairRules:
-    """The filters of one of ccxt's markets; ``mode`` is its exchange's ``precisionMode``."""
+    """The filters of one of ccxt's markets, in base units; ``mode`` is its exchange's ``precisionMode``."""
     precision = market.get("precision") or {}
     limits = market.get("limits") or {}
-    return PairRules(
+    rules = PairRules(
         pair=pair,
         price_step=_step(precision.get("price"), mode),
         qty_step=_step(precision.get("amount"), mode),
@@ -147,6 +206,17 @@ def pair_rules(pair: str, market: Mapping[str, Any], mode: int) -> PairRules:
         min_qty=_limit((limits.get("amount") or {}).get("min")),
         active=market.get("active") is not False,
     )
+    size = contract_size(market)
+    if size == 1:
+        return rules
+    in_base = {name: value * size for name in ("qty_step", "min_qty") if (value := getattr(rules, name)) is not None}
+    return evolve(rules, **in_base)
+
+
+def contract_size(market: Mapping[str, Any]) -> Decimal:
+    """How much of the base one contract is: what an exchange counts in contracts, times this, is in base units. 1 on spot."""
+    size = market.get("contractSize") if market.get("contract") else None
+    return Decimal(1) if size is None else read_number(size, f"{market.get('symbol')}: contractSize")
 
 
 def _step(value: Any, mode: int) -> Decimal | None:

@@ -32,6 +32,11 @@ def weight_per_min(client: Any) -> int:
     return int(60_000 / client.rateLimit * WEIGHT_PER_COST)
 
 
+def weight_of(cost: float | None) -> int:
+    """The request weight of a cost of ccxt's rate limiter."""
+    return max(1, ceil((1.0 if cost is None else float(cost)) * WEIGHT_PER_COST))
+
+
 @dataclass
 class AccountRequests:
     """The requests of one account. ``priority`` is that of what is being done, ``time_left_s`` what is left of the invocation."""
@@ -129,4 +134,4 @@ class AccountRequests:
     def _spend(self, cost: float | None = None) -> None:
         """In the place of ccxt's rate limiter, which runs before a request is built: what is refused here was never sent."""
         assert self.purse is not None
-        self.purse.spend(max(1, ceil((1.0 if cost is None else float(cost)) * WEIGHT_PER_COST)), self.now(), self.priority)
+        self.purse.spend(weight_of(cost), self.now(), self.priority)

@@ -238,6 +238,10 @@ class WeightPurse:
             grant = self._budget.take(max(self._block, weight), at, priority, least=weight)
             self._left[priority] = grant, grant.weight - weight
 
+    def is_blocked(self, at: datetime) -> bool:
+        """Whether the exchange itself has told us to wait, as far as this purse knows."""
+        return self._blocked_until is not None and at < self._blocked_until
+
     def limited(self, at: datetime, retry_after_s: float | None, *, banned: bool = False) -> RateLimitedError:
         """Tell everybody that the exchange limits us; the error to raise. Raises RetryableError where the budget cannot be reached."""
         with self._lock:

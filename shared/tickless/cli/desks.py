@@ -59,7 +59,7 @@ def _without_atr(settings: Settings) -> list[str]:
     if not settings.risk.uses_atr:
         return []
     at = datetime(2024, 1, 1, tzinfo=UTC)
-    pairs = tuple(sorted({f"A/{settings.desk.stake_currency}", *extra_pairs(settings)}))
+    pairs = tuple(sorted({settings.desk.pair("A"), *extra_pairs(settings)}))
     empty = Panel.empty(settings.desk.timeframe, pairs, history_start(settings, at), at)
     views = {name: HISTORIES[name](empty, pairs, settings, at, MemoryModelStore()).view(at) for name in settings.strategy}
     return [name for name, view in views.items() if ATR not in view.feature_names]

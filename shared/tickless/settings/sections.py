@@ -61,6 +61,24 @@ class DeskSection(Section):
     margin_mode: Literal["isolated", "cross"] = "isolated"
     """Of contracts."""
 
+    def other_account(self, before: DeskSection) -> str:
+        """What makes this another account than ``before``: a sentence's beginning that names key and values; empty where nothing does.
+
+        Two dry runs never differ: their wallet is simulated. Nor does another secret make another account: keys are replaced.
+        """
+        if "live" not in (self.mode, before.mode):
+            return ""
+        for name in ("mode", "exchange", "market_type", "sandbox", "stake_currency"):
+            old, new = getattr(before, name), getattr(self, name)
+            if old != new:
+                return f"{name}: {new!r} in the place of {old!r} is another account"
+        return ""
+
+    def pair(self, base: str) -> str:
+        """The desk's market of a base asset: ``BTC/USDT``, or the contract ``BTC/USDT:USDT``."""
+        stake = self.stake_currency
+        return f"{base}/{stake}:{stake}" if self.market_type == "swap" else f"{base}/{stake}"
+
     @field_validator("mode")
     @classmethod
     def _not_live_yet(cls, mode: str) -> str:
@@ -76,6 +94,8 @@ class DeskSection(Section):
             raise ValueError("bars_exchange: roostoo has no candles; name the exchange that its bars come from, such as 'binance'")
         if self.exchange == ROOSTOO and self.market_type != "spot":
             raise ValueError("market_type: roostoo has no 'swap'")
+        if self.exchange == ROOSTOO and self.sandbox:
+            raise ValueError("sandbox: roostoo has none; all of its money is play money")
         if self.exchange != ROOSTOO and (self.bars_exchange or self.bars_currency):
             name = "bars_exchange" if self.bars_exchange else "bars_currency"
             raise ValueError(f"{name}: {getattr(self, name)!r} is for an exchange without candles; {self.exchange} has its own")

@@ -76,7 +76,7 @@ class Rotation:
 
 def market_pair(settings: Settings) -> str:
     """The pair whose bars decide the regime."""
-    return f"{settings.rotation.market_base}/{settings.desk.stake_currency}"
+    return settings.desk.pair(settings.rotation.market_base)
 
 
 def propose(view: MarketView, settings: RotationSection, cost_frac: float) -> Proposals:
