@@ -78,7 +78,7 @@ synth: $(READY) ## the CloudFormation template into cdk.out/
 
 deploy: $(READY) ## layers, then `cdk deploy` with your AWS credentials (STAGE=dev and DESK=rotation by default)
 	@$(BIN)/python layers/build.py
-	@$(BIN)/python -m infra.cdk deploy --all -c stage=$${STAGE:-dev} -c desk=$${DESK:-rotation}
+	@$(BIN)/python -m infra.cdk deploy --all -c stage=$${STAGE:-dev} -c desk=$${DESK:-rotation} -c live=$${LIVE:-no}
 
 fmt: $(READY) ## format the code and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix-only $(CODE)

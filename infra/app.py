@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     desk = app.node.try_get_context("desk") or options.desk
     stage = app.node.try_get_context("stage") or options.stage
     try:
+        if load_desk(desk, options.set).desk.mode == "live" and app.node.try_get_context("live") != "yes":
+            sys.stderr.write(f"{desk}: desk.mode is 'live': {stage} would send real orders; say so with -c live=yes, or make LIVE=yes\n")
+            return 3
         _synthesize(app, desk, stage, options.set, built_layers=True)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")

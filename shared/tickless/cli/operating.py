@@ -37,7 +37,7 @@ def status(stage: Stage = "dev", json_: Json = False) -> None:
     desk = find_desk(stage)
     state = desk.cloud.ledger.load()
     settings, refused = settings_of(desk, state)
-    facts: dict[str, Any] = {"stage": stage, "state": "NEVER RUN", "refused_parameters": list(refused)}
+    facts: dict[str, Any] = {"stage": stage, "state": "NEVER RUN", "refused_parameters": list(refused), **_account_facts(settings)}
     if state is not None:
         facts |= _facts(state, _last_record(desk.cloud.ledger, state), settings, datetime.now(UTC))
     if json_:
@@ -97,7 +97,8 @@ def settings_of(desk: DeployedDesk, state: DeskState | None) -> tuple[Settings |
     from tickless.runs.parameters import resolve_settings
 
     try:
-        loaded = resolve_settings(desk.cloud.parameters.read(), state.settings if state is not None else {})
+        good, may_move = (state.settings, state.may_move) if state is not None else ({}, False)
+        loaded = resolve_settings(desk.cloud.parameters.read(), good, may_move=may_move)
     except SettingsError as error:
         return None, (str(error),)
     return loaded.settings, loaded.refused
@@ -132,6 +133,7 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
         "equity": plain(money(exact(equity))),
         "cash": plain(state.cash),
         "peak_equity": plain(state.peak_equity),
+        "funding": None if state.funding is None else plain(state.funding.total),
         "drawdown_frac": drawdown_frac(equity, float(state.peak_equity)),
         "positions": len(state.positions),
         "open_orders": len(state.orders),
@@ -143,6 +145,20 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
         "regime_at": iso(state.regime_at) if state.regime_at else None,
         "models": dict(record.summary.get("models", {})) if record else {},
     }
+
+
+def _account_facts(settings: Settings | None) -> dict[str, Any]:
+    """Whether the money is real, and where it lies; unknown where the settings cannot be read."""
+    names = ("mode", "exchange", "market_type", "sandbox")
+    return {name: getattr(settings.desk, name) if settings is not None else None for name in names}
+
+
+def _account_line(facts: Mapping[str, Any]) -> str:
+    """The account in words that nobody takes for another."""
+    if facts["mode"] != "live":
+        return f"{facts['mode']} on {facts['exchange']}"
+    money = "its SANDBOX, test money" if facts["sandbox"] else "REAL MONEY"
+    return f"LIVE on {facts['exchange']}, {facts['market_type']}: {money}"
 
 
 def _mode_facts(state: DeskState) -> dict[str, Any]:
@@ -170,14 +186,16 @@ def _mode_rows(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 
 def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tuple[str, object]]:
+    mode: list[tuple[str, object]] = [("mode", _account_line(facts))] if settings is not None else []
     if facts["state"] == "NEVER RUN":
-        return [("state", "has never run; its first tick makes its state")]
+        return [("state", "has never run; its first tick makes its state"), *mode]
     money = settings.desk.stake_currency if settings is not None else ""
     age = f", {_ago(facts['last_tick_age_min'])}{', OVERDUE' if facts['overdue'] else ''}" if facts["last_tick"] else ""
     rows: list[tuple[str, object]] = [
         *_mode_rows(facts),
         ("last tick", f"{facts['last_tick']} ({facts['last_tick_status']}){age}" if facts["last_tick"] else None),
         ("equity", f"{amount(facts['equity'])} {money}, {amount(facts['cash'])} of it cash"),
+        *([("funding so far", f"{amount(facts['funding'])} {money}")] if facts["funding"] is not None else []),
         ("drawdown", f"{percent(facts['drawdown_frac'])} from {amount(facts['peak_equity'])}"),
         ("positions", facts["positions"]),
         ("open orders", facts["open_orders"]),
@@ -189,9 +207,7 @@ def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tu
         ("models", ", ".join(f"{name} {version}" for name, version in facts["models"].items()) or "none used at the last tick"),
         ("refused parameters", len(facts["refused_parameters"]) or "none"),
     ]
-    if settings is not None:
-        rows.insert(1, ("mode", f"{settings.desk.mode} on {settings.desk.exchange}"))
-    return rows
+    return rows[:1] + mode + rows[1:]
 
 
 def _position_row(position: Position, mark: float | None, quarantined_since: str | None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.drift import ABSENT, SAME, SectionDrift, compare_sections, key_changes, show_value
 from tickless.cli.options import Desk, Json, Overrides
 from tickless.cli.printing import note, print_json, print_table
-from tickless.errors import InputError, SettingsError
-from tickless.settings import Section, build_settings, load_desk, parse_section, section_text, section_type
+from tickless.errors import InputError, RefusedError, SettingsError
+from tickless.settings import DeskSection, Section, build_settings, load_desk, parse_section, section_text, section_type
 
 params_app = typer.Typer(no_args_is_help=True, help="The desk's settings in SSM: show, change, compare with a desk file.")
 
@@ -24,6 +24,9 @@ AT_DEPLOY: Mapping[str, str] = {
 """Sections of which the CDK app makes resources."""
 STRATEGY_AT_DEPLOY = "the functions and schedules that run it in AWS follow only with a deploy of a desk file that says the same"
 """Where a strategy is new, or is scanned at other times."""
+
+
+Live = Annotated[bool, typer.Option("--live", help="Yes, the desk is to trade a real account.")]
 
 
 @params_app.command("show")
@@ -57,6 +60,7 @@ def set_(
     key: Annotated[str, typer.Argument(help="The key in full: section.key, such as risk.initial_stop_atr or portfolio.top_k.trend.")],
     value: Annotated[str, typer.Argument(help="JSON (1.5, null, [1, 2]) or plain text.")],
     stage: Stage = "dev",
+    live: Live = False,
     json_: Json = False,
 ) -> None:
     """Change one value in SSM. The whole section, and how it fits with the others, is checked first; a bad value writes nothing.
@@ -69,6 +73,7 @@ def set_(
     before = _text_of(section, texts, stage)
     after = with_value(section, before, path, read_value(value))
     refuse_misfit(desk, {**texts, section: after}, changed=(section,))
+    refuse_unmeant(stage, {section: before}, {section: after}, meant=live)
     changes = _changes({section: before}, {section: after})
     _write(desk, {section: after}, changes)
     _print_changes(changes, stage, json_=json_)
@@ -80,6 +85,7 @@ def push(
     stage: Stage = "dev",
     overrides: Overrides = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+    live: Live = False,
     json_: Json = False,
 ) -> None:
     """Write every section of a desk file into SSM, after showing what changes.
@@ -91,6 +97,7 @@ def push(
         raise InputError("--json: nobody can be asked; add --yes")
     deployed = find_desk(stage)
     texts = deployed.cloud.parameters.read()
+    refuse_unmeant(stage, texts, wanted, meant=live)
     changes = _changes(texts, wanted)
     for name in sorted(set(texts) - set(wanted)):
         note(f"{name}: in SSM and not in {desk}; left alone")
@@ -173,6 +180,25 @@ def refuse_misfit(desk: DeployedDesk, texts: Mapping[str, str], changed: Iterabl
             if name in last_good:
                 sections[name] = parse_section(name, last_good[name], "last good")
     build_settings(sections)
+
+
+def refuse_unmeant(stage: str, before: Mapping[str, str], after: Mapping[str, str], *, meant: bool) -> None:
+    """Raise RefusedError for a change that lets the desk trade a real account, or another one, where nobody has said that this is meant."""
+    wanted, known = (_desk_section(texts) for texts in (after, before))
+    if wanted is None or wanted.mode != "live" or meant:
+        return
+    difference = wanted.other_account(known) if known is not None else f"mode: {wanted.mode!r}"
+    if difference:
+        raise RefusedError(f"desk.{difference}: {stage} would send real orders to {wanted.exchange}; say --live if that is meant")
+
+
+def _desk_section(texts: Mapping[str, str]) -> DeskSection | None:
+    """The ``desk`` section; None where there is none that can be read."""
+    try:
+        section = parse_section("desk", texts["desk"])
+    except (KeyError, SettingsError):
+        return None
+    return section if isinstance(section, DeskSection) else None
 
 
 def section_value(name: str, text: str) -> Any:

@@ -24,6 +24,7 @@ from tickless.errors import (
 )
 from tickless.execution.acceptance import accept_exchange
 from tickless.execution.accounting import book
+from tickless.execution.funding import book_funding
 from tickless.execution.quarantine import quarantine
 from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
 from tickless.execution.requotes import end_by_time, overdue, remember
@@ -115,7 +116,7 @@ def _run_fenced(
 ) -> RunReport:
     """Run every tick that is due; each is put into ``runs`` before it does anything."""
     stored = ports.ledger.load()
-    loaded = resolve_settings(texts, stored.settings if stored is not None else {})
+    loaded = resolve_settings(texts, stored.settings, may_move=stored.may_move) if stored is not None else resolve_settings(texts, {})
     for sentence in loaded.refused:
         ports.metrics.count("SettingsRefused")
         ports.log.warning("parameter refused", error=sentence)
@@ -339,6 +340,11 @@ class TickRun:
         return state
 
     def _book_reports(self, state: DeskState, snapshot: AccountSnapshot) -> DeskState:
+        paid = book_funding(state, snapshot)
+        if paid is not state:
+            self.ports.log.info("funding booked", amount=str(paid.cash - state.cash))
+            self.updates.append(LedgerUpdate(desk=paid))
+            state = paid
         for order in list(state.orders.values()):
             report = snapshot.reports.get(order.client_order_id)
             if report is not None:

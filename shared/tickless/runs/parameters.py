@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tickless.errors import SettingsError
-from tickless.settings import ScheduleSection, Section, Settings, build_settings, parse_section
+from tickless.settings import DeskSection, ScheduleSection, Section, Settings, build_settings, parse_section
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,17 @@ class LoadedSettings:
     """One sentence for each section that was refused."""
 
 
-def resolve_settings(texts: Mapping[str, str], last_good: Mapping[str, str]) -> LoadedSettings:
+def resolve_settings(texts: Mapping[str, str], last_good: Mapping[str, str], *, may_move: bool = False) -> LoadedSettings:
     """Parse every section; a broken or missing one keeps its last good value. Texts seen before are not parsed again.
 
-    Raises SettingsError when a broken section has no last good value, or when the sections do not fit together.
+    A ledger is that of one account: a section that names another one is refused like a broken one, unless the desk ``may_move``. Raises
+    SettingsError when a broken section has no last good value, or when the sections do not fit together.
     """
-    return _resolve(tuple(sorted(texts.items())), tuple(sorted(last_good.items())))
+    return _resolve(tuple(sorted(texts.items())), tuple(sorted(last_good.items())), may_move=may_move)
 
 
 @lru_cache(maxsize=8)
-def _resolve(text_items: tuple[tuple[str, str], ...], last_good_items: tuple[tuple[str, str], ...]) -> LoadedSettings:
+def _resolve(text_items: tuple[tuple[str, str], ...], last_good_items: tuple[tuple[str, str], ...], *, may_move: bool) -> LoadedSettings:
     texts, last_good = dict(text_items), dict(last_good_items)
     good: dict[str, str] = {}
     parsed: dict[str, Section] = {}
@@ -38,6 +39,8 @@ def _resolve(text_items: tuple[tuple[str, str], ...], last_good_items: tuple[tup
     for name in sorted({*texts, *last_good}):
         try:
             parsed[name] = _parse(name, texts)
+            if name == "desk" and name in last_good and not may_move:
+                _refuse_other_account(parsed[name], last_good[name])
             good[name] = texts[name]
         except SettingsError as error:
             refused.append(str(error))
@@ -57,6 +60,16 @@ def _resolve(text_items: tuple[tuple[str, str], ...], last_good_items: tuple[tup
         return LoadedSettings(build_settings(kept), {}, tuple(refused))
     fresh = {name: text for name, text in good.items() if last_good.get(name) != text}
     return LoadedSettings(settings, fresh, tuple(refused))
+
+
+def _refuse_other_account(wanted: Section, last_good: str) -> None:
+    """Raise SettingsError for a desk that trades another account than its ledger is of."""
+    before = parse_section("desk", last_good, "last good")
+    if isinstance(wanted, DeskSection) and isinstance(before, DeskSection) and (difference := wanted.other_account(before)):
+        raise SettingsError(
+            f"parameter desk: desk.{difference}, and the ledger is that of the old one; "
+            "a desk moves only while it is halted and holds nothing (`tickless flatten`), or is deployed as another stage"
+        )
 
 
 def _parse(name: str, texts: Mapping[str, str]) -> Section:

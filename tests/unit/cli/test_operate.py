@@ -45,7 +45,15 @@ def equity_of(state) -> Decimal:
 
 
 def test_a_desk_that_never_ran(tickless, deployed):
-    assert tickless.json("status") == {"stage": "dev", "state": "NEVER RUN", "refused_parameters": []}
+    assert tickless.json("status") == {
+        "stage": "dev",
+        "state": "NEVER RUN",
+        "refused_parameters": [],
+        "mode": "dry_run",
+        "exchange": "binance",
+        "market_type": "spot",
+        "sandbox": False,
+    }
     assert "has never run" in tickless("status").stdout
     assert tickless("positions").stdout == "no position\n"
     assert tickless("orders").stdout == "no order\n"

@@ -321,3 +321,35 @@ def test_the_region_is_that_of_the_aws_command(tickless, deployed, monkeypatch):
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     assert "stack tickless-dev: not deployed in this account and region" in tickless.refused("params", "show")
+
+
+LIVE = ("--set", "desk.mode=live", "--set", "desk.secret_name=desk/keys")
+
+
+def test_push_goes_live_only_where_that_is_said(tickless, put):
+    for words in ((), ("--yes",)):
+        sentence = tickless.refused("params", "push", "--desk", "rotation", *LIVE, *words, code=3)
+        assert "desk.mode: 'live' in the place of 'dry_run' is another account: dev would send real orders to binance" in sentence
+    assert mode() == "dry_run"
+    tickless("params", "push", "--desk", "rotation", *LIVE, "--yes", "--live")
+    assert mode() == "live"
+    tickless("params", "push", "--desk", "rotation", *LIVE, "--set", "risk.time_stop_h=12.0", "--yes")
+    tickless.refused("params", "set", "desk.exchange", "kraken", code=3)
+    tickless("params", "push", "--desk", "rotation", "--yes")
+    assert mode() == "dry_run", "back needs no word"
+
+
+def test_set_goes_live_only_where_that_is_said(tickless, put):
+    put("desk", edited("desk", secret_name="desk/keys"))
+    assert "say --live" in tickless.refused("params", "set", "desk.mode", "live", code=3)
+    assert mode() == "dry_run"
+    tickless("params", "set", "desk.mode", "live", "--live")
+    assert mode() == "live"
+    assert "LIVE on binance, spot: REAL MONEY" in tickless("status").stdout
+    tickless("params", "set", "desk.sandbox", "true", "--live")
+    assert "LIVE on binance, spot: its SANDBOX, test money" in tickless("status").stdout
+    assert tickless.json("status")["sandbox"] is True
+
+
+def mode() -> str:
+    return json.loads(boto3.client("ssm").get_parameter(Name="/tickless/dev/desk")["Parameter"]["Value"])["mode"]
