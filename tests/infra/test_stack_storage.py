@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from aws_cdk import App
 from cfnlint.api import ManualArgs, lint
 from stack_reading import canonical, functions, of_type, properties, text, the
 
@@ -165,6 +166,16 @@ def test_an_unknown_stage_is_refused(tmp_path, capsys):
         synthesize("rotation", "staging")
     assert main(["--stage", "staging", "--out", str(tmp_path / "out")]) == 2
     assert "must be one of dev, prod" in capsys.readouterr().err
+
+
+def test_a_live_desk_is_synthesized_only_where_that_is_said(tmp_path, capsys, monkeypatch):
+    arguments = ["--set", "desk.mode=live", "--set", "desk.secret_name=desk/keys", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 3
+    assert "rotation: desk.mode is 'live': dev would send real orders; say so with -c live=yes, or make LIVE=yes" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "tickless-dev.template.json").exists()
+    monkeypatch.setattr("infra.app._synthesize", lambda *_, **__: {})
+    monkeypatch.setattr("infra.app.App", lambda **options: App(**options, context={"live": "yes"}))
+    assert main(arguments) == 0
 
 
 def test_synthesis_needs_no_built_layer(tmp_path, capsys, monkeypatch):

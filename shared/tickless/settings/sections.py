@@ -40,7 +40,7 @@ class DeskSection(Section):
 
     name: str = Field(default="rotation", pattern=r"^[a-z0-9_-]{1,32}$")
     mode: Literal["dry_run", "live"] = "dry_run"
-    """``dry_run``: real market, simulated fills. ``live``: a real account; not switched on yet, and refused."""
+    """``dry_run``: real market, simulated fills. ``live``: a real account, with real orders."""
     exchange: str = Field(default="binance", pattern=r"^[a-z0-9_]{2,32}$")
     """A ccxt exchange id, or ``roostoo``: the source of bars and of the pairs' filters."""
     bars_exchange: str = Field(default="", pattern=r"^[a-z0-9_]{0,32}$")
@@ -78,13 +78,6 @@ class DeskSection(Section):
         """The desk's market of a base asset: ``BTC/USDT``, or the contract ``BTC/USDT:USDT``."""
         stake = self.stake_currency
         return f"{base}/{stake}:{stake}" if self.market_type == "swap" else f"{base}/{stake}"
-
-    @field_validator("mode")
-    @classmethod
-    def _not_live_yet(cls, mode: str) -> str:
-        if mode == "live":
-            raise ValueError("'live' is not switched on in this version; the desk trades in 'dry_run'")
-        return mode
 
     @model_validator(mode="after")
     def _fits_the_account(self) -> Self:

@@ -131,3 +131,35 @@ def test_a_desk_without_the_strategy_it_needs_fails_by_name(world: World):
     assert "strategy.rotation" in plain.sections()
     with pytest.raises(SettingsError, match=r"strategy\.rotation"):
         world.run("full_rebalance", at(0))
+
+
+LIVE = ("desk.mode=live", "desk.secret_name=desk/keys")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key"),
+    [
+        ((), LIVE, "mode: 'live' in the place of 'dry_run'"),
+        (LIVE, (), "mode: 'dry_run' in the place of 'live'"),
+        (LIVE, (*LIVE, "desk.exchange=kraken"), "exchange: 'kraken' in the place of 'binance'"),
+        (LIVE, (*LIVE, "desk.market_type=swap"), "market_type: 'swap' in the place of 'spot'"),
+        ((*LIVE, "desk.sandbox=true"), LIVE, "sandbox: False in the place of True"),
+        (LIVE, (*LIVE, "desk.stake_currency=EUR"), "stake_currency: 'EUR' in the place of 'USDT'"),
+    ],
+)
+def test_a_ledger_stays_with_its_account_until_the_desk_may_move(before, after, key):
+    was, wanted = load_desk("rotation", before).sections(), load_desk("rotation", after).sections()
+    kept = resolve_settings(wanted, was)
+    assert kept.settings == load_desk("rotation", before)
+    assert "desk" not in kept.fresh
+    (sentence,) = kept.refused
+    assert sentence.startswith(f"parameter desk: desk.{key} is another account")
+    moved = resolve_settings(wanted, was, may_move=True)
+    assert (moved.settings, moved.refused) == (load_desk("rotation", after), ())
+    assert resolve_settings(wanted, {}).settings.desk.mode == load_desk("rotation", after).desk.mode, "a desk that has never run"
+
+
+@pytest.mark.parametrize(("before", "after"), [(LIVE, (*LIVE, "desk.secret_name=desk/new-keys")), ((), ("desk.exchange=kraken",))])
+def test_other_keys_and_another_dry_run_are_no_other_account(before, after):
+    found = resolve_settings(load_desk("rotation", after).sections(), load_desk("rotation", before).sections())
+    assert (found.settings, found.refused) == (load_desk("rotation", after), ())

@@ -155,7 +155,7 @@ def test_the_hash_follows_the_values(write: Write) -> None:
             "[strategy.rotation]\nvolatility_mid_ann_frac = 0.9",
             "strategy.rotation.volatility_mid_ann_frac: 0.9 must be smaller than volatility_high_ann_frac",
         ),
-        ('[desk]\nmode = "live"', "desk.mode: 'live' is not switched on in this version; the desk trades in 'dry_run'"),
+        ('[desk]\nmode = "live"', "desk.secret_name: missing; a live desk needs the name of the secret with its keys"),
         ('[desk]\nmode = "paper"', "desk.mode: input should be 'dry_run' or 'live' (got 'paper')"),
         ("[desk]\nleverage = 3", "desk.leverage: 3 needs desk.market_type 'swap'; spot has none"),
         ('[desk]\nmarket_type = "swap"\nleverage = 21', "desk.leverage: input should be less than or equal to 20 (got 21)"),
