@@ -117,6 +117,7 @@ class Worlds:
 
     stack: ExitStack
     workers: Workers = field(default_factory=Workers)
+    matrices: dict[tuple[str, str], Matrix] = field(default_factory=dict)
     _served: dict[str, Served] = field(default_factory=dict)
 
     def served(self, kind: str) -> Served:
@@ -185,7 +186,13 @@ class Matrix:
 
     @classmethod
     def of(cls, worlds: Worlds, name: str, venue: str = "spot") -> Matrix:
-        """The undisturbed run, and the desk from which every other starts."""
+        """The undisturbed run, and the desk from which every other starts; made once, as nothing changes it."""
+        if (name, venue) not in worlds.matrices:
+            worlds.matrices[name, venue] = cls._run(worlds, name, venue)
+        return worlds.matrices[name, venue]
+
+    @classmethod
+    def _run(cls, worlds: Worlds, name: str, venue: str) -> Matrix:
         start = worlds.set_scene(name, venue)
         desk = start.fork()
         try:

@@ -15,38 +15,27 @@ EARLIER = "risk_check"
 LATE_S = 300.0
 
 
-@pytest.fixture(scope="module")
-def matrices() -> dict[str, Matrix]:
-    return {}
-
-
-def matrix_of(worlds: Worlds, venue: str, matrices: dict[str, Matrix]) -> Matrix:
+def matrix_of(worlds: Worlds, venue: str) -> Matrix:
     """A rebalance whose minute has a risk check before it."""
-    if venue not in matrices:
-        matrices[venue] = Matrix.of(worlds, "feature_rebalance", venue)
-    return matrices[venue]
+    return Matrix.of(worlds, "feature_rebalance", venue)
 
 
-def test_of_one_minute_the_later_tick_runs_the_earlier_one_first_which_then_finds_itself_done(
-    worlds: Worlds, matrices: dict[str, Matrix]
-) -> None:
-    assert other_way_round(matrix_of(worlds, "spot", matrices)) == []
+def test_of_one_minute_the_later_tick_runs_the_earlier_one_first_which_then_finds_itself_done(worlds: Worlds) -> None:
+    assert other_way_round(matrix_of(worlds, "spot")) == []
 
 
-def test_of_one_minute_both_ticks_at_once_take_effect_in_their_order(worlds: Worlds, matrices: dict[str, Matrix]) -> None:
-    assert both_at_once(matrix_of(worlds, "spot", matrices)) == []
+def test_of_one_minute_both_ticks_at_once_take_effect_in_their_order(worlds: Worlds) -> None:
+    assert both_at_once(matrix_of(worlds, "spot")) == []
 
 
-def test_an_older_tick_after_a_newer_one_is_refused_and_changes_nothing(worlds: Worlds, matrices: dict[str, Matrix]) -> None:
-    assert older_after_newer(matrix_of(worlds, "spot", matrices)) == []
+def test_an_older_tick_after_a_newer_one_is_refused_and_changes_nothing(worlds: Worlds) -> None:
+    assert older_after_newer(matrix_of(worlds, "spot")) == []
 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("venue", VENUES)
-def test_on_every_venue_ticks_out_of_order_come_to_the_undisturbed_end(
-    worlds: Worlds, matrices: dict[str, Matrix], venue: str, table: list[Row]
-) -> None:
-    matrix = matrix_of(worlds, venue, matrices)
+def test_on_every_venue_ticks_out_of_order_come_to_the_undisturbed_end(worlds: Worlds, venue: str, table: list[Row]) -> None:
+    matrix = matrix_of(worlds, venue)
     found = [attempt(matrix) for attempt in (other_way_round, both_at_once, older_after_newer)]
     table.append(Row(venue, matrix.name, "ticks out of order", matrix.orders, len(found), sum(not one for one in found)))
     assert [difference for differences in found for difference in differences] == []

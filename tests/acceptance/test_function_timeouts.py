@@ -24,7 +24,7 @@ WHAT_NEXT = "Lambda's time-out, next tick only"
 def functions(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> Functions:
     matrix = Matrix.of(worlds, "feature_rebalance")
     assert matrix.orders >= 2
-    furnish_functions(matrix.start)
+    furnish_functions(matrix.start)  # The one change to what the matrix starts from: a secret, which no other test looks at.
     return Functions(matrix, tmp_path_factory.mktemp("functions"))
 
 
