@@ -70,20 +70,20 @@ def train_models(
     as_of: datetime,
     effective_at: datetime,
     incumbents: Mapping[str, OnnxModel | None],
-    features: Features | None = None,
+    features: Features,
 ) -> TrainingResult:
     """Train, validate and judge every specification on the bars closed at or before ``as_of``.
 
     ``table`` is the feature table of ``panel``, row for row; both may reach past ``as_of``, what lies there is not looked at.
-    ``incumbents`` are the loaded champions by model name. With ``features`` the table is proved not to look ahead; labels, samples and
-    splits always are. Deterministic: the same input gives the same bytes. Raises LeakError where a check finds a leak, ArtifactError where
-    an export is not exact, ValueError where table and panel do not belong together.
+    ``incumbents`` are the loaded champions by model name. ``features`` says how the table was made: it, labels, samples, splits and scalers
+    are proved not to look ahead. Deterministic: the same input gives the same bytes. Raises LeakError where a check finds a leak,
+    ArtifactError where an export is not exact, ValueError where table and panel do not belong together.
     """
     if (table.start_ms, table.rows, table.pairs, table.timeframe) != (panel.start_ms, panel.rows, panel.pairs, panel.timeframe):
         raise ValueError("the feature table does not belong to the panel")
     last = panel.closed_at(as_of).rows
     table, panel = table.take(0, last), panel.take(0, last)
-    if features is not None and last:
+    if last:
         check_features(features.make, panel, table.select(MODEL_FEATURES), training.seed, features.startup_bars)
     trained: list[TrainedModel] = []
     skipped: dict[str, str] = {}
@@ -174,7 +174,7 @@ def _problem(samples: Samples, split: Split, terms: Terms) -> str:
     return ""
 
 
-def _judged(candidate: Candidate, data: _Data, terms: Terms, champion: OnnxModel | None, features: Features | None) -> TrainedModel:
+def _judged(candidate: Candidate, data: _Data, terms: Terms, champion: OnnxModel | None, features: Features) -> TrainedModel:
     verdict, beside = judge(candidate, data.split, terms, champion)
     spec = terms.spec
     lineage = Lineage(terms.as_of, terms.effective_at, terms.step_ms, terms.training.seed, library_versions(spec))
@@ -185,8 +185,6 @@ def _judged(candidate: Candidate, data: _Data, terms: Terms, champion: OnnxModel
         "worth": candidate.worth.as_json(),
         **beside,
         "leak_checks": dict(data.leak_checks),
+        "startup": {"timeframe": data.timeframe, "bars": features.startup_bars + max(0, spec.sequence_bars - 1)},
     }
-    if features is not None:
-        before = max(0, spec.sequence_bars - 1)
-        manifest["startup"] = {"timeframe": data.timeframe, "bars": features.startup_bars + before}
     return TrainedModel(spec.name, version_name(terms.as_of), manifest, candidate.artifact, verdict.gate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pytest
@@ -70,6 +71,7 @@ def train(planted, model: ModelSpec, **changes):
         as_of=panel.end,
         effective_at=panel.end + timedelta(minutes=20),
         incumbents=changes.pop("incumbents", {}),
+        features=changes.pop("features", Features(partial(rows_of, table), startup_bars=0)),
         **changes,
     )
 
@@ -211,6 +213,7 @@ def test_without_pytorch_a_network_is_skipped_by_name_and_the_others_are_trained
         as_of=panel.end,
         effective_at=panel.end,
         incumbents={},
+        features=Features(partial(rows_of, table), startup_bars=0),
     )
     assert [made.name for made in result.trained] == ["m6"]
     assert "PyTorch is not installed" in result.skipped["net"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from tickless.learn import challenge, training_run
 from tickless.learn.algorithms.contract import Rows
 from tickless.learn.algorithms.gru import has_torch
 from tickless.learn.fit_spec import GruFit, LinearFit
+from tickless.learn.leak_checks import rows_of
 from tickless.learn.spec import ModelSpec, SplitSpec, WindowSpec
-from tickless.learn.training_run import train_models
+from tickless.learn.training_run import Features, train_models
 from tickless.settings import ExecutionSection, TrainingSection
 
 SMALL = GruFit(sequence_bars=4, hidden=4, dense=4, epochs=1, batch_rows=256, refit=False)
@@ -48,6 +50,7 @@ def train(planted, algorithm="ridge"):
         as_of=panel.end,
         effective_at=panel.end + timedelta(minutes=20),
         incumbents={},
+        features=Features(partial(rows_of, table), startup_bars=0),
     )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from tickless.alpha.champion import check_manifest, load_champion
 from tickless.errors import ArtifactError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.fit_spec import TreeFit
+from tickless.learn.leak_checks import rows_of
 from tickless.learn.registry import version_name
 from tickless.learn.spec import ModelSpec, SplitSpec
-from tickless.learn.training_run import train_models
+from tickless.learn.training_run import Features, train_models
 from tickless.settings import ExecutionSection, TrainingSection
 from tickless.types import from_ms, to_ms
 
@@ -39,6 +41,7 @@ def train(table, panel, as_of, incumbents=None, training=TRAINING, spec=SPEC):
         as_of=as_of,
         effective_at=as_of + timedelta(minutes=20),
         incumbents=incumbents or {},
+        features=Features(partial(rows_of, table), startup_bars=0),
     )
 
 
