@@ -1,10 +1,19 @@
-"""Gates: a model is promoted only if it beats both doing nothing and the current champion, after costs."""
+"""Gates: a model is promoted only if it beats both doing nothing and the current champion, after costs.
+
+What stands for doing nothing: for a model that chooses among pairs, holding all of them with the same exposure, at no cost; for a model of
+one pair, cash. A slice of a few weeks rises or falls by more than choosing can earn. Measured against cash alone, half of the worthless
+models that pass the other gates would pass this one too, and half of the good ones would not. So cash is the second bar: the net return
+must not lie below it by more than chance explains. docs/models.md has the rates of false and missed promotions.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from tickless.learn.classification import ClassMeasures
+from tickless.learn.measures import MIN_PAIRS
+from tickless.learn.trials import Overfitting
 from tickless.learn.validate import Measures
 
 
@@ -12,8 +21,18 @@ from tickless.learn.validate import Measures
 class Gates:
     """What a challenger must exceed."""
 
-    min_rank_ic: float
-    min_rank_ic_t: float
+    min_rank_ic: float = 0.0
+    min_rank_ic_t: float = 2.5
+    """Also for the t of the error saved, where a model of one pair or a classifier has no rank IC."""
+    min_periods: float = 10.0
+    """Label lengths of validation that share nothing."""
+    max_loss_t: float = 2.0
+    """So many standard errors below cash the net return may lie."""
+    max_calibration_error: float = 0.10
+    min_deflated_sharpe: float = 0.95
+    """Where trials are given: the probability that the chosen one's Sharpe ratio is not just that of the luckiest."""
+    max_overfitting: float = 0.5
+    """Where trials are given: the probability of backtest overfitting."""
 
 
 @dataclass(frozen=True)
@@ -28,32 +47,111 @@ class GateDecision:
         """All reasons as one line."""
         return "; ".join(self.reasons)
 
+    def also(self, passed: bool, reason: str) -> GateDecision:
+        """The decision with one gate more; what failed stays in front."""
+        reasons = (*self.reasons, reason) if passed else (reason, *self.reasons)
+        return GateDecision(self.promote and passed, reasons)
 
-def decide(challenger: Measures, champion: Measures | None, gates: Gates, same_rows: Measures | None = None) -> GateDecision:
+
+@dataclass(frozen=True)
+class Tried:
+    """What the trials say of the one that was chosen among them."""
+
+    count: int
+    deflated_sharpe: float
+    overfitting: Overfitting | None = None
+    """None where the trials' returns were not kept."""
+
+
+_Check = tuple[bool, str]
+
+
+def decide(
+    challenger: Measures, champion: Measures | None, gates: Gates, same_rows: Measures | None = None, tried: Tried | None = None
+) -> GateDecision:
     """Judge a challenger.
 
     ``champion`` are the champion's measures, None where there is none. ``same_rows`` are the challenger's on the rows on which the
-    champion was measured, where those are fewer than all. A measure that is NaN fails its gate.
+    champion was measured, where those are fewer than all. ``tried`` is given where the challenger is the best of several. A measure that
+    is NaN fails its gate.
     """
+    mine = challenger if same_rows is None else same_rows
+    chooses = challenger.pairs >= MIN_PAIRS
+    checks = [_above("independent periods", challenger.periods, gates.min_periods, "the limit", digits=1)]
+    if chooses:
+        checks += [
+            _above("mean rank IC", challenger.rank_ic, gates.min_rank_ic, "the limit"),
+            _above("t of rank IC", challenger.rank_ic_t, gates.min_rank_ic_t, "the limit"),
+            _above("net top-k return over the market's", challenger.top_k_active_frac, 0.0, "doing nothing"),
+            _not_below_cash(challenger, gates.max_loss_t),
+        ]
+    else:
+        checks += [
+            _above("t of the squared error saved", challenger.rmse_t, gates.min_rank_ic_t, "the limit"),
+            _above("net return", challenger.top_k_net_frac, challenger.cash_frac, "doing nothing"),
+        ]
+    if champion is not None:
+        what = "net top-k return over the market's" if chooses else "net return"
+        ours, theirs = (part.top_k_active_frac if chooses else part.top_k_net_frac for part in (mine, champion))
+        checks.append(_above(what, ours, theirs, "the champion"))
+    return _decision(checks, tried, gates, first=champion is None)
+
+
+def decide_classifier(
+    challenger: ClassMeasures,
+    champion: ClassMeasures | None,
+    gates: Gates,
+    same_rows: ClassMeasures | None = None,
+    tried: Tried | None = None,
+) -> GateDecision:
+    """Judge a challenger that forecasts probabilities: against the base rate, its own word, and the champion; arguments as ``decide``'s.
+
+    What its trades earn is for the strategy's own measures; a caller that has them adds their gate with ``GateDecision.also``.
+    """
+    mine = challenger if same_rows is None else same_rows
     checks = [
-        _above("mean rank IC", challenger.rank_ic, gates.min_rank_ic, "the limit"),
-        _above("t of rank IC", challenger.rank_ic_t, gates.min_rank_ic_t, "the limit"),
-        _above("net top-k return", challenger.top_k_net_frac, challenger.cash_frac, "doing nothing"),
+        _above("independent periods", challenger.periods, gates.min_periods, "the limit", digits=1),
+        _below("log loss", challenger.log_loss, challenger.log_loss_base, "the base rate"),
+        _above("t of the log loss saved", challenger.skill_t, gates.min_rank_ic_t, "the limit"),
+        _above("AUC", challenger.auc, 0.5, "chance"),
+        _below("calibration error", challenger.calibration_error, gates.max_calibration_error, "the limit"),
     ]
     if champion is not None:
-        mine = challenger if same_rows is None else same_rows
-        checks.append(_above("net top-k return", mine.top_k_net_frac, champion.top_k_net_frac, "the champion"))
+        checks.append(_below("log loss", mine.log_loss, champion.log_loss, "the champion"))
+    return _decision(checks, tried, gates, first=champion is None)
+
+
+def _decision(checks: list[_Check], tried: Tried | None, gates: Gates, *, first: bool) -> GateDecision:
+    if tried is not None:
+        what = f"deflated Sharpe ratio of the best of {tried.count}"
+        checks.append(_above(what, tried.deflated_sharpe, gates.min_deflated_sharpe, "the limit"))
+        if tried.overfitting is not None:
+            checks.append(_below("probability of overfitting", tried.overfitting.probability, gates.max_overfitting, "the limit"))
     failed = tuple(text for passed, text in checks if not passed)
     passed = tuple(text for passed, text in checks if passed)
-    if champion is None:
+    if first:
         passed += ("there is no champion to beat",)
     return GateDecision(promote=not failed, reasons=failed + passed)
 
 
-def _above(what: str, value: float, limit: float, whose: str) -> tuple[bool, str]:
+def _not_below_cash(challenger: Measures, max_loss_t: float) -> _Check:
+    earned = challenger.top_k_net_frac
+    if not math.isnan(earned) and earned >= challenger.cash_frac:
+        return True, f"net top-k return {earned:.5f} is not below {challenger.cash_frac:.5f}, cash"
+    return _above("t of net top-k return", challenger.top_k_net_t, -max_loss_t, "what chance explains below cash")
+
+
+def _above(what: str, value: float, limit: float, whose: str, digits: int = 5) -> _Check:
+    return _compare(what, value, limit, whose, "above", value > limit, digits)
+
+
+def _below(what: str, value: float, limit: float, whose: str, digits: int = 5) -> _Check:
+    return _compare(what, value, limit, whose, "below", value < limit, digits)
+
+
+def _compare(what: str, value: float, limit: float, whose: str, word: str, passed: bool, digits: int) -> _Check:
     if math.isnan(value):
         return False, f"{what} cannot be told from so few rows"
     if math.isnan(limit):
-        return False, f"{what} {value:.5f} cannot be compared: {whose} has too few rows"
-    passed = value > limit
-    return passed, f"{what} {value:.5f} is {'above' if passed else 'not above'} {limit:.5f}, {whose}"
+        return False, f"{what} {value:.{digits}f} cannot be compared: {whose} has too few rows"
+    return passed, f"{what} {value:.{digits}f} is {'' if passed else 'not '}{word} {limit:.{digits}f}, {whose}"

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil, sqrt
+from statistics import NormalDist
 
 import numpy as np
 
 from tickless.bars import Floats
 
-_CHUNK = 256
-"""Ticks ranked at once: bounds the (ticks, N, N) comparison in memory."""
+MIN_PAIRS = 5
+"""With fewer pairs at a tick there is no rank IC."""
 MIN_PERIODS = 5
 """A t-statistic needs at least so many label lengths of data that do not overlap."""
 
 
 def average_ranks(values: Floats) -> Floats:
     """Ranks within each row, 1 the smallest, ties sharing their mean rank; NaN where the value is NaN."""
-    result = np.full(values.shape, np.nan)
-    for first in range(0, len(values), _CHUNK):
-        part = values[first : first + _CHUNK]
-        mine, other = part[:, :, None], part[:, None, :]
-        ranks = (other < mine).sum(axis=2) + 0.5 * ((other == mine).sum(axis=2) + 1.0)
-        result[first : first + _CHUNK] = np.where(np.isnan(part), np.nan, ranks)
-    return result
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    place = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    edge = np.ones((len(values), max(0, values.shape[1] - 1)), dtype=np.bool_)
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=edge)
+    begins = np.pad(edge, ((0, 0), (1, 0)), constant_values=True)[:, : values.shape[1]]
+    ends = np.pad(edge, ((0, 0), (0, 1)), constant_values=True)[:, : values.shape[1]]
+    first = np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, place, values.shape[1])[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, 0.5 * (first + last) + 1.0, axis=1)
+    return np.where(np.isnan(values), np.nan, ranks)
 
 
-def rank_ic(forecast: Floats, outcome: Floats, min_pairs: int = 5) -> Floats:
+def rank_ic(forecast: Floats, outcome: Floats, min_pairs: int = MIN_PAIRS) -> Floats:
     """Spearman's rank correlation of forecast and outcome across pairs at every tick, shape (T,).
 
     NaN where fewer than ``min_pairs`` pairs have both. A forecast that is the same for all pairs scores 0: it says nothing.
@@ -54,48 +61,62 @@ def overlap_t(series: Floats, overlap: int) -> float:
     Kiefer and Vogelsang (2005, table 1): the statistic is scaled so that 1.96 again means a 5 % two-sided test. On overlapping
     sums of noise the test so made rejects in 6 to 9 %; a naive one in half of them or more.
     """
+    mean, error = _mean_and_error(series, overlap)
+    return mean / error
+
+
+def mean_interval(series: Floats, overlap: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval that covers the mean of such a series with probability ``level``: every mean that ``overlap_t``'s test does not reject.
+
+    (NaN, NaN) where it cannot be told.
+    """
+    mean, error = _mean_and_error(series, overlap)
+    reach = NormalDist().inv_cdf(0.5 + level / 2.0) * error
+    return mean - reach, mean + reach
+
+
+def _mean_and_error(series: Floats, overlap: int) -> tuple[float, float]:
+    """The mean and its standard error, the error scaled as ``overlap_t`` says; NaN where it cannot be told."""
     values = series[~np.isnan(series)]
     n = len(values)
     if overlap < 1 or n < MIN_PERIODS * overlap or n < MIN_PERIODS:
-        return float("nan")
+        return float("nan"), float("nan")
     lags = min(2 * overlap, n - 1)
-    centred = values - values.mean()
+    mean = float(values.mean())
+    centred = values - mean
     variance = float(centred @ centred) / n
     for lag in range(1, lags + 1):
         variance += 2.0 * (1.0 - lag / (lags + 1.0)) * float(centred[lag:] @ centred[:-lag]) / n
     if variance <= 0.0:
-        return float("nan")
+        return mean, float("nan")
     b = lags / n
     critical = 1.96 + 2.9694 * b + 0.4160 * b**2 - 0.5324 * b**3
-    return float(values.mean()) / sqrt(variance / n) * 1.96 / critical
+    return mean, sqrt(variance / n) * critical / 1.96
 
 
-def top_k_weights(forecast: Floats, cost_frac: float, top_k: int) -> Floats:
-    """Weights (T, N) of a portfolio that gives 1/k to each of the k best forecasts above ``cost_frac``; what is left stays cash.
+def chain_returns(plain: Floats, period: int, times: int) -> Floats:
+    """Returns over ``times`` horizons, (T, N), from returns over one: (1 + r_t)(1 + r_{t+period})… - 1.
 
-    Ties go to the earlier pair.
+    Exact where a horizon spans exactly ``period`` ticks, since each return begins at the price at which the one before it ends. NaN where
+    a part is missing, and at the end.
     """
-    worth = np.where(forecast > cost_frac, forecast, -np.inf)
-    best = np.argsort(-worth, axis=1, kind="stable")[:, :top_k]
-    weights = np.zeros(forecast.shape)
-    np.put_along_axis(weights, best, 1.0 / top_k, axis=1)
-    return np.where(np.isfinite(worth), weights, 0.0)
+    result = 1.0 + plain
+    for step in range(1, times):
+        later = np.full(plain.shape, np.nan)
+        if step * period < len(plain):
+            later[: -step * period] = plain[step * period :]
+        result = result * (1.0 + later)
+    return result - 1.0
 
 
-def top_k_net_returns(forecast: Floats, plain: Floats, *, cost_frac: float, top_k: int, period: int) -> tuple[Floats, Floats]:
-    """(net return, turnover) of a rebalance at every tick, (T,), holding for ``period`` ticks.
-
-    A rebalance every ``period`` ticks can start at any of ``period`` phases; every tick belongs to one phase and all of them count
-    (the overlapping portfolios of Jegadeesh and Titman, 1993). Turnover is bought plus sold, against the phase's last weights; the first
-    rebalance buys all, the last one also pays for selling all. Each unit costs half of ``cost_frac``, the cost of a round trip.
-    """
-    weights = top_k_weights(forecast, cost_frac, top_k)
-    before = np.zeros(weights.shape)
-    before[period:] = weights[:-period]
-    turnover = np.abs(weights - before).sum(axis=1)
-    turnover[-period:] += weights[-period:].sum(axis=1)
-    gross = np.where(weights > 0.0, weights * plain, 0.0).sum(axis=1)
-    return gross - 0.5 * cost_frac * turnover, turnover
+def ic_decay(forecast: Floats, outcomes: Mapping[float, Floats], min_pairs: int = MIN_PAIRS) -> dict[float, float]:
+    """The mean rank IC of today's forecast with the outcome at each horizon, by horizon; NaN where no tick has one."""
+    decay = {}
+    for horizon, outcome in outcomes.items():
+        ic = rank_ic(forecast, outcome, min_pairs)
+        known = ic[~np.isnan(ic)]
+        decay[horizon] = float(known.mean()) if len(known) else float("nan")
+    return decay
 
 
 def samples_in(horizon_h: float, sample_every_min: int) -> int:

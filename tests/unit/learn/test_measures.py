@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tickless.learn.measures import average_ranks, overlap_t, rank_ic, samples_in, top_k_net_returns, top_k_weights
+from tickless.learn.measures import average_ranks, chain_returns, ic_decay, mean_interval, overlap_t, rank_ic, samples_in
+from tickless.learn.portfolio_measures import (
+    quantile_returns,
+    quantile_spread,
+    top_k_active_returns,
+    top_k_net_returns,
+    top_k_weights,
+)
 
 
 def test_ranks_share_ties_and_skip_what_is_missing():
@@ -81,3 +88,68 @@ def test_changing_everything_at_every_rebalance_pays_every_time():
 
 def test_a_horizon_spans_whole_samples():
     assert [samples_in(6, 60), samples_in(6, 240), samples_in(24, 15), samples_in(0.25, 60)] == [6, 2, 96, 1]
+
+
+@pytest.mark.parametrize(("n", "overlap"), [(431, 7), (1152, 25)])
+def test_the_interval_covers_the_mean_of_overlapping_noise_about_as_often_as_it_says(n, overlap):
+    rng = np.random.default_rng(5)
+    covered = 0
+    for _ in range(300):
+        noise = np.cumsum(rng.standard_normal(n + overlap) + 0.1)
+        low, high = mean_interval((noise[overlap:] - noise[:-overlap])[:n], overlap)
+        covered += low <= 0.1 * overlap <= high
+    assert 0.88 <= covered / 300 <= 0.98
+
+
+def test_the_interval_and_the_test_say_the_same():
+    series = np.random.default_rng(6).standard_normal(300) + 0.12
+    low, high = mean_interval(series, 3)
+    assert (low > 0.0) is (overlap_t(series, 3) > 1.96)
+    assert (low + high) / 2.0 == pytest.approx(series.mean())
+    narrow = mean_interval(series, 3, 0.5)
+    assert low < narrow[0] < narrow[1] < high
+    assert np.isnan(mean_interval(np.ones(4), 1)).all()
+
+
+def test_chained_returns_are_those_of_the_whole_way():
+    price = np.exp(np.cumsum(np.random.default_rng(7).standard_normal((40, 3)) * 0.02, axis=0))
+    price[20, 1] = np.nan
+    one = np.full(price.shape, np.nan)
+    one[:-2] = price[2:] / price[:-2] - 1.0
+    three = chain_returns(one, 2, 3)
+    whole = price[6:] / price[:-6] - 1.0
+    holes = np.isnan(three[:-6])
+    np.testing.assert_allclose(three[:-6][~holes], whole[~holes])
+    assert np.isnan(three[-6:]).all()
+    assert holes[:, [0, 2]].sum() == 0
+    np.testing.assert_array_equal(chain_returns(one, 2, 1)[:-2], one[:-2])
+
+
+def test_a_signal_that_fades_has_a_falling_ic():
+    rng = np.random.default_rng(8)
+    signal = rng.standard_normal((400, 30))
+    steps = [0.5 * signal + rng.standard_normal(signal.shape), rng.standard_normal(signal.shape)]
+    decay = ic_decay(signal, {6.0: steps[0], 12.0: steps[0] + steps[1], 24.0: np.full(signal.shape, np.nan)})
+    assert decay[6.0] > decay[12.0] + 0.05 > 0.2
+    assert np.isnan(decay[24.0])
+
+
+def test_quantiles_share_ties_and_need_enough_pairs():
+    forecast = np.array([[1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0], [1.0, np.nan, np.nan, 2.0]])
+    plain = np.array([[-0.02, 0.0, 0.01, 0.05], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]])
+    halves = quantile_returns(forecast, plain, 2)
+    np.testing.assert_allclose(halves, [[-0.01, 0.03], [np.nan, 0.25], [0.1, 0.4]])
+    np.testing.assert_allclose(quantile_spread(halves), [0.04, np.nan, 0.3])
+    assert np.isnan(quantile_returns(forecast, plain, 4)[2]).all()
+
+
+def test_what_the_market_did_is_not_the_choices_merit():
+    rng = np.random.default_rng(9)
+    forecast, own = rng.standard_normal((60, 8)), 0.01 * rng.standard_normal((60, 8))
+    market = 0.05 * rng.standard_normal((60, 1))
+    options = {"cost_frac": 0.002, "top_k": 3, "period": 4}
+    np.testing.assert_allclose(top_k_active_returns(forecast, own + market, **options), top_k_active_returns(forecast, own, **options))
+    all_alike = top_k_active_returns(np.ones((60, 8)), own + market, cost_frac=0.0, top_k=8, period=4)
+    np.testing.assert_allclose(all_alike, 0.0, atol=1e-15)
+    net, turnover = top_k_net_returns(forecast, np.zeros((60, 8)), **options)
+    np.testing.assert_allclose(net, -0.001 * turnover)

@@ -1,0 +1,259 @@
+"""Drift: whether what a model is given, or what its forecasts are worth, has left what it was trained on. Pure functions on arrays.
+
+What cannot be told, for want of rows, is NaN and never a breach: a quiet market is not a drift. The report lists it as unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tickless.bars import Floats
+from tickless.settings import Section
+
+Action = Literal["alert", "retrain", "shrink", "stop"]
+SEVERITY: tuple[Action, ...] = ("alert", "retrain", "shrink", "stop")
+"""Mildest first: tell people, train early, trade smaller, do without the model."""
+_EMPTY = 1e-4
+"""The share that an empty bin counts for: the logarithm of nothing is not a number."""
+Z_CAP = 99.0
+"""A z beyond this says nothing more; also what a feature that never varied gets when it moves."""
+
+
+class DriftLimit(Section):
+    """One limit and what happens beyond it."""
+
+    limit: Annotated[float, Field(allow_inf_nan=False)]
+    action: Action
+
+
+class DriftLimits(Section):
+    """The limits of one model. Too large is a breach for the first two and the last, too small for the others."""
+
+    psi: DriftLimit = DriftLimit(limit=0.25, action="retrain")
+    """Population stability index of any feature, against the rows that the model was fitted on."""
+    feature_z: DriftLimit = DriftLimit(limit=3.0, action="alert")
+    """How far a feature's mean lies from the reference's, in its standard deviations, window after window."""
+    rolling_ic: DriftLimit = DriftLimit(limit=0.0, action="shrink")
+    rolling_sharpe: DriftLimit = DriftLimit(limit=0.4, action="retrain")
+    """Of a year, from the returns of the model's own choice."""
+    calibration_error: DriftLimit = DriftLimit(limit=0.10, action="retrain")
+    bins: int = Field(default=10, ge=2, le=50)
+    min_rows: int = Field(default=500, ge=50, le=1_000_000)
+    """A PSI needs so many rows on both sides: between two samples of n rows of one distribution it is about 2 (bins - 1) / n."""
+    z_windows: int = Field(default=3, ge=1, le=50)
+    """A z is sustained when the last so many windows are all beyond the limit, on the same side."""
+    rolling_days: Annotated[float, Field(gt=0.0, le=365.0)] = 28.0
+    shrink_frac: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """What is left of a position's size under the action ``shrink``."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One limit that was passed."""
+
+    measure: str
+    subject: str
+    """The feature; empty where the measure is the model's."""
+    value: float
+    limit: float
+    action: Action
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        of = f" of {self.subject}" if self.subject else ""
+        return f"{self.measure}{of} is {self.value:.3f}, beyond {self.limit:g}: {self.action}"
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What was measured at one time, and what follows. NaN = cannot be told."""
+
+    psi: Mapping[str, float]
+    """By feature."""
+    feature_z: Mapping[str, float]
+    """By feature: the mildest of the last windows where all lie on one side, 0 where they do not."""
+    rolling_ic: float
+    rolling_sharpe: float
+    calibration_error: float
+    breaches: tuple[Breach, ...]
+    unknown: tuple[str, ...]
+    """Measures that could not be told."""
+
+    @property
+    def action(self) -> Action | None:
+        """The most severe action of all breaches; None where nothing has drifted."""
+        return max((breach.action for breach in self.breaches), key=SEVERITY.index, default=None)
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object; what cannot be told is null."""
+        return {
+            "psi": {name: _number(value) for name, value in self.psi.items()},
+            "feature_z": {name: _number(value) for name, value in self.feature_z.items()},
+            "rolling_ic": _number(self.rolling_ic),
+            "rolling_sharpe": _number(self.rolling_sharpe),
+            "calibration_error": _number(self.calibration_error),
+            "action": self.action,
+            "breaches": [breach.sentence for breach in self.breaches],
+            "unknown": list(self.unknown),
+        }
+
+
+def judge_drift(
+    limits: DriftLimits,
+    *,
+    psi: Mapping[str, float],
+    feature_z: Mapping[str, float],
+    rolling_ic: float = math.nan,
+    rolling_sharpe: float = math.nan,
+    calibration_error: float = math.nan,
+) -> DriftReport:
+    """Hold measures against a model's limits. A measure that does not apply is left out, as NaN: it breaches nothing."""
+    found = [
+        *(("psi", name, value, limits.psi, value > limits.psi.limit) for name, value in psi.items()),
+        *(("feature_z", name, value, limits.feature_z, abs(value) >= limits.feature_z.limit) for name, value in feature_z.items()),
+        ("rolling_ic", "", rolling_ic, limits.rolling_ic, rolling_ic < limits.rolling_ic.limit),
+        ("rolling_sharpe", "", rolling_sharpe, limits.rolling_sharpe, rolling_sharpe < limits.rolling_sharpe.limit),
+        ("calibration_error", "", calibration_error, limits.calibration_error, calibration_error > limits.calibration_error.limit),
+    ]
+    breaches = tuple(
+        Breach(measure, subject, value, limit.limit, limit.action) for measure, subject, value, limit, broken in found if broken
+    )
+    unknown = tuple(f"{measure} of {of}" if of else measure for measure, of, value, _, _ in found if math.isnan(value))
+    return DriftReport(dict(psi), dict(feature_z), rolling_ic, rolling_sharpe, calibration_error, breaches, unknown)
+
+
+def psi(reference: Floats, current: Floats, bins: int = 10, min_rows: int = 0) -> float:
+    """The population stability index of two samples (R,) and (R2,): the sum over bins of (b - a) · ln(b / a), shares a before and b now.
+
+    Bins are quantiles of the reference, so that no rising transformation of the feature changes the index. A value that many reference
+    rows share has a bin of its own, a constant too; so do the NaNs, where there are any. 0 = alike; NaN where a sample has fewer than
+    ``min_rows`` rows, or none. Siddiqi, "Credit Risk Scorecards" (2006), has the customary limits of 0.10 and 0.25.
+    """
+    if min(len(reference), len(current)) < max(1, min_rows):
+        return math.nan
+    known = reference[~np.isnan(reference)]
+    edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")) if len(known) else np.empty(0)
+    heaps = np.asarray([(known == edge).sum() >= len(known) / bins for edge in edges], dtype=np.bool_)
+    before, now = (_bin_shares(sample, edges, heaps) for sample in (reference, current))
+    used = (before > 0.0) | (now > 0.0)
+    before, now = np.maximum(before[used], _EMPTY), np.maximum(now[used], _EMPTY)
+    return float(np.sum((now - before) * np.log(now / before)))
+
+
+def psi_by_feature(
+    reference: NDArray[np.floating[Any]],
+    current: NDArray[np.floating[Any]],
+    features: Sequence[str],
+    limits: DriftLimits,
+    *,
+    reference_until_ms: int,
+    current_from_ms: int,
+) -> dict[str, float]:
+    """The PSI of each column of (R, F) and (R2, F), by name.
+
+    Raises ValueError where the windows share time: two windows that overlap are alike by construction.
+    """
+    if current_from_ms < reference_until_ms:
+        raise ValueError(f"the current window begins at {current_from_ms}, before the reference ends at {reference_until_ms}")
+    before, now = (np.asarray(part, dtype=np.float64) for part in (reference, current))
+    return {name: psi(before[:, at], now[:, at], limits.bins, limits.min_rows) for at, name in enumerate(features)}
+
+
+def window_z(reference: Floats, windows: Sequence[Floats]) -> Floats:
+    """How far each window's mean lies from the reference's mean, in the reference's standard deviations: (K, F).
+
+    ``reference`` is (R, F), each window (Rk, F), oldest first. NaNs are left out; NaN where nothing is left. Held within ``Z_CAP``, which
+    is also what a feature that did not vary in the reference gets when it moves.
+    """
+    middle, spread = _moments(reference)
+    means = np.stack([_moments(window)[0] for window in windows]) if windows else np.empty((0, reference.shape[1]))
+    away = means - middle
+    flat = spread <= 1e-12 * np.maximum(1.0, np.abs(middle))
+    jumped = np.where(np.abs(away) <= 1e-9 * np.maximum(1.0, np.abs(middle)), 0.0, np.sign(away) * Z_CAP)
+    z = np.where(flat, jumped, away / np.where(flat, 1.0, spread))
+    return np.clip(np.where(np.isnan(away), np.nan, z), -Z_CAP, Z_CAP)
+
+
+def sustained_z(z: Floats, windows: int) -> Floats:
+    """What all of the last ``windows`` rows of (K, F) share: the z nearest to zero where they lie on one side, else 0; (F,).
+
+    NaN where there are fewer rows, or one of them is NaN.
+    """
+    last = z[-windows:]
+    if len(last) < windows:
+        return np.full(z.shape[1], np.nan)
+    low, high = last.min(axis=0), last.max(axis=0)
+    shared = np.where(low > 0.0, low, np.where(high < 0.0, high, 0.0))
+    result: Floats = np.where(np.isnan(last).any(axis=0), np.nan, shared)
+    return result
+
+
+def rolling_mean(series: Floats, window: int) -> Floats:
+    """Mean of the last ``window`` values at every tick, (T,): the rolling IC. NaN until there is a window, and where half of it is NaN."""
+    count = _trailing((~np.isnan(series)).astype(np.float64), window)
+    total = _trailing(np.nan_to_num(series), window)
+    result: Floats = np.divide(total, count, out=np.full(len(series), np.nan), where=count > 0.5 * window)
+    return result
+
+
+def rolling_sharpe(returns: Floats, window: int, periods_a_year: float, overlap: int = 1) -> Floats:
+    """The Sharpe ratio of a year over the last ``window`` returns at every tick, (T,); NaN where ``rolling_mean`` is, or nothing varies.
+
+    ``overlap`` neighbours share their holding period: a return is then that of the period, of which a year has ``periods_a_year``. The
+    standard deviation is that of the period's returns, and the mean of a year their mean times their number.
+    """
+    mean = rolling_mean(returns, window)
+    square = rolling_mean(returns**2, window)
+    independent = max(1.0, window / max(1, overlap))
+    with np.errstate(invalid="ignore"):
+        variance = (square - mean * mean) * (independent / (independent - 1.0) if independent > 1.0 else math.nan)
+        varies = variance > 1e-12 * square
+    ratio = np.divide(mean, np.sqrt(np.where(varies, variance, 1.0)), out=np.full(len(mean), np.nan), where=varies)
+    a_year: Floats = ratio * math.sqrt(periods_a_year)
+    return a_year
+
+
+def last_known(series: Floats) -> float:
+    """The last value of a rolling series; NaN where there is none or it cannot be told."""
+    return float(series[-1]) if len(series) else math.nan
+
+
+def _bin_shares(sample: Floats, edges: Floats, heaps: NDArray[np.bool_]) -> Floats:
+    """Share of rows in each bin: below or at each edge, above the last, exactly at an edge that is a heap, and NaN."""
+    known = sample[~np.isnan(sample)]
+    place = 2 * np.searchsorted(edges, known, side="left")
+    if len(edges):
+        nearest = np.minimum(place // 2, len(edges) - 1)
+        place = place + ((known == edges[nearest]) & heaps[nearest])
+    counts = np.bincount(place, minlength=2 * len(edges) + 2).astype(np.float64)
+    return np.append(counts, float(len(sample) - len(known))) / len(sample)
+
+
+def _moments(values: Floats) -> tuple[Floats, Floats]:
+    """(mean, standard deviation) of each column of (R, F), NaNs left out; NaN where nothing is left."""
+    here = ~np.isnan(values)
+    count = here.sum(axis=0)
+    some = count > 0
+    mean = np.divide(np.where(here, values, 0.0).sum(axis=0), count, out=np.full(len(count), np.nan), where=some)
+    centred = np.where(here, values - np.where(some, mean, 0.0), 0.0)
+    return mean, np.sqrt(np.divide((centred**2).sum(axis=0), count, out=np.full(len(count), np.nan), where=some))
+
+
+def _trailing(values: Floats, window: int) -> Floats:
+    """Sums of the last ``window`` values; NaN before there are so many."""
+    result: Floats = np.full(len(values), np.nan)
+    if 0 < window <= len(values):
+        result[window - 1 :] = np.convolve(values, np.ones(window), mode="valid")
+    return result
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

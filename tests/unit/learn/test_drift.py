@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tickless.learn.drift import (
+    SEVERITY,
+    Z_CAP,
+    DriftLimit,
+    DriftLimits,
+    judge_drift,
+    last_known,
+    psi,
+    psi_by_feature,
+    rolling_mean,
+    rolling_sharpe,
+    sustained_z,
+    window_z,
+)
+
+NAN = float("nan")
+LIMITS = DriftLimits()
+
+
+def test_psi_by_hand():
+    # Shares 0.5, 0.5 before and 0.2, 0.8 now: -0.3 ln 0.4 + 0.3 ln 1.6.
+    reference = np.array([1.0, 2.0, 3.0, 4.0])
+    current = np.array([1.0, 3.5, 3.5, 4.0, 9.0])
+    assert psi(reference, current, bins=2) == pytest.approx(0.3 * math.log(1.6) - 0.3 * math.log(0.4))
+    assert psi(reference, reference, bins=2) == 0.0
+
+
+def test_psi_tells_a_shift_from_a_second_sample():
+    rng = np.random.default_rng(1)
+    reference = rng.standard_normal(5000)
+    assert psi(reference, rng.standard_normal(2000)) < 0.02
+    assert psi(reference, rng.standard_normal(2000) + 0.7) > 0.25
+    assert psi(reference, 2.0 * rng.standard_normal(2000)) > 0.25
+
+
+def test_heaps_constants_and_holes():
+    rng = np.random.default_rng(2)
+    constant = np.full(1000, 3.0)
+    assert psi(constant, np.full(500, 3.0)) == 0.0
+    for moved in (2.9, 3.1):
+        assert psi(constant, np.full(500, moved)) > 5.0
+    heap = np.where(rng.random(4000) < 0.5, 0.0, rng.standard_normal(4000))
+    assert psi(heap, np.where(rng.random(2000) < 0.5, 0.0, rng.standard_normal(2000))) < 0.03
+    assert psi(heap, rng.standard_normal(2000)) > 0.25
+    holes = np.where(rng.random(4000) < 0.02, np.nan, rng.standard_normal(4000))
+    assert psi(holes, np.where(rng.random(2000) < 0.02, np.nan, rng.standard_normal(2000))) < 0.03
+    assert psi(holes, np.where(rng.random(2000) < 0.5, np.nan, rng.standard_normal(2000))) > 0.25
+    assert psi(np.full(100, np.nan), np.full(100, np.nan)) == 0.0
+    assert math.isnan(psi(np.empty(0), heap))
+    assert math.isnan(psi(heap, heap[:99], min_rows=100))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(-50, 50), min_size=5, max_size=120),
+    st.lists(st.integers(-80, 80), min_size=5, max_size=120),
+    st.integers(2, 12),
+)
+def test_psi_is_not_negative_and_no_rising_transformation_changes_it(before, now, bins):
+    reference, current = np.asarray(before, dtype=float), np.asarray(now, dtype=float)
+    value = psi(reference, current, bins)
+    assert value >= 0.0
+    assert psi(np.exp(reference / 20.0), np.exp(current / 20.0), bins) == pytest.approx(value)
+    assert psi(reference, np.concatenate([current, current]), bins) == pytest.approx(value)
+    assert psi(reference, reference[::-1], bins) == 0.0
+
+
+def test_windows_that_share_time_are_refused():
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((2000, 2)).astype(np.float32)
+    current = rows + np.array([0.0, 1.5], dtype=np.float32)
+    found = psi_by_feature(rows, current, ("a", "b"), LIMITS, reference_until_ms=5, current_from_ms=5)
+    assert found["a"] < 0.01
+    assert found["b"] > 1.0
+    with pytest.raises(ValueError, match="before the reference ends"):
+        psi_by_feature(rows, current, ("a", "b"), LIMITS, reference_until_ms=6, current_from_ms=5)
+
+
+def test_z_of_windows():
+    reference = np.column_stack([np.array([-1.0, 1.0] * 50), np.full(100, 7.0), np.full(100, np.nan)])
+    windows = [np.array([[4.0, 7.0, 1.0], [np.nan, 7.0, 1.0]]), np.array([[-2.0, 8.0, 1.0], [-3.0, 8.0, 1.0]])]
+    np.testing.assert_allclose(window_z(reference, windows), [[4.0, 0.0, np.nan], [-2.5, Z_CAP, np.nan]])
+    assert window_z(reference, []).shape == (0, 3)
+    assert np.isnan(sustained_z(window_z(reference, []), 1)).all()
+
+
+def test_a_z_counts_once_it_lasts():
+    z = np.array([[5.0, 3.1, -4.0, 3.5], [0.1, 3.2, -3.2, -3.5], [4.0, 3.0, -6.0, 3.5]])
+    np.testing.assert_allclose(sustained_z(z, 3), [0.1, 3.0, -3.2, 0.0])
+    np.testing.assert_allclose(sustained_z(z, 1), z[-1])
+    assert np.isnan(sustained_z(z, 4)).all()
+    assert np.isnan(sustained_z(np.vstack([z, np.full(4, np.nan)]), 2)).all()
+
+
+def test_rolling_mean_waits_for_its_window_and_bears_holes():
+    series = np.array([1.0, 2.0, NAN, 4.0, NAN, NAN, NAN])
+    np.testing.assert_allclose(rolling_mean(series, 3), [NAN, NAN, 1.5, 3.0, NAN, NAN, NAN])
+    assert np.isnan(rolling_mean(series, 8)).all()
+    assert last_known(rolling_mean(series[:4], 3)) == 3.0
+    assert math.isnan(last_known(np.empty(0)))
+
+
+def test_rolling_sharpe_is_the_ordinary_one_on_its_window():
+    returns = np.random.default_rng(4).standard_normal(90) * 0.01 + 0.002
+    found = rolling_sharpe(returns, 30, 365.0)
+    last = returns[-30:]
+    assert found[-1] == pytest.approx(last.mean() / last.std(ddof=1) * math.sqrt(365.0))
+    assert np.isnan(found[:29]).all()
+    assert np.isnan(rolling_sharpe(np.full(40, 0.01), 30, 365.0)).all()
+
+
+def test_nothing_drifts_on_quiet_measures():
+    report = judge_drift(LIMITS, psi={"a": 0.25}, feature_z={"a": -2.9}, rolling_ic=0.0, rolling_sharpe=0.4, calibration_error=0.1)
+    assert report.action is None
+    assert report.breaches == report.unknown == ()
+
+
+def test_every_limit_has_its_action_and_the_most_severe_is_the_reports():
+    limits = DriftLimits(rolling_ic=DriftLimit(limit=0.01, action="stop"))
+    report = judge_drift(
+        limits, psi={"a": 0.3, "b": NAN}, feature_z={"a": -3.0, "b": 0.0}, rolling_ic=0.005, rolling_sharpe=0.39, calibration_error=0.11
+    )
+    assert [(breach.measure, breach.subject, breach.action) for breach in report.breaches] == [
+        ("psi", "a", "retrain"),
+        ("feature_z", "a", "alert"),
+        ("rolling_ic", "", "stop"),
+        ("rolling_sharpe", "", "retrain"),
+        ("calibration_error", "", "retrain"),
+    ]
+    assert report.action == "stop"
+    assert report.unknown == ("psi of b",)
+    assert report.breaches[0].sentence == "psi of a is 0.300, beyond 0.25: retrain"
+    content = report.as_json()
+    assert content["psi"] == {"a": 0.3, "b": None}
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_what_cannot_be_told_breaches_nothing():
+    report = judge_drift(LIMITS, psi={"a": NAN}, feature_z={"a": NAN})
+    assert report.action is None
+    assert set(report.unknown) == {"psi of a", "feature_z of a", "rolling_ic", "rolling_sharpe", "calibration_error"}
+
+
+def test_limits_are_validated_like_settings():
+    assert DriftLimits.model_validate({"psi": {"limit": 0.1, "action": "stop"}}).psi.action == "stop"
+    assert {LIMITS.psi.action, LIMITS.feature_z.action, LIMITS.rolling_ic.action} <= set(SEVERITY)
+    for wrong in ({"psi": {"limit": 0.1, "action": "panic"}}, {"psi": {"limit": NAN, "action": "stop"}}, {"psy": 1}, {"bins": 1}):
+        with pytest.raises(ValidationError):
+            DriftLimits.model_validate(wrong)
