@@ -25,6 +25,7 @@ from tickless.adapters.memory import (
 )
 from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.bars import COLUMNS, Panel
+from tickless.execution.matching import SimOrder
 from tickless.ports import Ports, Venue
 from tickless.runs import feature_rebalance, full_rebalance, retrain, risk_check, scan
 from tickless.runs.report import RunReport
@@ -165,6 +166,11 @@ class World:
         """The exchange's balances."""
         exchange = SimExchange(TextAccounts(self.sim_store), self.bars, self.market, self.settings)
         return dict(exchange.snapshot(self.clock.now() - timedelta(days=365), ()).balances)
+
+    def exchange_orders(self) -> tuple[SimOrder, ...]:
+        """What is open at the exchange."""
+        stored = TextAccounts(self.sim_store).load()
+        return stored[1].orders if stored is not None else ()
 
     def outcome(self) -> dict[str, Any]:
         """All that must be equal in two runs that came to the same: the ledger without fencing numbers, and the exchange."""

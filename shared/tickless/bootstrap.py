@@ -28,6 +28,7 @@ from tickless.adapters.sns_notifier import SnsNotifier
 from tickless.adapters.ssm_parameters import SsmParameterStore
 from tickless.adapters.system_clock import SystemClock
 from tickless.errors import AccountError, EventError, InputError, RetryableError, SettingsError
+from tickless.execution.rounding import exact
 from tickless.ports import Clock, Exchange, Market, Ports, Venue
 from tickless.settings import ROOSTOO, SCAN, STRATEGY_SECTIONS, ScanSection, Settings
 from tickless.types import FIRST_YEAR, LAST_YEAR, Tick, parse_time
@@ -192,7 +193,7 @@ class Accounts:
             roostoo = RoostooClient(keys, purse=purse, time_left_s=self.left_s, now=self.now)
             return RoostooExchange(roostoo, DynamoDbSentStore(self.table, self.client("dynamodb")), desk.stake_currency, now=self.now)
         execution = settings.execution
-        key = (desk, keys, execution.requests_per_min, execution.request_reserve_frac)
+        key = (desk, keys, execution.requests_per_min, execution.request_reserve_frac, execution.stoploss_limit_frac)
         if key not in self._opened:
             from tickless.adapters.ccxt_exchange import CcxtExchange
 
@@ -207,6 +208,7 @@ class Accounts:
                     margin_mode=desk.margin_mode,
                     time_left_s=self.left_s,
                     purse=purse,
+                    stop_limit_frac=exact(execution.stoploss_limit_frac),
                     now=self.now,
                 )
             }

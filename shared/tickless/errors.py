@@ -22,7 +22,8 @@
         ├── AccountError      keys, permissions or clock are refused: a person has to act
         ├── UnknownOutcomeError  the answer was lost: look the order up, never resend
         └── OrderRejectedError   the exchange said no to this order
-            └── MarketClosedError  and to every other of its pair: halted or delisted
+            ├── MarketClosedError  and to every other of its pair: halted or delisted
+            └── WouldTriggerError  a stop whose price has been reached already
 """
 
 from __future__ import annotations
@@ -116,3 +117,7 @@ class OrderRejectedError(ExchangeError):
 
 class MarketClosedError(OrderRejectedError):
     """The pair's market is closed, halted or gone: no order of the pair makes sense for a while."""
+
+
+class WouldTriggerError(OrderRejectedError):
+    """A stop that would go off as it is placed: the market has reached its price."""

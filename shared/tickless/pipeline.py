@@ -210,6 +210,7 @@ def _check_stops(
     """Trail the stops of all positions with a fresh close, then see which are hit."""
     moved: list[Position] = []
     exits: dict[str, str] = {}
+    gone_off = {order.pair for order in state.orders.values() if order.protects and order.filled_qty > 0}
     for pair in sorted(state.positions):
         position = state.positions[pair]
         close = closes.get(pair)
@@ -222,7 +223,7 @@ def _check_stops(
             moved.append(position)
             state = state.with_position(position)
         reason = exit_reason(position, close, settings)
-        if reason is None and pair in state.blocked:
+        if reason is None and (pair in state.blocked or pair in gone_off):
             reason = stop.hit or stop.kind  # It was stopped out, and its exit ended before all was sold: the exit goes on.
         if reason is not None:
             exits[pair] = reason
@@ -277,7 +278,8 @@ def _flatten(state: DeskState, plan: Plan, verdicts: Mapping[str, Mapping[str, s
     if plan.orders:
         return state, (f"flatten: sells {', '.join(order.pair for order in plan.orders)}",)
     left = {pair: verdict["reason"] for pair, verdict in verdicts.items()}
-    if state.orders or any(reason not in TOO_LITTLE and reason != NOT_THERE for reason in left.values()):
+    busy = any(not order.protects for order in state.orders.values())
+    if busy or any(reason not in TOO_LITTLE and reason != NOT_THERE for reason in left.values()):
         return state, ()
     rest = f"; left: {', '.join(f'{pair} ({reason})' for pair, reason in left.items())}" if left else ""
     return evolve(state, flatten=None), (f"flatten is over, the desk holds nothing that it can sell and stays halted{rest}",)

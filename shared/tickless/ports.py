@@ -19,6 +19,7 @@ from tickless.types import (
     Order,
     OrderReport,
     PairRules,
+    RestingStops,
     Tick,
     TickRecord,
     Trade,
@@ -61,6 +62,13 @@ class Exchange(Protocol):
 
     def cancel(self, order: Order, at: datetime) -> OrderReport:
         """Cancel what is open of an order; reports its final state. Raises RetryableError, UnknownOutcomeError."""
+        ...
+
+    def resting_stops(self, pair: str) -> RestingStops:
+        """Whether stops can rest for a pair, and how they are moved. Raises RetryableError, AccountError.
+
+        ``submit`` refuses a stop whose price has been reached with WouldTriggerError.
+        """
         ...
 
 

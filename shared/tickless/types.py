@@ -33,6 +33,16 @@ class OrderType(StrEnum):
     STOP = "stop"
 
 
+class RestingStops(StrEnum):
+    """Whether a protective stop can rest at an exchange, and how one takes the place of another."""
+
+    NONE = "none"
+    CANCEL_FIRST = "cancel_first"
+    """Spot: a stop locks the coins that it would sell, so the old one has to go before the new one, or a sale, can come."""
+    PLACE_FIRST = "place_first"
+    """Contracts: reduce-only stops lock nothing, so the new one rests before the old one goes."""
+
+
 class OrderStatus(StrEnum):
     """The life of an order; ``execution.order_states`` says what may follow what.
 
@@ -208,6 +218,11 @@ class Order:
         """What may still fill."""
         return ZERO if self.status.is_final else self.qty - self.filled_qty
 
+    @property
+    def protects(self) -> bool:
+        """Whether it is a stop that rests on the exchange to leave a position: no exit under way, until it goes off."""
+        return self.type is OrderType.STOP and self.side is Side.SELL
+
 
 @dataclass(frozen=True)
 class Fill:
@@ -271,7 +286,7 @@ class StopState:
 
     stop_price: float | None = None
     kind: str = "stop_loss"
-    """``stop_loss`` or ``trailing_stop_loss``: the exit reason if it is hit."""
+    """``stop_loss``, ``trailing_stop_loss`` or, where the loss limit rests on the exchange, ``max_loss``: the exit reason if it is hit."""
     anchor_price: float | None = None
     """Highest close seen since the trail was armed; None = not armed."""
     atr: float | None = None
@@ -438,6 +453,8 @@ class DeskState:
     """What risk checks turn into exits of everything that is held."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
     """Pairs whose market is closed, and since when (ISO 8601): nothing is ordered of them, and all others go on."""
+    unprotected: Mapping[str, str] = field(default_factory=dict)
+    """Positions whose stop should rest on the exchange and does not, and why: the desk alone checks them, at every risk check."""
     accept: Accept | None = None
     """What the next tick that can compare ledger and exchange carries out."""
     unfilled: Mapping[str, Unfilled] = field(default_factory=dict)

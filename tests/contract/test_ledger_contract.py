@@ -333,6 +333,7 @@ def test_what_a_person_and_the_exchange_have_made_of_the_desk_is_restored(ledger
         flatten=Flatten("by hand", at(1)),
         accept=Accept("sold by hand", at(3), "BTC/USDT: the ledger holds 1, the exchange 0"),
         quarantined={"BTC/USDT": "2024-06-01T00:15:00Z"},
+        unprotected={"ETH/USDT": "the exchange takes no stops for it"},
         external={"BNB": D("0.5000"), "XYZ": D(7)},
     )
     partial = replace(an_order(1, 15, OrderStatus.PARTIALLY_FILLED), filled_qty=D("0.02"), fill_ids=("f-2", "f-1"))

@@ -32,7 +32,7 @@ from tickless.errors import (
     RetryableError,
     UnknownOutcomeError,
 )
-from tickless.types import Liquidity, Order, OrderStatus, OrderType, Side, from_ms, to_ms
+from tickless.types import Liquidity, Order, OrderStatus, OrderType, RestingStops, Side, from_ms, to_ms
 
 D = Decimal
 PLACE, QUERY, CANCEL, BALANCE, TIME = "/v3/place_order", "/v3/query_order", "/v3/cancel_order", "/v3/balance", "/v3/serverTime"
@@ -500,6 +500,7 @@ def test_what_roostoo_would_refuse_is_not_sent(roostoo: Roostoo, store: SentStor
     assert isinstance(refused.value, MarketClosedError) == closed, "of this pair nothing is ordered for a while"
     assert roostoo.count(PLACE) == 0
     assert not exchange.supports_stops("BTC/USD")
+    assert exchange.resting_stops("BTC/USD") is RestingStops.NONE
 
 
 def test_the_notional_must_be_above_the_least(roostoo: Roostoo, store: SentStore) -> None:

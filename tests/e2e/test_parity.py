@@ -23,7 +23,7 @@ from tickless.learn.spec import load_specs
 from tickless.risk.stops import STOP_REASONS
 from tickless.runs.retrain import store, train_specs, training_start
 from tickless.settings import load_desk, read_desk
-from tickless.types import Side
+from tickless.types import OrderStatus, OrderType, Side
 
 START = datetime(2024, 6, 3, tzinfo=UTC)
 
@@ -274,3 +274,80 @@ def test_two_strategies_and_a_change_of_one_decide_alike(tmp_path: Path, synthet
     ]
     record = both(tmp_path, scarred(synthetic), START, 1.0, desk=pair_of_strategies, changes=changes)
     assert strategies(record) == {"rotation", "crossover"}
+
+
+# Stops that rest on the exchange
+
+RESTING = "execution.stoploss_on_exchange=true"
+
+
+@pytest.fixture(scope="module")
+def small() -> FolderMarket:
+    made = make_market(pairs=12, start=START - timedelta(days=45), end=START + timedelta(days=1), seed=11)
+    return FolderMarket(made.panel, made.rules)
+
+
+def crashed(market: FolderMarket) -> FolderMarket:
+    """The scarred market, in which half of all pairs also fall inside single bars and recover, and some open below everything before."""
+    panel = scarred(market).panel
+    row = panel.row_at(START + timedelta(hours=5))
+    columns = {name: getattr(panel, name).copy() for name in ("open", "high", "low", "close", "volume")}
+    for n in range(0, len(panel.pairs), 2):
+        columns["low"][row + 3 + n : row + 28 : 11, n] *= 0.9
+    for name in ("open", "high", "low", "close"):
+        columns[name][row + 17 :, ::3] *= 0.93
+    return FolderMarket(Panel(panel.timeframe, panel.pairs, panel.start_ms, **columns), market.filters)
+
+
+def audited(tmp_path: Path, market: FolderMarket, overrides: tuple[str, ...], desk: str = "rotation") -> RunRecord:
+    """Both runs with stops on the exchange, and what the auditor says of the files."""
+    record = both(tmp_path, market, START, 0.5, (RESTING, *overrides), desk=desk)
+    assert verify(tmp_path / "backtest", market.panel, record.settings, market.filters if record.settings.execution.filters else None) == []
+    return record
+
+
+def stops_of(record: RunRecord, status: OrderStatus) -> set[str]:
+    """The reasons of all stops at the exchange that ended so."""
+    return {order.reason for order in record.orders if order.type is OrderType.STOP and order.status is status}
+
+
+def test_stops_at_the_exchange_decide_alike(tmp_path: Path, small: FolderMarket) -> None:
+    """Crashes inside a bar, gaps below the stop, trailing stops that move, reductions, fills in parts, and an end that closes all."""
+    overrides = ("execution.max_participation_frac=0.002", "execution.close_at_end=true", "risk.trail_arm_atr=0.4")
+    record = audited(tmp_path, crashed(small), overrides)
+    assert stops_of(record, OrderStatus.FILLED) >= {"stop_loss", "trailing_stop_loss"}
+    assert stops_of(record, OrderStatus.CANCELED) >= {"stop_loss", "trailing_stop_loss"}
+    ends = {trade.exit_reason for trade in record.trades}
+    assert {"stop_loss", "trailing_stop_loss", "end_of_data"} <= ends
+    inside = [fill for fill in record.fills if fill.filled_at.microsecond and fill.side is Side.SELL]
+    assert inside, "sold before the bar had closed"
+    sold_in_parts = {fill.client_order_id for fill in inside} & {
+        order.client_order_id for order in record.orders if order.status is OrderStatus.CANCELED and order.filled_qty > 0
+    }
+    assert sold_in_parts, "a stop that went off in part, and was sold at market for the rest"
+
+
+def test_stops_at_the_exchange_with_limits_and_latency_decide_alike(tmp_path: Path, small: FolderMarket) -> None:
+    overrides = ("execution.order_type=limit", "execution.limit_offset_bps=-5", "execution.latency_s=30", "risk.block_after_stop=false")
+    record = audited(tmp_path, crashed(small), overrides)
+    assert stops_of(record, OrderStatus.FILLED)
+
+
+def test_signals_with_stops_at_the_exchange_decide_alike(tmp_path: Path, small: FolderMarket) -> None:
+    overrides = (*QUICK, "execution.filters=true", "risk.max_position_loss_frac=0.01", "risk.block_after_stop=true")
+    record = audited(tmp_path, crashed(small), overrides, desk="crossover")
+    assert stops_of(record, OrderStatus.FILLED) == {"max_loss"}
+    assert {"cross_up", "cross_down", "max_loss"} <= reasons(record)
+
+
+def test_stops_that_are_switched_on_and_off_while_the_desk_runs_decide_alike(tmp_path: Path, small: FolderMarket) -> None:
+    changes = [
+        written("rotation", 2, RESTING),
+        written("rotation", 4, "execution.stoploss_on_exchange=false"),
+        written("rotation", 7, RESTING, "execution.stoploss_min_move_frac=0.01"),
+    ]
+    record = both(tmp_path, crashed(small), START, 0.4, changes=changes)
+    hours = {(order.tick_at - START) // timedelta(hours=1) for order in record.orders if order.type is OrderType.STOP}
+    assert min(hours) == 2
+    assert not {4, 5, 6} & hours
+    assert max(hours) >= 7

@@ -85,6 +85,12 @@ def market_is_closed(failed: RequestFailed) -> bool:
     return isinstance(failed.__context__, (errors.MarketClosed, errors.BadSymbol))
 
 
+def would_trigger(failed: RequestFailed) -> bool:
+    """Whether a stop was refused because the market has reached its price."""
+    errors = importlib.import_module("ccxt.base.errors")
+    return isinstance(failed.__context__, errors.OrderImmediatelyFillable)
+
+
 def classify(error: Exception) -> Failure:
     """What an error of a ccxt call means. Anything that is not ccxt's comes from reading an answer that makes no sense."""
     errors = importlib.import_module("ccxt.base.errors")

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from tickless.adapters.ccxt_balances import refuse_untold, spot_balances, swap_balances
 from tickless.adapters.ccxt_client import MarketType, open_account_client
-from tickless.adapters.ccxt_errors import Failure, RequestFailed, market_is_closed
+from tickless.adapters.ccxt_errors import Failure, RequestFailed, market_is_closed, would_trigger
 from tickless.adapters.ccxt_funding import TELLING, fetch_funding, funding_since
 from tickless.adapters.ccxt_instruments import AccountMarkets
 from tickless.adapters.ccxt_lookup import SETTLE_ASKS, SETTLE_S, OrderLookup
@@ -27,9 +27,17 @@ from tickless.adapters.ccxt_orders import FoundOrder, Instrument, read_number, r
 from tickless.adapters.ccxt_requests import AccountRequests
 from tickless.adapters.secrets import ApiKeys
 from tickless.adapters.weight_budget import WeightPurse
-from tickless.errors import AccountError, ExchangeError, MarketClosedError, OrderRejectedError, RetryableError, UnknownOutcomeError
+from tickless.errors import (
+    AccountError,
+    ExchangeError,
+    MarketClosedError,
+    OrderRejectedError,
+    RetryableError,
+    UnknownOutcomeError,
+    WouldTriggerError,
+)
 from tickless.ports import Priority
-from tickless.types import AccountSnapshot, Funding, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, to_ms
+from tickless.types import AccountSnapshot, Funding, Order, OrderReport, OrderStatus, OrderType, PairRules, RestingStops, Side, to_ms
 
 MANY = 8
 """From so many orders on, the list of all open orders is asked for first: most orders of a desk are stops that rest untouched."""
@@ -142,6 +150,12 @@ class CcxtExchange:
         instrument = self._markets.find(pair)
         return instrument is not None and self._markets.stop_kind(instrument) is not None
 
+    def resting_stops(self, pair: str) -> RestingStops:
+        """See ``Exchange.resting_stops``. Raises RetryableError, AccountError, ExchangeError."""
+        if not self.supports_stops(pair):
+            return RestingStops.NONE
+        return RestingStops.PLACE_FIRST if self._markets.is_swap else RestingStops.CANCEL_FIRST
+
     def rules(self) -> Mapping[str, PairRules]:
         """The exchange's filters by ccxt's symbol, in base units. Raises RetryableError, AccountError, ExchangeError."""
         return {symbol: self._markets.rules(instrument) for symbol, instrument in self._markets.all().items()}
@@ -243,6 +257,8 @@ class CcxtExchange:
         """What became of an order whose submission failed; see the table of ``ccxt_errors``."""
         if market_is_closed(failed):
             raise MarketClosedError(str(failed)) from failed
+        if order.type is OrderType.STOP and would_trigger(failed):
+            raise WouldTriggerError(str(failed)) from failed
         if failed.failure in (Failure.REFUSED, Failure.PERMISSION, Failure.UNCHANGED):
             raise OrderRejectedError(str(failed)) from failed
         if failed.failure not in (Failure.LOST, Failure.DUPLICATE, Failure.UNCLEAR, Failure.MISSING):

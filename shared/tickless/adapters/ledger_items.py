@@ -78,6 +78,7 @@ class DeskScalars:
     quarantined: Mapping[str, str] = field(default_factory=dict)
     unfilled: Mapping[str, Unfilled] = field(default_factory=dict)
     funding: FundingBook | None = None
+    unprotected: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, desk: DeskState) -> DeskScalars:
@@ -221,6 +222,7 @@ def restore(items: Iterable[tuple[str, Any]]) -> DeskState | None:
         quarantined=scalars.quarantined,
         unfilled=scalars.unfilled,
         funding=scalars.funding,
+        unprotected=scalars.unprotected,
         settings=settings,
     )
 

@@ -32,6 +32,10 @@ class RefusedAccount:
         """See ``Exchange.cancel``."""
         raise AccountError(self._why)
 
+    def resting_stops(self, pair: str) -> NoReturn:  # noqa: ARG002 — the same for all
+        """See ``Exchange.resting_stops``."""
+        raise AccountError(self._why)
+
     def supports_stops(self, pair: str) -> NoReturn:  # noqa: ARG002 — the same for all
         """Nobody can say."""
         raise AccountError(self._why)

@@ -41,7 +41,7 @@ from tickless.errors import (
     UnknownOutcomeError,
 )
 from tickless.ports import Priority
-from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, OrderType, PairRules, Side, to_ms
+from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, OrderType, PairRules, RestingStops, Side, to_ms
 
 T = TypeVar("T")
 
@@ -165,6 +165,10 @@ class RoostooExchange:
                 raise UnknownOutcomeError(f"{error}; order {known.order_id} is still open") from error
             return report
         return self._settled(known, order)
+
+    def resting_stops(self, pair: str) -> RestingStops:  # noqa: ARG002 — of any pair
+        """See ``Exchange.resting_stops``: Roostoo has none."""
+        return RestingStops.NONE
 
     def supports_stops(self, pair: str) -> bool:  # noqa: ARG002 — of any pair
         """Whether a protective stop can rest on the exchange: it cannot."""

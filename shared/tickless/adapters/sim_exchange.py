@@ -16,12 +16,13 @@ from typing import Protocol, TypeVar
 from tickless.adapters.codec import decode, encode
 from tickless.adapters.price_scales import Break, Scales, StoredScales, is_jump
 from tickless.bars import Panel, floor_ms, step_ms
-from tickless.errors import OrderRejectedError
+from tickless.errors import OrderRejectedError, WouldTriggerError
 from tickless.execution.matching import Bar, Matching, SimAccount, SimOrder
+from tickless.execution.rounding import exact
 from tickless.execution.settlement import PRICE_SCALE_BREAK
 from tickless.ports import BarStore, Market
 from tickless.settings import Settings
-from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, Side, evolve, from_ms, to_ms
+from tickless.types import AccountSnapshot, Order, OrderReport, OrderStatus, PairRules, RestingStops, Side, evolve, from_ms, to_ms
 
 T = TypeVar("T", SimAccount, SimOrder)
 
@@ -30,6 +31,9 @@ SUSPENDED = f"{PRICE_SCALE_BREAK}: the pair is suspended until its first bar on 
 
 LastBars = Callable[[Sequence[str], datetime], tuple[Mapping[str, float], Mapping[str, float]]]
 """(pairs, at) → closes and volumes of the bars that have just closed at ``at``; a pair without that bar is absent."""
+
+
+WOULD_TRIGGER = "the stop would trigger at once"
 
 
 LAST_BAR = "the run closes what is open at the end of this bar"
@@ -157,7 +161,8 @@ class SimExchange:
         """Take an order in; a market order of zero latency fills at once, at the open of the bar that opens now."""
         known = self._accounts.order(order.client_order_id)
         if known is not None:
-            return known.report()
+            # A stop's refusal is said again: whoever asks anew has to sell instead.
+            return _taken(known) if order.protects else known.report()
         version, account = self._load(at)
         matching = self._matching(account)
         now_ms = to_ms(at)
@@ -172,13 +177,15 @@ class SimExchange:
         elif arrival == now_ms and now_ms % self._step == 0:
             opens = self._market.opens([order.pair], self._timeframe, at)
             closes, volumes = self._last_bars([order.pair], at)
-            sim = matching.arrive_at_open(sim, now_ms, _prices(opens, closes), volumes)
+            prices = _prices(opens, closes)
+            if _is_reached(order, prices.get(order.pair)):
+                sim = matching.refuse(sim, WOULD_TRIGGER)
+            else:
+                sim = matching.arrive_at_open(sim, now_ms, prices, volumes)
         else:
             sim = matching.arrive(sim)
         self._save(version, matching)
-        if sim.status is OrderStatus.REJECTED:
-            raise OrderRejectedError(f"{order.pair} {order.side} {order.qty}: {sim.message}")
-        return sim.report()
+        return _taken(sim)
 
     def cancel(self, order: Order, at: datetime) -> OrderReport:
         """Cancel an order; one that is unknown or final is reported as it is."""
@@ -190,6 +197,10 @@ class SimExchange:
             self._save(version, matching)
         report = self._report(order.client_order_id, matching)
         return report or OrderReport(order.client_order_id, OrderStatus.CANCELED, (), "unknown to the exchange")
+
+    def resting_stops(self, pair: str) -> RestingStops:  # noqa: ARG002 — the same for all
+        """See ``Exchange.resting_stops``: the account is a spot account."""
+        return RestingStops.CANCEL_FIRST
 
     def liquidate(self, order: Order, at: datetime, price: float) -> OrderReport:
         """Fill an order whole at ``price``, at the taker fee and without slippage: what ``close_at_end`` does after the last bar."""
@@ -269,6 +280,21 @@ class SimExchange:
 
     def _save(self, version: int, matching: Matching) -> None:
         self._accounts.save(version, matching.account, matching.changed)
+
+
+def _taken(sim: SimOrder) -> OrderReport:
+    """The report on an order that the exchange has taken; raises OrderRejectedError for one that it has not, however often it comes."""
+    if sim.status is not OrderStatus.REJECTED:
+        return sim.report()
+    error = WouldTriggerError if sim.message == WOULD_TRIGGER else OrderRejectedError
+    raise error(f"{sim.order.pair} {sim.order.side} {sim.order.qty}: {sim.message}")
+
+
+def _is_reached(order: Order, price: float | None) -> bool:
+    """Whether the market stands at or beyond the price of a stop."""
+    if order.stop_price is None or price is None:
+        return False
+    return exact(price) <= order.stop_price if order.side is Side.SELL else exact(price) >= order.stop_price
 
 
 def _bars_at(window: Panel, row: int) -> dict[str, Bar]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tickless.backtest.audit_prices import END_OF_DATA, PRICE_SCALE_BREAK, PriceAudit
 from tickless.backtest.audit_requotes import RequoteAudit
+from tickless.backtest.audit_stops import StopAudit
 from tickless.backtest.results import Results, count_ticks, read_results
 from tickless.bars import Panel
 from tickless.settings import TRADING_ORDER, Settings
@@ -29,14 +30,16 @@ def verify(folder: Path, panel: Panel, settings: Settings | None = None, rules: 
     """Audit a result folder against the bars it traded on: one sentence for each finding, none where all is well.
 
     Always: cash plus positions is equity on every row; fees, quantities and average prices of orders and fills agree; pairs that left the
-    target were sold; no stop fell; ticks are in order; each fill lies within its bar, nothing is held across a break of the price scale,
-    and the desk never gains more than the bars allow; what is quoted again is no more than what an order left. With ``settings`` (those of
-    the whole run): caps, sleeve, top-k, buffer, slippage, the calendar, how often an order is quoted again.
-    With ``rules``: minimum notional. Raises DataError where a file cannot be read.
+    target were sold; no stop fell; stops at the exchange fill at their price or worse; ticks are in order; each fill lies within its bar,
+    nothing is held across a break of the price scale, and the desk never gains more than the bars allow; what is quoted again is no more
+    than what an order left. With ``settings`` (those of the whole run): caps, sleeve, top-k, buffer, slippage, the calendar, how often an
+    order is quoted again, and that a stop rests wherever one is promised. With ``rules``: minimum notional. Raises DataError where a file
+    cannot be read.
     """
     results = read_results(folder)
     audit = _Audit(results, panel, settings, rules or {})
     prices = PriceAudit(results, panel, settings, rules or {})
+    resting = StopAudit(results, panel, settings, rules or {})
     checks = (
         audit.equity_rows,
         audit.order_totals,
@@ -50,6 +53,9 @@ def verify(folder: Path, panel: Panel, settings: Settings | None = None, rules: 
         prices.scale_breaks,
         prices.gains,
         *RequoteAudit(results, settings).checks,
+        resting.fills,
+        resting.promises,
+        resting.levels,
     )
     return [finding for check in checks for finding in check()]
 
@@ -244,9 +250,16 @@ class _Audit:
         price = self._close(pair, at)
         return qty > 0 and not too_small and (price is None or qty * price >= (rule.min_notional or ZERO))
 
+    def _is_dust(self, pair: str, qty: Decimal, at: datetime) -> bool:
+        """Whether the exchange takes no order for so much."""
+        rule = self.rules.get(pair, PairRules(pair))
+        worth = qty * (self._close(pair, at) or ZERO)
+        return qty < max(rule.qty_step or ZERO, rule.min_qty or ZERO) or worth < (rule.min_notional or ZERO)
+
     def stops(self) -> Iterator[str]:
-        """No stop moves down while its position lives."""
-        closings = _Holdings(self.results.fills).closings
+        """No stop moves down while its position lives; one of which only dust is left may be followed by another."""
+        holdings = _Holdings(self.results.fills)
+        closings = {pair: [at for at, qty in holdings.path(pair) if qty == 0 or self._is_dust(pair, qty, at)] for pair in holdings.pairs}
         last: dict[str, tuple[datetime, float]] = {}
         for line in self.results.ticks:
             at = parse_time(line["at"])
@@ -303,10 +316,9 @@ class _Holdings:
         """Every pair that was ever held, sorted."""
         return sorted(self._times)
 
-    @property
-    def closings(self) -> dict[str, list[datetime]]:
-        """When each pair's position went to nothing."""
-        return {pair: [at for at, qty in zip(self._times[pair], self._qty[pair], strict=True) if qty == 0] for pair in self._times}
+    def path(self, pair: str) -> Iterator[tuple[datetime, Decimal]]:
+        """What was held of a pair from each of its fills on."""
+        return zip(self._times[pair], self._qty[pair], strict=True)
 
     def before(self, pair: str, at: datetime) -> Decimal:
         """What was held of a pair just before ``at``."""

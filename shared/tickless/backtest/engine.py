@@ -196,6 +196,8 @@ class _Desk:
         if self._state is None or self._loaded is None:
             return False
         settings = self._loaded.settings
+        if settings.execution.stoploss_on_exchange and self._state.positions:
+            return False  # Each tick looks after the stops at the exchange, and what they protect.
         if tick.function == risk_check.NAME:
             return self._quiet.risk(tick, self._state, settings.risk)
         if not tick.strategy or not self._quiet.is_settled(tick, self._state):

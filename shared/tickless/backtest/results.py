@@ -42,6 +42,8 @@ TICK_KEYS = (
     "limits",
     "requotes",
     "stops",
+    "resting",
+    "unprotected",
     "trained",
     "promoted",
     "skipped",

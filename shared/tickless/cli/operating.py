@@ -17,7 +17,7 @@ from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json, print_table
 from tickless.errors import SettingsError
 from tickless.settings import SCAN, STRATEGY_SECTIONS, TRADING_ORDER, ScanSection, Settings
-from tickless.types import Accept, DeskState, Flatten, Halt, Order, OrderStatus, Position, Reducing, Tick, TickRecord, Trade, iso
+from tickless.types import Accept, DeskState, Flatten, Halt, Order, OrderStatus, Reducing, Tick, TickRecord, Trade, iso
 
 if TYPE_CHECKING:
     from tickless.ports import Ledger
@@ -54,11 +54,7 @@ def positions(stage: Stage = "dev", json_: Json = False) -> None:
     Example: tickless positions --stage dev
     """
     state = find_desk(stage).cloud.ledger.load()
-    held = (
-        []
-        if state is None
-        else [_position_row(state.positions[pair], state.marks.get(pair), state.quarantined.get(pair)) for pair in sorted(state.positions)]
-    )
+    held = [] if state is None else [_position_row(state, pair) for pair in sorted(state.positions)]
     _print_rows(f"positions of {stage}", held, json_=json_, empty="no position")
 
 
@@ -141,6 +137,9 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
         "external": {asset: plain(qty) for asset, qty in sorted(state.external.items())},
         "blocked_pairs": sorted(state.blocked),
         "quarantined_pairs": dict(sorted(state.quarantined.items())),
+        "stops_on_exchange": sorted({order.pair for order in state.orders.values() if order.protects}),
+        "stops_not_on_exchange": dict(sorted(state.unprotected.items())),
+        "risk_check_every_min": every,
         "regime": state.regime,
         "regime_at": iso(state.regime_at) if state.regime_at else None,
         "models": dict(record.summary.get("models", {})) if record else {},
@@ -203,6 +202,7 @@ def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tu
         ("held beyond the ledger", ", ".join(f"{qty} {asset}" for asset, qty in facts["external"].items()) or "nothing"),
         ("blocked pairs", ", ".join(facts["blocked_pairs"]) or "none"),
         ("market closed", ", ".join(f"{pair} since {since}" for pair, since in facts["quarantined_pairs"].items()) or "none"),
+        ("stops", _stops_text(facts)),
         ("regime", f"{facts['regime']}, as of {facts['regime_at']}" if facts["regime_at"] else f"{facts['regime']}, not seen yet"),
         ("models", ", ".join(f"{name} {version}" for name, version in facts["models"].items()) or "none used at the last tick"),
         ("refused parameters", len(facts["refused_parameters"]) or "none"),
@@ -210,7 +210,9 @@ def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tu
     return rows[:1] + mode + rows[1:]
 
 
-def _position_row(position: Position, mark: float | None, quarantined_since: str | None) -> dict[str, Any]:
+def _position_row(state: DeskState, pair: str) -> dict[str, Any]:
+    position, mark = state.positions[pair], state.marks.get(pair)
+    resting = [order.stop_price for order in state.orders.values() if order.protects and order.pair == pair]
     price = float(position.entry_price) if mark is None else mark
     value = float(position.qty) * price
     gain = value - float(position.qty * position.entry_price)
@@ -227,8 +229,20 @@ def _position_row(position: Position, mark: float | None, quarantined_since: str
         "opened_at": position.opened_at,
         "enter_tag": position.enter_tag,
         "strategy": position.strategy,
-        "quarantined_since": quarantined_since,
+        "quarantined_since": state.quarantined.get(pair),
+        "stop_on_exchange": max((level for level in resting if level is not None), default=None),
+        "not_on_exchange": state.unprotected.get(pair),
     }
+
+
+def _stops_text(facts: Mapping[str, Any]) -> str:
+    """Who watches the positions: the exchange, or the desk alone at every risk check."""
+    resting, without = facts["stops_on_exchange"], facts["stops_not_on_exchange"]
+    desk = f"desk, every {facts['risk_check_every_min']} min"
+    if not resting and not without:
+        return desk
+    texts = [f"on exchange: {', '.join(resting)}"] if resting else []
+    return "; ".join([*texts, *(f"{pair}: {desk} ({why})" for pair, why in without.items())])
 
 
 def _order_row(order: Order) -> dict[str, Any]:
@@ -239,6 +253,7 @@ def _order_row(order: Order) -> dict[str, Any]:
         "type",
         "qty",
         "limit_price",
+        "stop_price",
         "status",
         "filled_qty",
         "avg_price",

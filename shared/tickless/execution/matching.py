@@ -314,7 +314,9 @@ class Matching:
             return too_small
         if order.side is Side.SELL:
             base = base_asset(order.pair)
-            held = self.account.balance(base)
+            # A stop that rests locks what it would sell.
+            locked = sum((s.open_qty for s in self.account.orders if s.order.protects and s.order.pair == order.pair), ZERO)
+            held = self.account.balance(base) - locked
             return f"insufficient balance: {held} {base} held" if order.qty > held else ""
         free = self._free_stake()
         if free <= 0 or (order.limit_price is not None and self._claim(order.qty, order.limit_price) > free):

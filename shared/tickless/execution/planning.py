@@ -85,7 +85,8 @@ def plan_orders(
     """Orders that move the holdings to the wishes, in the order of the wishes, all sells before all buys.
 
     A pair with an open order that goes the same way is left alone; one that goes the other way is cancelled, and an exit then sells what is
-    held. Buys are cut to the cash that is free after open buys, with this tick's sells counted at their cautious proceeds.
+    held. A protective stop that rests is neither: it is cancelled where something is sold, as it may lock it. Buys are cut to the cash that
+    is free after open buys, with this tick's sells counted at their cautious proceeds.
     """
     planner = _Planner(account, tick, desk, strategy, thresholds, settings)
     wishes = list(wishes)
@@ -110,8 +111,12 @@ class _Planner:
         self.skipped: dict[str, str] = {}
         self.short: list[str] = []
         self.open: dict[str, list[Order]] = {}
+        self.stops: dict[str, list[str]] = {}
         for order in account.open_orders:
-            self.open.setdefault(order.pair, []).append(order)
+            if order.protects:
+                self.stops.setdefault(order.pair, []).append(order.client_order_id)
+            else:
+                self.open.setdefault(order.pair, []).append(order)
         self.cost = rate(settings.taker_fee_bps) + rate(settings.slippage_bps) + rate(settings.buy_cushion_bps)
         reserved = sum([o.open_qty * self._price(o) for o in account.open_orders if o.side is Side.BUY], ZERO)
         self.free = account.cash - reserved * (1 + self.cost)
@@ -129,8 +134,12 @@ class _Planner:
         step = self._rules(wish.pair).qty_step
         if leaving:
             # Without a step every digit goes: two buys add up to more digits than one order has, and the rest would never close.
-            return self._order(wish, Side.SELL, held if step is None else qty_down(held, step))
-        return self._order(wish, Side.SELL, qty_down(min(held, exact(excess) if wish.rest is None else wish.rest), step))
+            order = self._order(wish, Side.SELL, held if step is None else qty_down(held, step))
+        else:
+            order = self._order(wish, Side.SELL, qty_down(min(held, exact(excess) if wish.rest is None else wish.rest), step))
+        if order is not None:
+            self.cancels.extend(self.stops.get(wish.pair, ()))
+        return order
 
     def buy(self, wish: Wish) -> Order | None:
         held = self.account.holdings.get(wish.pair, ZERO)

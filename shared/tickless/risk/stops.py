@@ -1,6 +1,7 @@
 """The stop engine: initial, trailing, loss limit, take-profit. A stop of a long position only ever rises.
 
-The desk keeps these stops itself and checks them on closed bars at every risk check; prices are float64 in quote units.
+The desk keeps these stops itself and checks them on closed bars at every risk check; prices are float64 in quote units. Where
+``execution.stoploss_on_exchange`` asks for it, ``execution.protection`` lets them rest at the exchange as well.
 """
 
 from __future__ import annotations
@@ -29,8 +30,20 @@ def protect(position: Position, atr: float | None, settings: RiskSection) -> Pos
         return position
     stop = replace(position.stop, atr=atr)
     if settings.initial_stop_atr is not None:
-        stop = _raise_to(stop, float(position.entry_price) - settings.initial_stop_atr * atr, stop.kind)
+        kind = STOP_LOSS if stop.kind == MAX_LOSS else stop.kind
+        stop = _raise_to(stop, float(position.entry_price) - settings.initial_stop_atr * atr, kind)
     return replace(position, stop=stop)
+
+
+def with_loss_limit(position: Position, settings: RiskSection) -> Position:
+    """The position whose stop is the loss limit at least: what rests on the exchange is one stop, and it never falls.
+
+    Without it the loss limit follows the average entry price, down too.
+    """
+    if settings.max_position_loss_frac is None:
+        return position
+    stop = _raise_to(position.stop, float(position.entry_price) * (1.0 - settings.max_position_loss_frac), MAX_LOSS)
+    return position if stop is position.stop else replace(position, stop=stop)
 
 
 def trail(stop: StopState, entry_price: float, close: float, settings: RiskSection) -> StopState:

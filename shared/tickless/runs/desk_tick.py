@@ -1,4 +1,4 @@
-"""One trading tick, whatever it decides: lease → gather → reconcile → decide → journal → act → record.
+"""One trading tick, whatever it decides: lease → gather → reconcile → decide → journal → act → protect → record.
 
 Every invocation is a restart. The desk is restored from the ledger; what an earlier invocation left unfinished is settled first by asking
 the exchange; orders are written down before they are sent, and sent only once the tick's record says that all of them are written.
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from tickless.errors import (
     AccountError,
+    ExchangeError,
     FencedError,
     MarketClosedError,
     OrderRejectedError,
@@ -38,6 +39,7 @@ from tickless.runs.desk_state import move_cash, new_desk
 from tickless.runs.desk_strategies import history_start
 from tickless.runs.gather import needed_pairs, refresh_bars
 from tickless.runs.parameters import LoadedSettings, resolve_settings
+from tickless.runs.protecting import Hands, ProtectPhase, resting_trace
 from tickless.runs.report import RunReport
 from tickless.settings import Settings
 from tickless.types import (
@@ -49,6 +51,7 @@ from tickless.types import (
     OrderReport,
     OrderStatus,
     Reducing,
+    RestingStops,
     Side,
     Tick,
     TickRecord,
@@ -160,6 +163,10 @@ class TickRun:
     """Whether an order is being sent, and nobody knows what became of it."""
     refused: str = ""
     """Why the exchange refuses the account, once it does: the tick then sends nothing more."""
+    failed: dict[str, ExchangeError] = field(default_factory=dict)
+    """Why the exchange did not take an order, by its id."""
+    missing: Mapping[str, Decimal] = field(default_factory=dict)
+    """By how much the exchange holds less of a pair than the ledger."""
 
     @property
     def settings(self) -> Settings:
@@ -199,6 +206,7 @@ class TickRun:
             state = self._journal(state, orders, decision.plan.cancels, trace)
             state = self._cancel(state, decision.plan.cancels)
             state = self._submit(state, orders)
+        state = self._protect(state)
         return state, self._record(state, [order.client_order_id for order in orders], trace)
 
     def resume(self, state: DeskState, record: TickRecord) -> tuple[DeskState, dict[str, Any]]:
@@ -213,9 +221,39 @@ class TickRun:
             state = self._halt(state, error)
             return state, self._record(state, record.intents, trace)
         state = self._book_reports(state, snapshot)
+        self._note_missing(state, reconcile(state, snapshot, self.settings.desk.stake_currency))
+        # Stops that the attempt before had only written down: what should rest is decided on anew.
+        forgotten = {i for i, o in state.orders.items() if self._never_left(o) and i not in record.intents and i not in snapshot.reports}
+        state = evolve(state, orders={i: order for i, order in state.orders.items() if i not in forgotten}) if forgotten else state
         state = self._cancel(state, [i for i in record.summary.get("cancels", ()) if i in state.orders])
         state = self._submit(state, [order for order in pending if order.client_order_id not in snapshot.reports])
+        state = self._protect(state)
         return state, self._record(state, record.intents, trace)
+
+    def _protect(self, state: DeskState) -> DeskState:
+        """Let the stops of what is held rest on the exchange, as ``execution.stoploss_on_exchange`` promises."""
+        if self.refused:
+            return state
+        hands = Hands(
+            cancel=self._cancel,
+            submit=self._submit,
+            drop=lambda state, order, why: self._book(state, order, _never_sent(order, why)),
+            write=self._add,
+            flush=self._flush,
+            failed=self.failed,
+        )
+        rules = self.venue.market.rules()
+        return ProtectPhase(self.tick, self.ports, self.venue.exchange, self.settings, rules, self.missing, hands).carry_out(state)
+
+    def _add(self, updates: Sequence[LedgerUpdate]) -> None:
+        self.updates.extend(updates)
+
+    def _note_missing(self, state: DeskState, found: Reconciliation) -> None:
+        self.missing = {pair: state.positions[pair].qty - left for pair, left in found.available.items()}
+
+    def _never_left(self, order: Order) -> bool:
+        """Whether it is an intent of this very tick."""
+        return order.tick_at == self.at and order.status is OrderStatus.INTENT
 
     def _halt(self, state: DeskState, error: AccountError) -> DeskState:
         """Halt the desk: the exchange refuses the account, and only a person can help. A halt that stands keeps its reason."""
@@ -268,6 +306,7 @@ class TickRun:
         if state.accept is not None and found.conclusive:
             state = self._accept(state, snapshot, found)
             found = reconcile(state, snapshot, self.settings.desk.stake_currency)
+        self._note_missing(state, found)
         return self._adopt(state, found) if found.conclusive else state, found.available
 
     def _end(self, state: DeskState, late: Sequence[Order]) -> DeskState:
@@ -282,10 +321,10 @@ class TickRun:
 
     def _settle_unseen(self, state: DeskState, order: Order) -> DeskState:
         """An order of which the exchange knows nothing."""
-        if order.tick_at == self.at and order.status is OrderStatus.INTENT:
+        if self._never_left(order):
             # An attempt at this tick that died while it was journaling: this one decides anew, and under the same ids.
             return evolve(state, orders={i: o for i, o in state.orders.items() if i != order.client_order_id})
-        if self.at - order.tick_at < _SETTLING or (order.sent_at is not None and self.ports.clock.now() - order.sent_at < _SETTLING):
+        if self._may_be_on_its_way(order):
             return state  # What was sent a moment ago may still be on its way, also where the tick that sent it was late.
         if order.status in UNSETTLED:
             # It never arrived; it belongs to a tick that is over, and sending it now would be a guess.
@@ -294,6 +333,9 @@ class TickRun:
         # The exchange had it and knows it no more. Were it to rest there all the same, another in its place would double it.
         self.ports.log.warning("order has vanished", client_order_id=order.client_order_id, pair=order.pair)
         return self._cancel(state, [order.client_order_id])
+
+    def _may_be_on_its_way(self, order: Order) -> bool:
+        return self.at - order.tick_at < _SETTLING or (order.sent_at is not None and self.ports.clock.now() - order.sent_at < _SETTLING)
 
     def _quarantine(self, state: DeskState) -> DeskState:
         """Tell of pairs that the exchange has closed, and forget those whose time is over."""
@@ -363,11 +405,16 @@ class TickRun:
         return state
 
     def _book(self, state: DeskState, order: Order, report: OrderReport) -> DeskState:
-        """Book a report, and set the stop of a position that a buy has opened or enlarged."""
+        """Book a report, set the stop of a position that a buy has opened or enlarged, and block the pair whose stop has gone off."""
         booking = remember(book(state, order, end_by_time(order, report)), self.at, self.settings.execution)
         if booking.update is None:
             return state
         state, update = booking.state, booking.update
+        if order.protects and update.fills:
+            self.ports.log.info("stop went off at the exchange", pair=order.pair, client_order_id=order.client_order_id)
+            if self.settings.risk.block_after_stop:
+                state = evolve(state, blocked={**state.blocked, order.pair: iso(self.at)})
+                update = evolve(update, desk=state)
         if order.side is Side.BUY:
             protected = tuple([protect(position, order.exits.atr, self.settings.risk) for position in update.positions if position.qty > 0])
             if protected != update.positions:
@@ -390,7 +437,11 @@ class TickRun:
 
     def _cancel(self, state: DeskState, cancels: Sequence[str]) -> DeskState:
         for client_order_id in cancels:
-            order = state.orders[client_order_id]
+            order = state.orders.get(client_order_id)
+            if order is None or self.refused:
+                continue
+            if order.protects and order.status is OrderStatus.UNKNOWN and self._may_be_on_its_way(order):
+                continue  # It may be on its way: an exchange that does not know it yet proves nothing.
             try:
                 state = self._book(state, order, self.venue.exchange.cancel(order, self.at))
             except AccountError as error:
@@ -401,8 +452,10 @@ class TickRun:
 
     def _submit(self, state: DeskState, orders: Sequence[Order]) -> DeskState:
         for order in orders:
-            if self.refused:
-                state = self._book(state, order, _never_sent(order, self.refused))
+            held_back = self.refused or self._held_back(state, order)
+            if held_back:
+                self.ports.log.warning("order not sent", client_order_id=order.client_order_id, pair=order.pair, error=held_back)
+                state = self._book(state, order, _never_sent(order, held_back))
                 continue
             self._check_lease()
             sent_at = self.ports.clock.now()
@@ -413,11 +466,13 @@ class TickRun:
                 self.ports.metrics.count("OrderRejected")
                 self.ports.log.warning("order rejected", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
                 report = OrderReport(order.client_order_id, OrderStatus.REJECTED, (), str(error))
+                self.failed[order.client_order_id] = error
                 if isinstance(error, MarketClosedError):
                     state = evolve(state, quarantined={**state.quarantined, order.pair: iso(self.at)})
             except RetryableError as error:
                 self.ports.log.warning("order not sent", client_order_id=order.client_order_id, pair=order.pair, error=str(error))
                 report = OrderReport(order.client_order_id, OrderStatus.CANCELED, (), str(error))
+                self.failed[order.client_order_id] = error
             except AccountError as error:
                 state = self._halt(state, error)
                 report = _never_sent(order, self.refused)
@@ -433,6 +488,24 @@ class TickRun:
             self.sending = False
             state = self._book(state, order, report)
         return state
+
+    def _held_back(self, state: DeskState, order: Order) -> str:
+        """Why a sale must not be sent, or an empty text: a stop that was to be cancelled may yet sell the same coins, or has done so."""
+        if order.side is not Side.SELL:
+            return ""
+        position = state.positions.get(order.pair)
+        held = position.qty if position is not None else Decimal(0)
+        if order.qty > held:
+            return f"the ledger holds {held:f} by now"
+        if not any(other.protects and other.pair == order.pair for other in state.orders.values() if other is not order):
+            return ""
+        return "" if self._locks_nothing(order.pair) else "a stop of the pair may still rest"
+
+    def _locks_nothing(self, pair: str) -> bool:
+        try:
+            return self.venue.exchange.resting_stops(pair) is RestingStops.PLACE_FIRST
+        except ExchangeError:
+            return False
 
     def _check_lease(self) -> None:
         """Raise FencedError where another tick may have the lease before an order has arrived.
@@ -453,6 +526,7 @@ class TickRun:
             **({"strategy": self.tick.strategy} if self.tick.strategy else {}),
             "at": iso(self.at),
             "orders": list(intents),
+            **(resting_trace(state) if self.settings.execution.stoploss_on_exchange and state.positions else {}),
             "stops": dict(sorted((p, price) for p, pos in state.positions.items() if (price := pos.stop.stop_price) is not None)),
         }
         self.ports.trace.write(self.tick, content)

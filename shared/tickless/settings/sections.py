@@ -169,6 +169,12 @@ class ExecutionSection(Section):
     """Request weight that all functions of a live desk may spend in any minute; 0 = what the exchange is known to allow."""
     request_reserve_frac: Annotated[float, Field(ge=0.0, le=0.9, allow_inf_nan=False)] = 0.2
     """Of that weight, the share that only exits may spend."""
+    stoploss_on_exchange: bool = False
+    """Whether each position's stop rests at the exchange between two ticks, where that takes stops."""
+    stoploss_min_move_frac: Annotated[float, Field(ge=0.0, le=0.1, allow_inf_nan=False)] = 0.001
+    """By how much, as a share of its price, a stop must have risen before the one at the exchange is moved."""
+    stoploss_limit_frac: Annotated[float, Field(gt=0.0, le=0.2, allow_inf_nan=False)] = 0.01
+    """How far below its stop a stop-limit order may fill, where the market takes no stop-market order."""
 
 
 class RegimeFracs(Section):

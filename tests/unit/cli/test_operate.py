@@ -270,6 +270,27 @@ def test_a_closed_market_shows_in_positions_and_status(tickless, traded):
     assert f"{pair} since {FIRST}" in tickless("status").stdout
 
 
+def test_where_each_stop_is_shows_in_positions_and_status(tickless, traded):
+    assert "desk, every 15 min" in tickless("status").stdout
+    state = traded.adapters.ledger.load()
+    first, second, *others = sorted(state.positions)
+    rests = Order(
+        "stop-1", parse_time(FIRST), "rotation", first, Side.SELL, OrderType.STOP, Decimal(1), "stop_loss", status=OrderStatus.OPEN
+    )
+    rewrite(
+        traded, orders={"stop-1": replace(rests, stop_price=Decimal("12.5"))}, unprotected={second: "the exchange takes no stops for it"}
+    )
+    rows = {row["pair"]: (row["stop_on_exchange"], row["not_on_exchange"]) for row in tickless.json("positions")}
+    assert rows[first] == ("12.5", None)
+    assert rows[second] == (None, "the exchange takes no stops for it")
+    assert {rows[pair] for pair in others} <= {(None, None)}
+    facts = tickless.json("status")
+    assert (facts["stops_on_exchange"], facts["stops_not_on_exchange"]) == ([first], {second: "the exchange takes no stops for it"})
+    table = " ".join(tickless("status").stdout.split())
+    assert f"on exchange: {first}" in table
+    assert "no stops" in table
+
+
 def test_resume_leaves_reducing_to_the_exchange(tickless, traded):
     reducing = Reducing("BTC/USDT: the ledger holds 1, the exchange 0", parse_time(FIRST))
     rewrite(traded, reducing=reducing)

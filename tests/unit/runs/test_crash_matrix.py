@@ -13,8 +13,9 @@ from interference import Calls, Crash
 
 from made_world import NO_THRESHOLDS, REQUOTED, Patient, World, at, plain_fields
 from tickless.errors import UnknownOutcomeError
+from tickless.execution.rounding import qty_down
 from tickless.settings import RegimeCounts, section_text
-from tickless.types import DeskState, Flatten, Halt, LedgerUpdate, Order, OrderStatus
+from tickless.types import DeskState, Flatten, Halt, LedgerUpdate, Order, OrderStatus, OrderType
 
 LATE_S = 300.0
 """A redelivery after the lease of the dead process has run out."""
@@ -126,6 +127,21 @@ def overdue(new_world) -> tuple[Start, str, int]:
     return start, "risk_check", 1
 
 
+RESTING = ("execution.stoploss_on_exchange=true", *(f"portfolio.top_k.{regime}=3" for regime in ("trend", "chop", "down")))
+
+
+@pytest.fixture
+def resting_moves(new_world) -> tuple[Start, str, int]:
+    """A desk whose stops rest, and several of which have just risen."""
+
+    def start() -> World:
+        world = new_world(*RESTING, "risk.trail_arm_atr=0.01", "risk.trail_distance_atr=0.9", "execution.stoploss_min_move_frac=0")
+        world.run("full_rebalance", at(0))
+        return world
+
+    return start, "risk_check", 1
+
+
 @pytest.fixture
 def crossing(new_world) -> tuple[Start, str, int]:
     """A desk whose last re-quotes have run out of time, and are about to cross."""
@@ -140,6 +156,19 @@ def crossing(new_world) -> tuple[Start, str, int]:
     return start, "risk_check", 2
 
 
+@pytest.fixture
+def resting_out(new_world) -> tuple[Start, str, int]:
+    """A desk that sells some, buys others and keeps the rest, all with stops that rest."""
+
+    def start() -> World:
+        world = new_world(*RESTING, *NO_THRESHOLDS)
+        world.run("full_rebalance", at(0))
+        return world
+
+    return start, "feature_rebalance", 2
+
+
+RESTS = ("resting_moves", "resting_out")
 SCENARIOS = (
     "requote",
     "overdue",
@@ -151,6 +180,7 @@ SCENARIOS = (
     "scan_in",
     "scan_out",
     "flatten",
+    *RESTS,
 )
 
 
@@ -200,6 +230,8 @@ def test_where_it_is_not_redelivered_the_next_tick_finds_a_consistent_desk(scena
         check_books(world, where)
         # What had run out of time goes on, if not by the tick that died then by the next.
         assert rests <= {order.pair for order in world.ledger.orders() if order.attempt and order.tick_at >= at(bar)}, where
+        if scenario in RESTS:
+            check_stops(world, where)
         assert "LedgerMismatch" not in world.metrics.counts, where
         for order in world.ledger.orders():
             if order.tick_at == at(bar):
@@ -214,7 +246,7 @@ def test_where_it_is_not_redelivered_the_next_tick_finds_a_consistent_desk(scena
                 assert order.status is not OrderStatus.INTENT, where
 
 
-@pytest.mark.parametrize("scenario", ["rebalance", "stop_out"])
+@pytest.mark.parametrize("scenario", ["rebalance", "stop_out", "resting_moves"])
 def test_a_second_crash_during_the_redelivery_changes_nothing_either(scenario, request):
     start, function, bar = request.getfixturevalue(scenario)
     plain, recorded = undisturbed(start, function, bar)
@@ -308,10 +340,23 @@ def check_books(world: World, where: str) -> None:
     fills = list(world.ledger.fills())
     assert len({fill.fill_id for fill in fills}) == len(fills), where
     orders = list(world.ledger.orders())
-    assert len({(order.tick_at, order.pair, order.side) for order in orders}) == len(orders), where
+    assert len({(order.tick_at, order.pair, order.side, order.type) for order in orders}) == len(orders), where
     for order in orders:
         own = [fill.qty for fill in fills if fill.client_order_id == order.client_order_id]
         assert sum(own) == order.filled_qty <= order.qty, where
+
+
+def check_stops(world: World, where: str) -> None:
+    """Every position has one stop, of all that is held, in the ledger and at the exchange; nothing else has one."""
+    desk = world.ledger.load()
+    assert desk is not None, where
+    resting = {order.pair: order for order in desk.orders.values() if order.type is OrderType.STOP}
+    assert resting.keys() == desk.positions.keys(), where
+    assert len(resting) == len(desk.orders), where
+    for pair, order in resting.items():
+        step = world.market.rules()[pair].qty_step
+        assert order.qty == qty_down(desk.positions[pair].qty, step), where
+    assert {sim.order.client_order_id for sim in world.exchange_orders()} == desk.orders.keys(), where
 
 
 def test_lease_and_event_age_leave_room_for_a_redelivery(world):
