@@ -91,7 +91,8 @@ def test_every_strategy_and_only_those_have_their_timers(calendar: Calendar) -> 
     assert all(timer.crons for timer in timers)
     assert [timer.strategy for timer in timers if timer.function == SCAN] == [name for name, _ in calendar.scans]
     assert {timer.strategy for timer in timers if timer.function != SCAN} == {""}
-    assert {"feature_rebalance", "retrain"} <= {timer.function for timer in timers} or not calendar.rebalanced
+    assert {timer.function for timer in timers} - {"retrain"} == {tick.function for at in WEEK[: 24 * 60] for tick in calendar.due_at(at)}
+    assert ("retrain" in {timer.function for timer in timers}) is bool(calendar.rebalanced)
     assert not calendar.rebalanced or timers[0].function == "risk_check"
     if not calendar.rebalanced:
         assert {timer.function for timer in timers} - {SCAN} == {"risk_check"}
