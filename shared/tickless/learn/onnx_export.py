@@ -36,7 +36,7 @@ def round_down(threshold: float) -> float:
     return float(near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf)))
 
 
-def export_onnx(booster: Any, features: Sequence[str], *, probability: bool = False, rounds: int = -1) -> bytes:
+def export_onnx(booster: Any, features: Sequence[str], *, probability: bool = False, rounds: int | None = None) -> bytes:
     """The booster as ONNX bytes: input ``x`` float32 (R, F), output ``y`` float32 (R, 1). Same booster, same bytes.
 
     With ``probability`` the output is the sigmoid of the sum of leaves, taken in float64. ``rounds`` keeps the first so many trees.
@@ -44,7 +44,8 @@ def export_onnx(booster: Any, features: Sequence[str], *, probability: bool = Fa
     """
     from onnx import TensorProto, helper
 
-    nodes: dict[str, Any] = _ensemble(booster.dump_model(num_iteration=rounds)["tree_info"])
+    trees = booster.dump_model()["tree_info"]
+    nodes: dict[str, Any] = _ensemble(trees if rounds is None else trees[:rounds])
     summed = "sum" if probability else "y"
     graph = [helper.make_node("TreeEnsembleRegressor", ["x"], [summed], domain="ai.onnx.ml", n_targets=1, post_transform="NONE", **nodes)]
     if probability:
