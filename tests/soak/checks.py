@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from tests.loopback import FeeIn, LoopbackExchange
+from tests.loopback.orders import floor_to
 from tests.soak.venues import Spot
 from tickless.execution.order_states import FOLLOWS
 from tickless.execution.reconcile import DUST_FRAC, TOLERANCE, UNSETTLED
@@ -27,6 +28,7 @@ class Property(StrEnum):
     CASH = "cash never negative"
     FEES = "fees once"
     EXTERNAL = "nothing sold that is not the desk's"
+    STOPS = "no naked position where a stop is promised"
     STATES = "orders change state as drawn"
     ENDS = "a run ends as a run may"
 
@@ -81,7 +83,9 @@ class WatchedLedger:
 class Checks:
     """Compares a ledger with the exchange."""
 
-    def __init__(self, ledger: WatchedLedger, exchange: LoopbackExchange, venue: Spot, wallet: Decimal) -> None:
+    def __init__(self, ledger: WatchedLedger, exchange: LoopbackExchange, venue: Spot, wallet: Decimal, *, promised: bool) -> None:
+        self.promised = promised
+        """Whether every position has a stop at the exchange."""
         self._ledger, self._exchange, self._venue, self._wallet = ledger, exchange, venue, wallet
         self._resent = 0
         self._trades = 0
@@ -114,7 +118,28 @@ class Checks:
         if state.reducing is not None:
             yield Broken(Property.EQUAL, f"still reducing: {state.reducing.reason}")
         yield from self._fills()
+        if self.promised:
+            yield from (Broken(Property.STOPS, what) for what in self._naked(state))
         yield from (Broken(Property.EQUAL, what) for what in self._holdings(state))
+
+    def _naked(self, state: DeskState) -> Iterator[str]:
+        """Positions that no stop at the exchange covers, and stops of more than is held."""
+        rests: dict[str, Decimal] = defaultdict(Decimal)
+        selling: dict[str, Decimal] = defaultdict(Decimal)
+        for order in self._exchange.venues[self._venue.name].working.values():
+            if order.side == "SELL":
+                (rests if order.waits else selling)[order.pair] += order.open_qty
+        for pair in sorted(state.positions.keys() | rests.keys()):
+            position, rules = state.positions.get(pair), self._exchange.world.rule(pair)
+            held = ZERO if position is None else position.qty
+            if rests[pair] > held:
+                yield f"{pair}: stops of {rests[pair]} rest, {held} are held"
+            if position is None or position.stop.stop_price is None:
+                continue
+            owed = floor_to(held - selling[pair], rules.qty_step or Decimal(1))
+            can_rest = owed * Decimal(position.stop.stop_price) > (rules.min_notional or ZERO) * Decimal("1.01")
+            if rests[pair] < owed and can_rest:
+                yield f"{pair}: {held} are held, {selling[pair]} are being sold, and stops of {rests[pair]} rest"
 
     def _read_trades(self) -> None:
         new = list(self._venue.charged(self._trades))

@@ -104,7 +104,7 @@ class Soak:
         self.clock = ManualClock(exchange.world.start_at)
         self.venue = VENUES[variant.account](exchange, url, self._sleep)
         self.ledger = WatchedLedger(ledger, self.venue.stake)
-        self.checks = Checks(self.ledger, exchange, self.venue, WALLET)
+        self.checks = Checks(self.ledger, exchange, self.venue, WALLET, promised=self.settings.execution.stoploss_on_exchange)
         self.bars = variant.panel(exchange.world)
         self._market = FolderMarket(self.bars, variant.rules(exchange.world))
         self._parts = {

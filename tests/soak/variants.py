@@ -27,6 +27,7 @@ LIVELY = (
     "strategy.rotation.fallback_threshold_frac=0.0",
 )
 LIMIT = ("execution.order_type=limit", "execution.unfilled_timeout_s=900")
+STOPS = ("execution.stoploss_on_exchange=true",)
 SWAP = ("desk.market_type=swap",)
 ROOSTOO = ("desk.exchange=roostoo", "desk.stake_currency=USD", "desk.bars_exchange=binance", "desk.bars_currency=USDT")
 
@@ -70,6 +71,9 @@ VARIANTS: Mapping[str, Variant] = {
     "market": Variant(world={"fee_in": FeeIn.QUOTE, "spread_ticks": 2, "unique_ids_for_ever": True}),
     "external": Variant(world={"spot": {"USDT": WALLET, "ETH": Decimal(3), "ADA": Decimal(500)}, "trades_per_fill": 2}),
     "dynamodb": Variant(ledger="dynamodb", world={"trades_per_fill": 2}),
+    "stops": Variant(STOPS, world={"fee_in": FeeIn.QUOTE}),
+    "stops_limit": Variant((*STOPS, *LIMIT), world={"participation_frac": Decimal("0.002"), "trades_per_fill": 2}),
+    "swap_stops": Variant((*SWAP, *STOPS), "swap", world={"trades_per_fill": 2}),
     "swap": Variant(SWAP, "swap", world={"fee_in": FeeIn.QUOTE, "trades_per_fill": 2}),
     "swap_limit": Variant((*SWAP, *LIMIT), "swap", world={"participation_frac": Decimal("0.002")}),
     "swap_bnb": Variant(SWAP, "swap", "dynamodb", {"fee_in": FeeIn.BNB, "futures": {"USDT": WALLET, "BNB": Decimal(1000)}}),
