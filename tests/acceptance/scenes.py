@@ -23,7 +23,8 @@ EAGER = "strategy.rotation.fallback_threshold_frac=-1.0"
 NO_THRESHOLDS = ("portfolio.hysteresis_frac=0.0", "portfolio.full_hysteresis_frac=0.0")
 SHORT = ("strategy.crossover.fast_bars=1", "strategy.crossover.slow_bars=2", "execution.filters=true")
 """Averages so short that pairs cross at nearly every bar; and quantities that an exchange takes, which the desk file leaves as they are."""
-
+RESTING = (EAGER, "execution.stoploss_on_exchange=true", "risk.trail_arm_atr=0.05", "risk.trail_distance_atr=0.9")
+"""A stop rests at the exchange for each position, and trails it closely."""
 ROOSTOO = ("desk.exchange=roostoo", "desk.stake_currency=USD", "desk.bars_exchange=binance", "desk.bars_currency=USDT")
 
 
@@ -60,6 +61,10 @@ SCENES = {
     "feature_rebalance": Scene("feature_rebalance", 2, [("full_rebalance", 0)], overrides=(EAGER, *NO_THRESHOLDS)),
     "risk_check": Scene("risk_check", 1, [("full_rebalance", 0)], market="crash"),
     "scan": Scene("scan-crossover", 2, desk="crossover", overrides=SHORT),
+    "stops placed": Scene("full_rebalance", 0, overrides=RESTING),
+    "stops moved": Scene("risk_check", 3, [("full_rebalance", 0), ("risk_check", 1)], overrides=RESTING),
+    "exit with a stop": Scene("feature_rebalance", 2, [("full_rebalance", 0)], overrides=(*RESTING, *NO_THRESHOLDS)),
+    "stops gone off": Scene("risk_check", 1, [("full_rebalance", 0)], overrides=RESTING, market="crash"),
 }
 VENUES = {"spot": "spot", "swap": "futures", "roostoo": "roostoo"}
 """What the exchange on loopback calls each account."""

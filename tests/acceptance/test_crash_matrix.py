@@ -16,6 +16,7 @@ SAMPLE = 5
 """Crash points that every run of the tests tries."""
 RACES = 100
 FUNCTIONS = ["risk_check", "feature_rebalance", "full_rebalance", "scan"]
+STOPS = ["stops placed", "stops moved", "exit with a stop", "stops gone off"]
 
 
 def test_a_sample_of_the_crash_matrix_is_equal_to_the_undisturbed_run(worlds: Worlds) -> None:
@@ -36,6 +37,17 @@ def test_a_crash_between_the_note_and_the_order_at_roostoo_is_equal_to_the_undis
     assert [found for point in points for found in matrix.crash(point)] == []
 
 
+def test_a_crash_while_a_stop_is_moved_is_equal_to_the_undisturbed_run(worlds: Worlds) -> None:
+    """Between the end of the old stop and the new one, and after both: no stop is lost, none rests twice."""
+    matrix = Matrix.of(worlds, "stops moved")
+    moves = [
+        number for number, what in enumerate(matrix.requests) if what in {"exchange DELETE /api/v3/order", f"exchange {ORDERS['spot']}"}
+    ]
+    assert len(moves) == 2
+    points = [Point(moves[0], after=True), Point(moves[1], after=False), Point(moves[1], after=True)]
+    assert [found for point in points for found in matrix.crash(point)] == []
+
+
 def test_one_tick_delivered_to_two_processes_at_once_trades_once(worlds: Worlds) -> None:
     matrix = Matrix.of(worlds, "full_rebalance")
     assert matrix.race() == []
@@ -46,12 +58,23 @@ def test_one_tick_delivered_to_two_processes_at_once_trades_once(worlds: Worlds)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_crash_point_is_equal_to_the_undisturbed_run(worlds: Worlds, name: str, venue: str, table: list[Row]) -> None:
     matrix = Matrix.of(worlds, name, venue)
+    assert matrix.orders >= 2
     # Requests for bars and traces are the same at every venue.
     assert crash_all(matrix, matrix.points if venue == "spot" else matrix.venue_points, table) == []
 
 
+@pytest.mark.acceptance
+@pytest.mark.parametrize("venue", ["spot", "swap"])
+@pytest.mark.parametrize("name", STOPS)
+def test_every_crash_point_of_a_desk_with_resting_stops_is_equal_to_the_undisturbed_run(
+    worlds: Worlds, name: str, venue: str, table: list[Row]
+) -> None:
+    matrix = Matrix.of(worlds, name, venue)
+    assert bool(matrix.retried["open at the exchange"]) == (name != "stops gone off")
+    assert crash_all(matrix, matrix.venue_points, table) == []
+
+
 def crash_all(matrix: Matrix, points: Sequence[Point], table: list[Row]) -> list[Difference]:
-    assert matrix.orders >= 2
     found = {point: matrix.crash(point) for point in points}
     scene = matrix.start.scene
     equal = sum(not differences for differences in found.values())
