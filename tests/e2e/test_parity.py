@@ -299,9 +299,9 @@ def crashed(market: FolderMarket) -> FolderMarket:
     return FolderMarket(Panel(panel.timeframe, panel.pairs, panel.start_ms, **columns), market.filters)
 
 
-def audited(tmp_path: Path, market: FolderMarket, overrides: tuple[str, ...], desk: str = "rotation") -> RunRecord:
+def audited(tmp_path: Path, market: FolderMarket, overrides: tuple[str, ...], days: float, desk: str = "rotation") -> RunRecord:
     """Both runs with stops on the exchange, and what the auditor says of the files."""
-    record = both(tmp_path, market, START, 0.5, (RESTING, *overrides), desk=desk)
+    record = both(tmp_path, market, START, days, (RESTING, *overrides), desk=desk)
     assert verify(tmp_path / "backtest", market.panel, record.settings, market.filters if record.settings.execution.filters else None) == []
     return record
 
@@ -314,7 +314,7 @@ def stops_of(record: RunRecord, status: OrderStatus) -> set[str]:
 def test_stops_at_the_exchange_decide_alike(tmp_path: Path, small: FolderMarket) -> None:
     """Crashes inside a bar, gaps below the stop, trailing stops that move, reductions, fills in parts, and an end that closes all."""
     overrides = ("execution.max_participation_frac=0.002", "execution.close_at_end=true", "risk.trail_arm_atr=0.4")
-    record = audited(tmp_path, crashed(small), overrides)
+    record = audited(tmp_path, crashed(small), overrides, 0.5)
     assert stops_of(record, OrderStatus.FILLED) >= {"stop_loss", "trailing_stop_loss"}
     assert stops_of(record, OrderStatus.CANCELED) >= {"stop_loss", "trailing_stop_loss"}
     ends = {trade.exit_reason for trade in record.trades}
@@ -329,13 +329,13 @@ def test_stops_at_the_exchange_decide_alike(tmp_path: Path, small: FolderMarket)
 
 def test_stops_at_the_exchange_with_limits_and_latency_decide_alike(tmp_path: Path, small: FolderMarket) -> None:
     overrides = ("execution.order_type=limit", "execution.limit_offset_bps=-5", "execution.latency_s=30", "risk.block_after_stop=false")
-    record = audited(tmp_path, crashed(small), overrides)
+    record = audited(tmp_path, crashed(small), overrides, 0.35)
     assert stops_of(record, OrderStatus.FILLED)
 
 
 def test_signals_with_stops_at_the_exchange_decide_alike(tmp_path: Path, small: FolderMarket) -> None:
     overrides = (*QUICK, "execution.filters=true", "risk.max_position_loss_frac=0.01", "risk.block_after_stop=true")
-    record = audited(tmp_path, crashed(small), overrides, desk="crossover")
+    record = audited(tmp_path, crashed(small), overrides, 0.3, desk="crossover")
     assert stops_of(record, OrderStatus.FILLED) == {"max_loss"}
     assert {"cross_up", "cross_down", "max_loss"} <= reasons(record)
 

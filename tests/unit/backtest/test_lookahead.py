@@ -102,6 +102,13 @@ def test_the_desk_passes_and_says_what_was_compared(market):
     assert steps == [(n, steps[-1][0]) for n in range(1, steps[-1][0] + 1)]
 
 
+def test_stops_that_rest_at_the_exchange_know_nothing_of_the_future(market):
+    desk = load_desk("rotation", ["execution.stoploss_on_exchange=true"])
+    proof = prove(market, settings=desk, cuts=4)
+    assert proof.passed
+    assert proof.compared["orders"] > 40
+
+
 @pytest.mark.parametrize(
     ("name", "column"), [("r_1h", centred_mean), ("rsi14", whole_table_z), ("bb_pos", next_open)], ids=["centred", "whole table", "open"]
 )
