@@ -105,6 +105,11 @@ class Monitoring(Construct):
             "The ledger claims what the exchange does not have: the desk only sells until they agree.",
             missing=cloudwatch.TreatMissingData.IGNORE,
         )
+        self._count_alarm(
+            "StopNotPlaced",
+            self._metric("StopNotPlaced", "risk_check"),
+            "A position is owed a stop at the exchange and has none; the desk's own check remains.",
+        )
         drawdown_frac = self._settings.alerts.drawdown_alarm_frac
         self._alarm(
             "Drawdown",

@@ -127,6 +127,13 @@ def test_a_desk_that_only_sells_as_its_ledger_differs_rings_until_they_agree(tem
     assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "ignore")
 
 
+def test_a_position_whose_stop_could_not_be_placed_rings(template):
+    alarm = alarms(template)["StopNotPlaced"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Tickless", "StopNotPlaced", "Sum")
+    assert dimensions(alarm) == {"service": "risk_check", "stage": "dev"}
+    assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "notBreaching")
+
+
 def test_drawdown_rings_at_the_desks_own_limit(template, desk):
     alarm = alarms(template)["Drawdown"]
     assert (alarm["MetricName"], alarm["Statistic"]) == ("DrawdownFrac", "Maximum")
