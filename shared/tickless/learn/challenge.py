@@ -12,6 +12,7 @@ import numpy as np
 
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
+from tickless.bars import Floats
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.algorithms.contract import Conditions, Fitted, Output, Rows, Slices
 from tickless.learn.classification import ClassMeasures, validate_classifier
@@ -74,6 +75,7 @@ class Candidate:
     """A fitted model as it would be registered, and its linear baseline."""
 
     artifact: bytes = field(repr=False)
+    fitted: Fitted = field(repr=False)
     model: OnnxModel
     output: Output
     worth: Worth
@@ -104,6 +106,7 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
     worth = _worth(fitted, output, split.inner, terms)
     return Candidate(
         artifact=artifact,
+        fitted=fitted,
         model=model,
         output=output,
         worth=worth,
@@ -127,15 +130,15 @@ def _check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None
 
 def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel | None) -> tuple[Verdict, dict[str, Any]]:
     """(what validation found, what the manifest says beside it: the linear baseline's measures, and those of a classifier)."""
-    rows, gates = split.validation, _gates(terms)
-    mine = _score(candidate.model, candidate.worth, rows, terms)
+    rows, gates = split.validation, gates_of(terms)
+    mine = score_model(candidate.model, candidate.worth, rows, terms)
     baseline = _beside_linear(candidate, rows, mine, terms)
     same, theirs = mine, None
     if champion is not None and _comparable(champion, terms.spec, candidate.output):
         # A champion must not be judged on rows it was fitted on; both are judged on what neither has seen.
         common = unseen_by(rows, champion.manifest)
-        theirs = _score(champion, worth_of(champion.manifest), common, terms)
-        same = _score(candidate.model, candidate.worth, common, terms)
+        theirs = score_model(champion, worth_of(champion.manifest), common, terms)
+        same = score_model(candidate.model, candidate.worth, common, terms)
     if mine.classes is not None:
         gate = decide_classifier(mine.classes, theirs.classes if theirs else None, gates, same.classes)
         gate = gate.also(*_earns(mine.measures))
@@ -149,21 +152,31 @@ def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel 
 
 
 @dataclass(frozen=True)
-class _Score:
+class Score:
     """A model on one set of rows: as forecasts of the return, and where it gives probabilities as a classifier."""
 
     measures: Measures
     classes: ClassMeasures | None
 
 
-def _score(model: OnnxModel | Fitted, worth: Worth, rows: Samples, terms: Terms) -> _Score:
+def score_model(model: OnnxModel | Fitted, worth: Worth, rows: Samples, terms: Terms) -> Score:
+    """What a model's own word on the rows is worth."""
     said = model.predict(rows.x)
+    return score_forecast(said, worth.forecast(said), rows, terms)
+
+
+def score_forecast(said: Floats, forecast: Floats, rows: Samples, terms: Terms) -> Score:
+    """What outputs, and the forecasts of the return that they stand for, both (R,), were worth on the rows."""
     classes = None
     if OUTPUTS[terms.spec.algorithm] == "probability":
         won = (rows.y > 0.0).astype(np.float64)
         classes = validate_classifier(said, won, rows.start_ms, terms.trial.overlap, terms.trial.sample_every_min * 60_000)
-    returned = replace(rows, y=in_returns(terms.spec.label, rows.y, rows.plain, rows.scale))
-    return _Score(validate(returned, worth.forecast(said), terms.trial), classes)
+    return Score(validate(returned(rows, terms.spec), forecast, terms.trial), classes)
+
+
+def returned(rows: Samples, spec: ModelSpec) -> Samples:
+    """The rows with what the trade returned, in units of the scale, for a label: what forecasts are judged against."""
+    return replace(rows, y=in_returns(spec.label, rows.y, rows.plain, rows.scale))
 
 
 def _earns(measures: Measures) -> tuple[bool, str]:
@@ -210,7 +223,8 @@ def _worth(fitted: Fitted, output: Output, inner: Samples, terms: Terms) -> Wort
     return fit_worth(fitted.inner_prediction, in_returns(label, inner.y, inner.plain, inner.scale))
 
 
-def _gates(terms: Terms) -> Gates:
+def gates_of(terms: Terms) -> Gates:
+    """The stricter of the specification's gates and the desk's."""
     ours, desks = terms.spec.gates, terms.training
     return Gates(
         min_rank_ic=max(ours.min_rank_ic, desks.min_rank_ic),
@@ -218,10 +232,10 @@ def _gates(terms: Terms) -> Gates:
     )
 
 
-def _beside_linear(candidate: Candidate, rows: Samples, mine: _Score, terms: Terms) -> dict[str, Any] | None:
+def _beside_linear(candidate: Candidate, rows: Samples, mine: Score, terms: Terms) -> dict[str, Any] | None:
     if candidate.baseline is None:
         return None
-    linear = _score(candidate.baseline, candidate.baseline_worth, rows, terms)
+    linear = score_model(candidate.baseline, candidate.baseline_worth, rows, terms)
     by, ours, theirs, beaten = _compare(mine, linear)
     return {
         "algorithm": "logistic" if linear.classes else "ridge",
@@ -232,7 +246,7 @@ def _beside_linear(candidate: Candidate, rows: Samples, mine: _Score, terms: Ter
     }
 
 
-def _compare(model: _Score, linear: _Score) -> tuple[str, float, float, bool]:
+def _compare(model: Score, linear: Score) -> tuple[str, float, float, bool]:
     """(measure, the model's, the linear model's, whether the model's is better).
 
     Probabilities by log loss, forecasts of many pairs by rank IC, those of one pair by their squared error.

@@ -56,13 +56,16 @@ class Fold:
         return Split(samples.take(self.train), samples.take(self.inner), samples.take(self.fit), samples.take(self.validation))
 
 
-def walk_forward(samples: Samples, scheme: WalkForward) -> tuple[Fold, ...]:
-    """Folds over all samples, in time; the last validation may be cut short by the end of the samples. Slices may come out empty."""
+def walk_forward(samples: Samples, scheme: WalkForward, first_ms: int | None = None) -> tuple[Fold, ...]:
+    """Folds over all samples, in time; the last validation may be cut short by the end of the samples. Slices may come out empty.
+
+    The first validation begins at ``first_ms``, else as soon as there is a whole training time before it.
+    """
     if not len(samples):
         return ()
     begin, last = int(samples.start_ms[0]), int(samples.start_ms[-1])
     step = scheme.step_ms or scheme.validation_ms
-    starts = range(begin + scheme.train_ms, last + 1, step)
+    starts = range(begin + scheme.train_ms if first_ms is None else first_ms, last + 1, step)
     return tuple(_fold(samples, scheme, number, begin, at) for number, at in enumerate(starts, start=1))
 
 

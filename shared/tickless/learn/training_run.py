@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
-from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Panel
 from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
 from tickless.learn.challenge import Candidate, Terms, judge, make_candidate
-from tickless.learn.dataset import Samples, Split, build_samples, split_by_time
+from tickless.learn.dataset import Samples, Split, split_by_time
 from tickless.learn.gates import GateDecision
-from tickless.learn.label_spec import make_labels
-from tickless.learn.labels import Labels
-from tickless.learn.leak_checks import FeatureMaker, check_features, check_labels, check_samples, check_sequences, check_split, rows_of
+from tickless.learn.leak_checks import FeatureMaker, check_features, check_split
 from tickless.learn.registry import Lineage, build_manifest, version_name
-from tickless.learn.sequence_windows import build_sequences
+from tickless.learn.sampling import make_samples
 from tickless.learn.spec import ModelSpec
 from tickless.learn.train import library_versions, missing_library
 from tickless.settings import ExecutionSection, TrainingSection
@@ -112,52 +107,18 @@ def _prepare(table: FeatureTable, panel: Panel, terms: Terms) -> _Data:
     problem = missing_library(terms.spec)
     if problem:
         raise DataError(problem)
-    table, panel = _of_pairs(table, panel, terms.spec)
     earliest = to_ms(terms.as_of) - terms.window_days * _DAY_MS
     first = min(panel.rows, max(0, -(-(earliest - panel.start_ms) // panel.step_ms)))
-    inputs, part = table.take(first, table.rows), panel.take(first, panel.rows)
-
-    def labels_of(bars: Panel) -> Labels:
-        cost_frac = round_trip_cost_frac(terms.execution)
-        return make_labels(bars, rows_of(inputs, bars), terms.spec.horizon_h, terms.spec.label, cost_frac)
-
-    labels = labels_of(part)
-    chosen = inputs.select(MODEL_FEATURES)
-    samples = rows = build_samples(chosen, labels, terms.sample_every_min)
-    if terms.spec.sequence_bars:
-        # A sequence may begin before the window; what it reads is older than its decision all the same.
-        history = table.select(MODEL_FEATURES)
-        samples = _with_sequences(rows, history, terms.spec.sequence_bars)
-        if len(samples):
-            check_sequences(samples, history)
+    made = make_samples(table, panel, first, terms)
+    samples = made.samples
     embargo_ms = round(terms.spec.split.embargo_h * 3_600_000)
     split = split_by_time(samples, terms.validation_frac, terms.spec.split.inner_frac, embargo_ms)
     problem = _problem(samples, split, terms)
     if problem:
         raise DataError(problem)
-    compared = check_labels(labels_of, part, labels, terms.training.seed)
-    check_samples(rows, chosen, labels)
+    checked = made.check(terms.training.seed)
     check_split(split, embargo_ms)
-    return _Data(samples, split, table.timeframe, {"label_values": compared, "rows": len(rows)})
-
-
-def _with_sequences(rows: Samples, table: FeatureTable, bars: int) -> Samples:
-    """The samples that have a whole sequence, with it as x, (R, L, F): 4 · R · L · F bytes."""
-    if bars > table.rows:
-        raise DataError(f"a sequence has {bars} bars and the history {table.rows}")
-    sequences = build_sequences(table, bars)
-    kept = rows.take(sequences.whole_rows(rows))
-    return replace(kept, x=np.ascontiguousarray(sequences.of(kept)))
-
-
-def _of_pairs(table: FeatureTable, panel: Panel, spec: ModelSpec) -> tuple[FeatureTable, Panel]:
-    if not spec.pairs:
-        return table, panel
-    missing = [pair for pair in spec.pairs if pair not in panel.column]
-    if missing:
-        raise DataError(f"there are no bars of {', '.join(missing)}")
-    columns = [panel.column[pair] for pair in spec.pairs]
-    return replace(table, pairs=spec.pairs, values=table.values[:, columns]), panel.select(spec.pairs)
+    return _Data(samples, split, table.timeframe, checked)
 
 
 def _problem(samples: Samples, split: Split, terms: Terms) -> str:

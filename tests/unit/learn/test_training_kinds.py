@@ -15,7 +15,7 @@ from tickless.alpha.ensemble import forecast_return, round_trip_cost_frac
 from tickless.alpha.onnx_model import artifact_sha256
 from tickless.errors import ArtifactError, LeakError
 from tickless.features.rotation import MODEL_FEATURES
-from tickless.learn import training_run
+from tickless.learn import sampling, training_run
 from tickless.learn.algorithms.gru import has_torch
 from tickless.learn.card import render_card
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
@@ -236,13 +236,13 @@ def test_a_feature_that_looks_ahead_stops_the_training(planted):
 
 
 def test_a_label_that_reads_on_stops_the_training(planted, monkeypatch):
-    honest = training_run.make_labels
+    honest = sampling.make_labels
 
     def reaching(*arguments):
         labels = honest(*arguments)
         return replace(labels, end_ms=labels.end_ms - 2 * 3_600_000)
 
-    monkeypatch.setattr(training_run, "make_labels", reaching)
+    monkeypatch.setattr(sampling, "make_labels", reaching)
     with pytest.raises(LeakError, match="window reaches further"):
         train(planted, spec("ridge"))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tickless.errors import LeakError
-from tickless.learn import challenge, training_run
+from tickless.learn import challenge, sampling, training_run
 from tickless.learn.algorithms.contract import Rows
 from tickless.learn.algorithms.gru import has_torch
 from tickless.learn.fit_spec import GruFit, LinearFit
@@ -96,12 +96,12 @@ def test_an_unpurged_split_stops_the_training(planted, monkeypatch):
 
 
 def test_samples_that_lag_their_features_stop_the_training(planted, monkeypatch):
-    honest = training_run.build_samples
+    honest = sampling.build_samples
 
     def late(*arguments):
         samples = honest(*arguments)
         return replace(samples, x=np.roll(samples.x, -len(samples.pairs), axis=0))
 
-    monkeypatch.setattr(training_run, "build_samples", late)
+    monkeypatch.setattr(sampling, "build_samples", late)
     with pytest.raises(LeakError, match=r"the features of .* not that of the bar that closed then"):
         train(planted)

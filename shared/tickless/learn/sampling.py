@@ -1,0 +1,83 @@
+"""From bars to samples: the one way that trainings, walk-forwards and tunings take, and the proof that it does not look ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tickless.alpha.ensemble import round_trip_cost_frac
+from tickless.bars import Panel
+from tickless.errors import DataError
+from tickless.features.rotation import MODEL_FEATURES
+from tickless.features.table import FeatureTable
+from tickless.learn.challenge import Terms
+from tickless.learn.dataset import Samples, build_samples
+from tickless.learn.label_spec import make_labels
+from tickless.learn.labels import Labels
+from tickless.learn.leak_checks import check_labels, check_samples, check_sequences, rows_of
+from tickless.learn.sequence_windows import build_sequences
+from tickless.learn.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The samples of a specification, and all that they were made of."""
+
+    samples: Samples
+    rows: Samples
+    """The same before sequences took the place of rows."""
+    panel: Panel
+    chosen: FeatureTable
+    """The model's features, row for row with ``panel``."""
+    labels: Labels
+    make: Callable[[Panel], Labels]
+
+    def check(self, seed: int) -> dict[str, int]:
+        """Prove that labels and samples know nothing too early: how much was compared. Raises LeakError."""
+        compared = check_labels(self.make, self.panel, self.labels, seed)
+        check_samples(self.rows, self.chosen, self.labels)
+        return {"label_values": compared, "rows": len(self.rows)}
+
+
+def make_samples(table: FeatureTable, panel: Panel, first: int, terms: Terms) -> Sampled:
+    """Samples of the rows from ``first`` on; ``table`` is the feature table of ``panel``, row for row.
+
+    A sequence may begin before ``first``; what it reads is older than its decision all the same. Raises DataError for a pair without bars.
+    """
+    table, panel = _of_pairs(table, panel, terms.spec)
+    inputs, part = table.take(first, table.rows), panel.take(first, panel.rows)
+
+    def labels_of(bars: Panel) -> Labels:
+        cost_frac = round_trip_cost_frac(terms.execution)
+        return make_labels(bars, rows_of(inputs, bars), terms.spec.horizon_h, terms.spec.label, cost_frac)
+
+    labels = labels_of(part)
+    chosen = inputs.select(MODEL_FEATURES)
+    samples = rows = build_samples(chosen, labels, terms.sample_every_min)
+    if terms.spec.sequence_bars:
+        history = table.select(MODEL_FEATURES)
+        samples = _with_sequences(rows, history, terms.spec.sequence_bars)
+        if len(samples):
+            check_sequences(samples, history)
+    return Sampled(samples, rows, part, chosen, labels, labels_of)
+
+
+def _with_sequences(rows: Samples, table: FeatureTable, bars: int) -> Samples:
+    """The samples that have a whole sequence, with it as x, (R, L, F): 4 · R · L · F bytes."""
+    if bars > table.rows:
+        raise DataError(f"a sequence has {bars} bars and the history {table.rows}")
+    sequences = build_sequences(table, bars)
+    kept = rows.take(sequences.whole_rows(rows))
+    return replace(kept, x=np.ascontiguousarray(sequences.of(kept)))
+
+
+def _of_pairs(table: FeatureTable, panel: Panel, spec: ModelSpec) -> tuple[FeatureTable, Panel]:
+    if not spec.pairs:
+        return table, panel
+    missing = [pair for pair in spec.pairs if pair not in panel.column]
+    if missing:
+        raise DataError(f"there are no bars of {', '.join(missing)}")
+    columns = [panel.column[pair] for pair in spec.pairs]
+    return replace(table, pairs=spec.pairs, values=table.values[:, columns]), panel.select(spec.pairs)
