@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.loopback import FeeIn, LoopbackExchange
+from tests.loopback import Fault, FeeIn, LoopbackExchange
 from tests.loopback import World as Loopback
 from tests.made_accounts import VENUES, open_account
 from tests.made_world import T0, World, at
@@ -158,3 +158,29 @@ def test_a_stop_that_the_market_has_reached_already_is_refused_as_such(desk):
     )
     with pytest.raises(WouldTriggerError):
         account.submit(replace(stop, client_order_id="above", stop_price=price), at(0))
+
+
+def test_what_a_sale_in_the_place_of_a_stop_leaves_over_is_sold_by_another_and_booked_once(desk):
+    """The price falls through the stop before it rests, and the sale at market finds a counterpart for half of it."""
+    pair, stop = min(desk.stops().items())
+    desk.account().cancel(stop, at(0))
+    stops, sales, code, says = {
+        "spot": ("POST /api/v3/order", "POST /api/v3/order", -2010, "Stop price would trigger immediately."),
+        "swap": ("POST /fapi/v1/algoOrder", "POST /fapi/v1/order", -2021, "Order would immediately trigger."),
+    }[desk.kind]
+    faults = desk.loopback.faults
+    faults.next(stops, Fault.REFUSED, code=code, msg=says)
+    faults.next(sales, Fault.PARTIAL)
+    faults.next(stops, Fault.REFUSED, code=code, msg=says, skip=1)  # Another pair's stop lies between.
+
+    desk.run("risk_check", at(1))
+
+    assert sum(faults.seen.values()) == 3
+    sold = [order for order in desk.world.ledger.orders() if (order.pair, order.type) == (pair, OrderType.MARKET) and order.reduce_only]
+    assert len(sold) == 2
+    assert sum(order.filled_qty for order in sold) == stop.qty
+    fills = list(desk.world.ledger.fills())
+    assert len(fills) == len(desk.loopback.state(VENUES[desk.kind])["trades"]), "each fill of the exchange is booked, once"
+    desk.run("risk_check", at(2))
+    assert pair not in desk.world.ledger.load().positions
+    desk.expect_protected()

@@ -98,9 +98,10 @@ def plan_protection(state: DeskState, tick: Tick, venue: Venue, *, desk: str, se
 
 def stop_out(stop: Order, qty: Decimal, tick: Tick, *, desk: str, settings: ExecutionSection) -> Order:
     """The sale at market in the place of a stop that the exchange refuses because the market has reached its price."""
+    # The quantity is part of the id: what one such sale leaves over is sold by another in the same tick.
     return evolve(
         stop,
-        client_order_id=client_order_id(desk, stop.strategy, tick, stop.pair, "stop_out"),
+        client_order_id=client_order_id(desk, stop.strategy, tick, stop.pair, f"stop_out|{qty}"),
         type=OrderType.MARKET,
         qty=qty,
         stop_price=None,
