@@ -278,6 +278,13 @@ def test_a_closed_market_is_refused_alone(play):
     assert play.exchange.submit(order(order_id="o2"), T0).status is OrderStatus.FILLED
 
 
+def test_a_market_that_closes_while_a_process_lives_is_closed_and_no_stop_that_would_trigger(play):
+    play.exchange.submit(order(), T0)
+    play.loopback.set_status(VENUES[play.kind], PAIR, "BREAK")
+    with pytest.raises(MarketClosedError):
+        play.exchange.submit(order(Side.SELL, order_id="s1", stop_price="90", reduce_only=True), T0)
+
+
 # The account.
 
 
@@ -418,6 +425,40 @@ def test_a_list_of_markets_without_their_assets_is_not_kept(play):
         other.exchange.snapshot(T0, (order(),))
     play.loopback.faults.clear()
     assert other.exchange.snapshot(T0, (order(),)).reports["o1"].status is OrderStatus.FILLED
+
+
+@pytest.mark.parametrize("name", ["status", "filters"])
+def test_a_list_of_markets_that_does_not_say_what_trades_how_is_not_kept(play, name):
+    """ccxt takes a missing status for a closed market, of every pair, and missing filters for none."""
+    play.loopback.faults.always("GET */exchangeInfo", Fault.MISSING, name=name)
+    with pytest.raises(RetryableError, match=rf"markets: malformed answer: ValueError: .*: {name} is missing"):
+        play.exchange.snapshot(T0, ())
+    play.loopback.faults.clear()
+    assert play.exchange.submit(order(), T0).status is OrderStatus.FILLED
+
+
+def test_a_process_that_lives_long_learns_of_other_steps(play):
+    play.exchange.submit(order(), T0)
+    rules = play.loopback.world.rules
+    rules[PAIR] = replace(rules[PAIR], qty_step=D("0.1"), min_qty=D("0.1"))
+    play.loopback.set_time(at(4))
+    play.exchange.snapshot(at(4), ())
+    with pytest.raises(OrderRejectedError, match=r"qty 0\.125 is not a multiple of 0\.1"):
+        play.exchange.submit(order(qty="0.125", order_id="o2", tick=4), at(4))
+    assert play.exchange.submit(order(qty="0.3", order_id="o3", tick=4), at(4)).status is OrderStatus.FILLED
+
+
+@pytest.mark.parametrize(("fault", "arguments"), [(Fault.MISSING, {"name": "status"}), (Fault.SERVER_ERROR, {}), (Fault.WRONG_PAIR, {})])
+def test_markets_that_cannot_be_read_anew_are_those_of_before(play, fault, arguments):
+    play.exchange.submit(order(), T0)
+    before = play.exchange.rules()
+    play.loopback.faults.always("GET */exchangeInfo", fault, **arguments)
+    for bar in (4, 5):
+        play.loopback.set_time(at(bar))
+        assert play.exchange.snapshot(at(bar), (order(),)).reports["o1"].status is OrderStatus.FILLED
+        assert play.exchange.rules() == before
+        assert play.exchange.submit(order(order_id=f"o{bar}", tick=bar), at(bar)).status is OrderStatus.FILLED
+    assert play.loopback.faults.seen.total() == 4, "asked for twice, at each of two snapshots"
 
 
 def test_numbers_as_strings_are_the_same_numbers(play):

@@ -139,6 +139,36 @@ def test_markets_are_asked_for_once(live, binance):
     assert all(path.startswith("/api/v3/") for path in binance.requests)
 
 
+def test_markets_are_asked_for_again_after_an_hour_and_kept_where_that_fails(binance):
+    now = [NOW]
+    market = CcxtMarket("binance", "USDT", now=lambda: now[0], sleep=lambda _seconds: None)
+    point_at(market.client, binance.url)
+    assert "OLD/USDT" not in market.pairs()
+    binance.rules["OLD/USDT"] = replace(binance.rules["OLD/USDT"], active=True)
+    try:
+        now[0] = NOW + timedelta(minutes=59)
+        assert "OLD/USDT" not in market.pairs()
+        now[0] = NOW + timedelta(minutes=60)
+        assert "OLD/USDT" in market.pairs()
+        point_at(market.client, "http://127.0.0.1:9/api/v3")
+        now[0] = NOW + timedelta(hours=3)
+        assert "OLD/USDT" in market.pairs()
+    finally:
+        binance.rules["OLD/USDT"] = replace(binance.rules["OLD/USDT"], active=False)
+
+
+@pytest.mark.parametrize("name", ["status", "filters"])
+def test_markets_that_do_not_say_what_trades_how_are_refused_and_asked_for_again(live, monkeypatch, name):
+    told = Binance._symbol
+    with (
+        monkeypatch.context() as broken,
+        pytest.raises(RetryableError, match=rf"binance: markets: malformed answer: .*: {name} is missing"),
+    ):
+        broken.setattr(Binance, "_symbol", lambda self, pair: {key: value for key, value in told(self, pair).items() if key != name})
+        live.pairs()
+    assert live.pairs() == ["BTC/USDT", "ETH/USDT", "PEPE/USDT", "SOL/USDT"]
+
+
 def test_a_server_error_is_asked_again_a_bounded_number_of_times(live, binance):
     binance.faults = [(503, "busy"), (500, "busy")]
     assert live.opens(["BTC/USDT"], "15m", START) == {"BTC/USDT": float(binance.panel.open[0, 0])}

@@ -13,7 +13,8 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -27,6 +28,8 @@ T = TypeVar("T")
 MarketType = Literal["spot", "swap"]
 LINEAR_MARKETS = frozenset({"binance", "binanceusdm", "bybit"})
 """Exchanges that can be asked for linear contracts alone; others load all of theirs."""
+MARKETS_FOR, MARKETS_AGAIN = timedelta(hours=1), timedelta(minutes=5)
+"""How long a list of markets is believed: pairs are halted and delisted, steps change. How soon it is asked for again where that failed."""
 _importing = Lock()
 
 
@@ -144,6 +147,30 @@ def _refusing(call: Callable[..., Any], is_bad: Callable[[Any], bool], expected:
 
 def _is_no_bar(row: Any) -> bool:
     return len(row) != 6 or not all(isinstance(value, int | float) for value in row)
+
+
+def load_markets(client: Any, read: Callable[[dict[str, Any]], T]) -> T:
+    """What ``read`` makes of the client's markets by symbol, asked for anew; where it raises, the client has those of before."""
+    before = client.markets
+    try:
+        return read(client.load_markets(True))  # Not what it has already, however old or wrong that is.
+    except Exception:
+        if before and client.markets is not before:
+            client.set_markets(list(before.values()))
+        raise
+
+
+def refuse_untold_market(client: Any, market: Mapping[str, Any]) -> None:
+    """Raise ValueError for a market of which Binance does not say whether it trades, or what its filters are.
+
+    ccxt takes a missing status for a closed market and missing filters for none; a process would believe it for as long as it lives.
+    """
+    info = market.get("info") or {}
+    if not str(client.id).startswith("binance"):
+        return
+    for names in (("status", "contractStatus"), ("filters",)):
+        if not any(info.get(name) for name in names):
+            raise ValueError(f"{market.get('symbol')}: {names[0]} is missing")
 
 
 def ask(

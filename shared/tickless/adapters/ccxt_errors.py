@@ -37,6 +37,8 @@ import re
 from enum import Enum, auto
 from typing import Any
 
+CLOSED_TO_OPENING = re.compile(r'"code":\s*-4140\b')
+"""Binance's contracts: "Invalid symbol status for opening position", which ccxt takes for a stop that would trigger."""
 WALK = 8
 """How deep a chain of causes is looked through."""
 _NEVER_SENT = frozenset({"NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ConnectTimeout", "ProxyError"})
@@ -82,6 +84,8 @@ class RequestFailed(Exception):  # noqa: N818 — it never leaves the adapter
 def market_is_closed(failed: RequestFailed) -> bool:
     """Whether it is the pair that takes no order, and not this order that is wrong."""
     errors = importlib.import_module("ccxt.base.errors")
+    if CLOSED_TO_OPENING.search(str(failed)):
+        return True
     return isinstance(failed.__context__, (errors.MarketClosed, errors.BadSymbol))
 
 

@@ -47,7 +47,7 @@ MARGIN_EXTRAS: Mapping[str, tuple[str, ...]] = {"bybit": ("leverage",), "okx": (
 
 
 class CcxtExchange:
-    """An account. ``client`` is the ccxt client, whose markets are loaded once, when first needed.
+    """An account. ``client`` is the ccxt client, whose markets are loaded when first needed, and again every hour, at a snapshot.
 
     ``max_skew_s`` is how far the exchange's clock may be from ours before nothing is traded. ``time_left_s`` is what is left of the
     function's time: no request is made that could outlast it. ``purse`` is the shared request budget. ``stop_limit_frac`` is how far from
@@ -91,6 +91,7 @@ class CcxtExchange:
         """
         with self._doing(Priority.EXIT):
             self._check_clock()
+            self._markets.renew()
             paid, balances = self._funding(at), self._balances()
             reports: dict[str, OrderReport] = {}
             for attempt in range(STABLE_READS):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
-from tickless.adapters.ccxt_client import MarketType
+from tickless.adapters.ccxt_client import MARKETS_AGAIN, MARKETS_FOR, MarketType, load_markets, refuse_untold_market
 from tickless.adapters.ccxt_market import contract_size, is_ours, pair_rules
 from tickless.adapters.ccxt_orders import Instrument, Raw, read_number
 from tickless.adapters.ccxt_requests import AccountRequests
 from tickless.errors import MarketClosedError, OrderRejectedError, RetryableError
 from tickless.execution.rounding import price_on_step
-from tickless.types import Order, OrderType, PairRules, Side
+from tickless.types import Order, OrderType, PairRules, Side, from_ms
 
 STOPS_APART_ON_SPOT = frozenset({"bitget", "kucoin", "okx"})
 """Exchanges that keep stop orders apart from others on spot too; all do so for contracts."""
@@ -25,7 +26,7 @@ BASE_FIELDS = dict.fromkeys(FILLED_FIELDS, "baseAsset")
 
 
 class AccountMarkets:
-    """Spot markets quoted in the stake currency, or contracts quoted and settled in it. Loaded once, when first needed."""
+    """Spot markets quoted in the stake currency, or contracts quoted and settled in it. Loaded when first needed."""
 
     def __init__(self, requests: AccountRequests, stake: str, market_type: MarketType) -> None:
         self.is_swap = market_type == "swap"
@@ -33,12 +34,26 @@ class AccountMarkets:
         self._requests = requests
         self._client = requests.client
         self._known: dict[str, Instrument] = {}
+        self._renew_at = from_ms(0)
 
     def all(self) -> Mapping[str, Instrument]:
         """The markets by ccxt's symbol, sorted. Raises RetryableError, AccountError, ExchangeError."""
         if not self._known:
-            self._known = self._requests.ask(f"{self._client.id}: markets", self._load)
+            self._read()
         return self._known
+
+    def renew(self) -> None:
+        """Load the markets anew after an hour; those of before stay where they cannot be read. Not amid orders: before all of them."""
+        now = self._requests.now()
+        if not self._known or now < self._renew_at:
+            return
+        self._renew_at = now + MARKETS_AGAIN
+        with suppress(RetryableError):
+            self._read()
+
+    def _read(self) -> None:
+        self._known = self._requests.ask(f"{self._client.id}: markets", lambda: load_markets(self._client, self._load))
+        self._renew_at = self._requests.now() + MARKETS_FOR
 
     def find(self, pair: str) -> Instrument | None:
         """The market of a pair; the contract of ``BTC/USDT`` is ``BTC/USDT:USDT``."""
@@ -85,14 +100,15 @@ class AccountMarkets:
         """Whether the exchange keeps an order apart from the ordinary ones, and must be told so when it is asked about it."""
         return order.type is OrderType.STOP and (self.is_swap or self._client.id in STOPS_APART_ON_SPOT)
 
-    def _load(self) -> dict[str, Instrument]:
-        found = self._client.load_markets(True)  # Asked again, the client would give what it has, however wrong.
+    def _load(self, found: Mapping[str, Raw]) -> dict[str, Instrument]:
         wanted: MarketType = "swap" if self.is_swap else "spot"
         ours = {symbol: self._instrument(found[symbol]) for symbol in sorted(found) if is_ours(found[symbol], wanted, self.stake)}
         if not ours:
             raise RetryableError(f"{self._client.id}: markets: none is quoted in {self.stake}")
         if len({instrument.market_id for instrument in ours.values()}) < len(ours):
             raise ValueError("two markets have the same id")
+        for symbol in ours:
+            refuse_untold_market(self._client, found[symbol])
         return ours
 
     def _instrument(self, market: Raw) -> Instrument:

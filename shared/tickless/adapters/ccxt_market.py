@@ -19,10 +19,10 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tickless.adapters.ccxt_client import MarketType, ask, open_client
+from tickless.adapters.ccxt_client import MARKETS_AGAIN, MARKETS_FOR, MarketType, ask, load_markets, open_client, refuse_untold_market
 from tickless.adapters.ccxt_orders import read_number
 from tickless.bars import COLUMNS, Panel, floor_ms, step_ms
-from tickless.errors import DataError, RateLimitedError, RetryableError
+from tickless.errors import DataError, ExchangeError, RateLimitedError, RetryableError
 from tickless.types import PairRules, evolve, from_ms, to_ms
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _DECIMAL_PLACES, _TICK_SIZE = 2, 4  # ccxt's precision modes
 
 
 class CcxtMarket:
-    """Market data of one exchange; ``client`` is the ccxt client, whose markets are loaded once, when first needed.
+    """Market data of one exchange; ``client`` is the ccxt client, whose markets are loaded when first needed, and again every hour.
 
     At most ``threads`` requests run at a time, each with a time-out and at most ``attempts`` tries; the exchange's rate limit is kept, by
     the shared ``purse`` where there is one. ``time_left_s`` is what is left of the invocation's time. ``now`` tells which bars have closed.
@@ -69,6 +69,7 @@ class CcxtMarket:
         self._ask = partial(ask, attempts=attempts, backoff_s=backoff_s, sleep=sleep, limited=self._limited)
         self._loading = Lock()
         self._ours: dict[str, Mapping[str, Any]] | None = None
+        self._renew_at = from_ms(0)
         if purse is not None:
             # In the place of ccxt's own brake, which knows of this process alone.
             self.client.throttle = self._spend
@@ -117,15 +118,26 @@ class CcxtMarket:
         return {pair: rows[0][1] for pair, rows in zip(known, first, strict=True) if rows and rows[0][0] == at_ms}
 
     def _markets(self) -> dict[str, Mapping[str, Any]]:
-        """The markets of our type in our quote currency by pair, sorted."""
+        """The markets of our type in our quote currency by pair, sorted; those of before where they cannot be read anew."""
         with self._loading:
-            if self._ours is None:
-                found = self._ask(f"{self.client.id}: markets", self.client.load_markets)
-                ours = {pair: found[pair] for pair in sorted(found) if is_ours(found[pair], self._type, self._quote)}
-                if not ours:
-                    raise RetryableError(f"{self.client.id}: markets: no {self._type} pair is quoted in {self._quote}")
-                self._ours = ours
+            now = self._now()
+            if self._ours is None or now >= self._renew_at:
+                self._renew_at = now + MARKETS_AGAIN
+                try:
+                    self._ours = self._ask(f"{self.client.id}: markets", lambda: load_markets(self.client, self._read))
+                    self._renew_at = now + MARKETS_FOR
+                except ExchangeError:
+                    if self._ours is None:
+                        raise
             return self._ours
+
+    def _read(self, found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        ours = {pair: found[pair] for pair in sorted(found) if is_ours(found[pair], self._type, self._quote)}
+        if not ours:
+            raise RetryableError(f"{self.client.id}: markets: no {self._type} pair is quoted in {self._quote}")
+        for market in ours.values():
+            refuse_untold_market(self.client, market)
+        return ours
 
     def _spend(self, cost: float | None = None) -> None:
         """In the place of ccxt's rate limiter. Where other functions have spent the minute's weight, wait while there is time for it."""
