@@ -160,12 +160,10 @@ def test_markets_are_asked_for_again_after_an_hour_and_kept_where_that_fails(bin
 @pytest.mark.parametrize("name", ["status", "filters"])
 def test_markets_that_do_not_say_what_trades_how_are_refused_and_asked_for_again(live, monkeypatch, name):
     told = Binance._symbol
-    with (
-        monkeypatch.context() as broken,
-        pytest.raises(RetryableError, match=rf"binance: markets: malformed answer: .*: {name} is missing"),
-    ):
+    with monkeypatch.context() as broken:
         broken.setattr(Binance, "_symbol", lambda self, pair: {key: value for key, value in told(self, pair).items() if key != name})
-        live.pairs()
+        with pytest.raises(RetryableError, match=rf"binance: markets: malformed answer: .*: {name} is missing"):
+            live.pairs()
     assert live.pairs() == ["BTC/USDT", "ETH/USDT", "PEPE/USDT", "SOL/USDT"]
 
 
