@@ -128,7 +128,7 @@ class Desk:
                 point_at(client, self.url).milliseconds = lambda: self.exchange.clock.now_ms
             return venue
 
-        parts = {name: getattr(cloud, name) for name in ("bars", "ledger", "models", "parameters", "trace")}
+        parts = {name: getattr(cloud, name) for name in ("bars", "ledger", "models", "parameters", "trace", "experience")}
         return Ports(connect=connect, clock=self.clock, metrics=MemoryMetrics(), notifier=cloud.notifier(log), log=log, **parts)
 
     def tick(self, name: str, bar: float) -> Figures:

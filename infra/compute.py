@@ -152,6 +152,8 @@ class DeskFunction(Construct):
         bucket = self._storage.bucket
         self._allow("ReadObjects", ["s3:GetObject"], [bucket.arn_for_objects(f"{prefix}/*") for prefix in self.settings.reads])
         self._allow("WriteObjects", ["s3:PutObject"], [bucket.arn_for_objects(f"{prefix}/*") for prefix in self.settings.writes])
+        if self.settings.deletes:
+            self._allow("DeleteObjects", ["s3:DeleteObject"], [bucket.arn_for_objects(f"{prefix}/*") for prefix in self.settings.deletes])
         # Without the right to list, S3 answers 403 instead of 404 for an object that is missing. A GetObject carries no
         # prefix, so the condition must let its absence pass; names are all that can leak.
         self._allow(

@@ -66,6 +66,8 @@ class FunctionSettings:
     """Prefixes of the bucket it may read."""
     writes: tuple[str, ...]
     """Prefixes of the bucket it may write."""
+    deletes: tuple[str, ...] = ()
+    """Prefixes of the bucket whose objects it may delete; the bucket keeps what was deleted for a while."""
     trades: bool = True
     """Takes the desk's lease and moves its state."""
     threads: int = 1
@@ -87,8 +89,9 @@ FUNCTIONS: Mapping[str, FunctionSettings] = {
             3008,
             900,
             (*_RUNS_MODELS, "training"),
-            reads=("bars", "models"),
-            writes=("bars", "models"),
+            reads=("bars", "models", "trace", "experience"),
+            writes=("bars", "models", "experience"),
+            deletes=("models",),
             trades=False,
             threads=2,
         ),

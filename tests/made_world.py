@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tickless.adapters.experience_archive import MemoryExperience
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import (
     ManualClock,
@@ -132,6 +133,7 @@ class World:
     bars: MemoryBarStore = field(default_factory=MemoryBarStore)
     models: MemoryModelStore = field(default_factory=MemoryModelStore)
     trace: MemoryTrace = field(default_factory=MemoryTrace)
+    experience: MemoryExperience = field(default_factory=MemoryExperience)
     clock: ManualClock = field(default_factory=lambda: ManualClock(T0))
     metrics: MemoryMetrics = field(default_factory=MemoryMetrics)
     notifier: MemoryNotifier = field(default_factory=MemoryNotifier)
@@ -149,7 +151,8 @@ class World:
         def connect(settings: Settings) -> Venue:
             return Venue(market, wrap("exchange", self.venue(store, bars, market, settings)))
 
-        named = {name: wrap(name, getattr(self, name)) for name in ("ledger", "models", "parameters", "clock", "metrics", "trace")}
+        names = ("ledger", "models", "parameters", "clock", "metrics", "trace", "experience")
+        named = {name: wrap(name, getattr(self, name)) for name in names}
         return Ports(connect=connect, bars=bars, notifier=wrap("notifier", self.notifier), log=wrap("log", self.log), **named)
 
     def venue(self, store: Any, bars: Any, market: Any, settings: Settings) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
 from tickless.adapters.dynamodb_sim import DynamoDbSimStore
+from tickless.adapters.experience_archive import ExperienceArchive, s3_experience
 from tickless.adapters.powertools_log import PowertoolsLog
 from tickless.adapters.powertools_metrics import PowertoolsMetrics
 from tickless.adapters.s3_bars import S3BarStore
@@ -114,6 +115,11 @@ class Cloud:
     def trace(self) -> S3Trace:
         """The traces."""
         return S3Trace(self.environment.bucket, self._client("s3"))
+
+    @cached_property
+    def experience(self) -> ExperienceArchive:
+        """What came of the desk's decisions."""
+        return s3_experience(self.environment.bucket, self._client("s3"))
 
     @cached_property
     def parameters(self) -> SsmParameterStore:
@@ -386,6 +392,7 @@ def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, met
         clock=wiring.clock or SystemClock(),
         metrics=metrics,
         trace=cloud.trace,
+        experience=cloud.experience,
         notifier=cloud.notifier(log),
         log=log,
         invocation=invocation_id,

@@ -34,6 +34,8 @@ NOT_THERE = "not_at_the_exchange"
 """The ledger holds it, the exchange does not: there is nothing to sell."""
 TOO_LITTLE = frozenset({"below_min_qty", "below_min_notional"})
 """Why the exchange takes no order for what is left of a pair."""
+MODEL_DRIFT = "model_drift"
+"""The limit that binds while a model that has drifted is trusted with less."""
 NO_STOP_HIT: Mapping[str, str] = {"action": "keep", "reason": "no_stop_hit"}
 """What a risk check says of a position that it leaves alone."""
 DUST_KEPT: Mapping[str, str] = {"action": "keep", "reason": DUST}
@@ -177,7 +179,7 @@ def decide(
     proposed = strategy.propose(view, own, settings)
     overdue = _overdue(tick, own, proposed, settings.risk) if thorough else {}
     wanted = [p for p in proposed.proposals if p.pair not in taken]
-    targets = strategy.target(wanted, {**proposed.leaving, **overdue}, view, own, equity, settings)
+    targets = _trusted(strategy.target(wanted, {**proposed.leaving, **overdue}, view, own, equity, settings), view.size_frac)
     halted = state.halt is not None or bool(reduce_only)
     limited = limit(targets.values, held, drawdown, halted=halted, blocked=state.blocked, settings=settings.risk)
     state, refreshed = _refresh_atr(own, state, view)
@@ -427,6 +429,14 @@ def _overdue(tick: Tick, own: Own, proposed: Proposals, settings: RiskSection) -
     return {pair: TIME_STOP for pair in old if pair in proposed.verdicts and proposed.verdicts[pair].net <= 0.0}
 
 
+def _trusted(targets: Targets, size_frac: float) -> Targets:
+    """The targets, smaller where a model that they come from has drifted."""
+    if size_frac >= 1.0:
+        return targets
+    smaller = {pair: value * size_frac for pair, value in targets.values.items()}
+    return targets._replace(values=smaller, limits=(*targets.limits, MODEL_DRIFT))
+
+
 def _trace(
     view: MarketView,
     proposed: Proposals,
@@ -444,6 +454,7 @@ def _trace(
     return {
         **_regime_trace(view),
         "models": dict(view.models),
+        "evidence": view.evidence(),
         "source": proposed.source,
         **targets.facts,
         "targets": {pair: value / whole for pair, value in limited.values.items()},

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from tickless.alpha.model_life import LifeChange, ModelLife
+from tickless.alpha.model_life import Promotion as Promotion  # noqa: PLC0414 - the port speaks of it
 from tickless.bars import Panel
+from tickless.learn.experience import ExperienceDay
 from tickless.settings import Settings
 from tickless.types import (
     AccountSnapshot,
@@ -222,18 +225,8 @@ class ModelVersion:
         return f"{self.name}@{self.version}"
 
 
-@dataclass(frozen=True)
-class Promotion:
-    """An entry of a model's champion pointer."""
-
-    version: str
-    effective_at: datetime
-    promoted_at: datetime
-    reason: str
-
-
 class ModelStore(Protocol):
-    """The registry of models. Versions are immutable; the champion pointer is one conditional write."""
+    """The registry of models. Versions are immutable; a model's life, champion pointer included, is one conditional write."""
 
     def names(self) -> Sequence[str]:
         """Names of all models that have versions, sorted."""
@@ -261,6 +254,18 @@ class ModelStore(Protocol):
 
     def promote(self, name: str, promotion: Promotion) -> None:
         """Append to the champion pointer, in one conditional write; raises LedgerError when somebody else was faster."""
+        ...
+
+    def life(self, name: str) -> ModelLife:
+        """Everything that became of the model's versions; an empty life where nothing is known of it."""
+        ...
+
+    def record(self, name: str, change: LifeChange) -> None:
+        """Append promotions and events together, in one conditional write; raises LedgerError when somebody else was faster."""
+        ...
+
+    def delete(self, name: str, versions: Sequence[str]) -> None:
+        """Delete versions and their events; promotions stay. One that is not there is no error."""
         ...
 
 
@@ -312,6 +317,22 @@ class Trace(Protocol):
         ...
 
 
+class ExperienceStore(Protocol):
+    """Every decision with what came of it, one object a strategy and day, written once."""
+
+    def write(self, day: ExperienceDay) -> bool:
+        """Store a day unless it is stored already; returns whether it was stored now."""
+        ...
+
+    def read(self, strategy: str, day: date) -> ExperienceDay | None:
+        """One day, or None. Raises DataError for an object that is no day of experience."""
+        ...
+
+    def days(self, strategy: str) -> Sequence[date]:
+        """The days that are stored, in order."""
+        ...
+
+
 class Notifier(Protocol):
     """Tells people."""
 
@@ -353,6 +374,7 @@ class Ports:
     clock: Clock
     metrics: Metrics
     trace: Trace
+    experience: ExperienceStore
     notifier: Notifier
     log: Log
     invocation: str = ""

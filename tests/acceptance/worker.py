@@ -24,6 +24,7 @@ from tests.loopback.transport import LoopbackTransport
 from tickless.adapters.ccxt_exchange import CcxtExchange
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
 from tickless.adapters.dynamodb_sent import DynamoDbSentStore
+from tickless.adapters.experience_archive import s3_experience
 from tickless.adapters.memory import MemoryLog, MemoryMetrics
 from tickless.adapters.roostoo_client import RoostooClient
 from tickless.adapters.roostoo_exchange import RoostooExchange
@@ -179,6 +180,7 @@ def open_ports(job: dict[str, Any], requests: Requests) -> Ports:
         clock=TickClock(begins_at),
         metrics=MemoryMetrics(),
         trace=S3Trace(BUCKET, clients["s3"]),
+        experience=s3_experience(BUCKET, clients["s3"]),
         notifier=SnsNotifier(TOPIC, clients["sns"], log),
         log=log,
         invocation=job["request_id"],

@@ -20,7 +20,8 @@ def objects(template, prefix):
     [
         ("bars", ALL, ALL),
         ("models", ("feature_rebalance", "full_rebalance", "retrain"), ("retrain",)),
-        ("trace", (), TRADING),
+        ("trace", ("retrain",), TRADING),
+        ("experience", ("retrain",), ("retrain",)),
         ("anything", (), ()),
     ],
 )
@@ -42,14 +43,17 @@ def test_a_scan_reads_models_only_where_it_may_have_to_run_a_rebalance(request, 
     assert not may(template, "scan", "dynamodb:Scan", table)
 
 
-def test_nobody_deletes_objects_or_overwrites_history(template):
-    for prefix in ("bars", "models", "trace"):
-        for action in ("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectAcl"):
+def test_nobody_overwrites_history_and_only_retraining_deletes_old_models(template):
+    for prefix in ("bars", "models", "trace", "experience"):
+        for action in ("s3:DeleteObjectVersion", "s3:PutObjectAcl"):
             assert not any(may(template, f, action, objects(template, prefix)) for f in ALL)
+        # The bucket keeps versions: what is deleted so can be had back for a while.
+        deleters = tuple(f for f in ALL if may(template, f, "s3:DeleteObject", objects(template, prefix)))
+        assert deleters == (("retrain",) if prefix == "models" else ())
 
 
 def test_listing_is_limited_to_the_prefixes_a_function_reads(template):
-    for name, expected in {"risk_check": ["bars/*"], "retrain": ["bars/*", "models/*"]}.items():
+    for name, expected in {"risk_check": ["bars/*"], "retrain": ["bars/*", "models/*", "trace/*", "experience/*"]}.items():
         (listing,) = [s for s in statements(template, functions(template)[name]["Role"]) if "s3:ListBucket" in as_list(s["Action"])]
         assert listing["Condition"] == {"StringLikeIfExists": {"s3:prefix": expected}}
 

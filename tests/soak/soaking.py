@@ -37,6 +37,7 @@ from tests.soak.mishaps import (
 from tests.soak.variants import VARIANTS, WALLET, Variant
 from tests.soak.venues import VENUES
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
+from tickless.adapters.experience_archive import MemoryExperience
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import ManualClock, MemoryLedger, MemoryModelStore, MemoryParameterStore
 from tickless.backtest.memory import PanelBars, Silence
@@ -247,6 +248,7 @@ class Soak:
             connect=connect,
             bars=PanelBars(self.bars),
             models=MemoryModelStore(),
+            experience=MemoryExperience(),
             clock=self.clock,
             metrics=silence,
             log=silence,

@@ -344,7 +344,7 @@ held = [a_position(name, "20", hours=k) for k, name in enumerate(names[:9])]
 view = a_view({name: {"score": 0.02 + (k % 5) / 1000, "tier": 1 + k % 3} for k, name in enumerate(names)})
 risk = decide_risk(a_tick(0, "risk_check"), {name: 97.0 + k for k, name in enumerate(names[:9])}, a_desk(*held), SETTINGS, {})
 full = decide(a_tick(0, "full_rebalance"), Rotation(), view, risk.state, SETTINGS, {}, full=True)
-print(json.dumps([repr(risk), repr(full), risk.trace, full.trace], default=dict))
+print(json.dumps([repr(risk), repr(full), risk.trace, full.trace], default=lambda v: v.tolist() if hasattr(v, "tolist") else dict(v)))
 """
 
 

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from tickless.adapters.object_store import ObjectStore
+from tickless.alpha.model_life import NOBODY, STAGES, LifeChange, ModelEvent, ModelLife
 from tickless.errors import ArtifactError, LedgerError
 from tickless.learn.card import render_card
 from tickless.ports import ModelVersion, Promotion
@@ -23,10 +24,12 @@ _HEAD = 12
 
 
 class ModelRegistry:
-    """The ModelStore port over an object store. Nothing is cached: a damaged object is seen at the next read."""
+    """The ModelStore port over an object store. What is cached is known by its tag: a damaged object is seen at the next read."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+        self._lives: dict[str, tuple[str, ModelLife]] = {}
+        """By model name: the tag of the life that was parsed last, and that life."""
 
     def names(self) -> Sequence[str]:
         """See ``ModelStore.names``."""
@@ -41,6 +44,10 @@ class ModelRegistry:
 
     def promotions(self, name: str) -> Sequence[Promotion]:
         """See ``ModelStore.promotions``; raises ArtifactError where the pointer cannot be read."""
+        return self._champion(name)[0].promotions
+
+    def life(self, name: str) -> ModelLife:
+        """See ``ModelStore.life``; raises ArtifactError where it cannot be read."""
         return self._champion(name)[0]
 
     def manifest(self, name: str, version: str) -> ModelVersion:
@@ -85,24 +92,63 @@ class ModelRegistry:
 
         Raises ArtifactError for a version that is not registered.
         """
-        self.manifest(name, promotion.version)
-        promotions, tag = self._champion(name)
-        if promotions and promotions[-1] == promotion:
-            return
-        rows = [_row(entry) for entry in (*promotions, promotion)]
-        text = _text({"promotions": rows}, f"model {name}: champion.json")
-        if not self._objects.put_if(_champion_key(name), text, tag):
-            raise LedgerError(f"model {name}: champion.json changed meanwhile; {promotion.version} was not promoted")
+        life, _ = self._champion(name)
+        if not life.promotions or life.promotions[-1] != promotion:
+            self._write(name, LifeChange((promotion,)))
 
-    def _champion(self, name: str) -> tuple[tuple[Promotion, ...], str | None]:
+    def record(self, name: str, change: LifeChange) -> None:
+        """See ``ModelStore.record``. What is written there already is left out, so a retry is safe.
+
+        Raises ArtifactError for a version that is not registered.
+        """
+        life, _ = self._champion(name)
+        new = LifeChange(
+            tuple(entry for entry in change.promotions if entry not in life.promotions),
+            tuple(event for event in change.events if event not in life.events),
+        )
+        if new:
+            self._write(name, new)
+
+    def delete(self, name: str, versions: Sequence[str]) -> None:
+        """See ``ModelStore.delete``. The manifest goes first: a version without one does not exist."""
+        for version in versions:
+            for key in (_manifest_key(name, version), _artifact_key(name, version), _card_key(name, version)):
+                self._objects.delete(key)
+        life, tag = self._champion(name)
+        kept = life.without(versions)
+        if kept != life:
+            self._put_life(name, kept, tag, "nothing was deleted of its life")
+
+    def _write(self, name: str, change: LifeChange) -> None:
+        named = [*(entry.version for entry in change.promotions), *(event.version for event in change.events)]
+        for version in dict.fromkeys(version for version in named if version != NOBODY):
+            self.manifest(name, version)
+        life, tag = self._champion(name)
+        last = change.promotions[-1].version or "nobody" if change.promotions else ""
+        self._put_life(name, life.with_(change), tag, f"{last} was not promoted" if last else "nothing was written")
+
+    def _put_life(self, name: str, life: ModelLife, tag: str | None, else_: str) -> None:
+        content = {"promotions": [_row(entry) for entry in life.promotions], "events": [_event_row(event) for event in life.events]}
+        if not self._objects.put_if(_champion_key(name), _text(content, f"model {name}: champion.json"), tag):
+            raise LedgerError(f"model {name}: champion.json changed meanwhile; {else_}")
+
+    def _champion(self, name: str) -> tuple[ModelLife, str | None]:
+        """The model's life and the tag of the object that holds it."""
         found = self._objects.get(_champion_key(name))
         if found is None:
-            return (), None
+            return ModelLife(), None
+        known = self._lives.get(name)
+        if known is not None and known[0] == found[1]:
+            return known[1], found[1]
         content = _parse(found[0], f"model {name}: champion.json")
         try:
-            return tuple(_promotion(row) for row in content["promotions"]), found[1]
+            life = ModelLife(
+                tuple(_promotion(row) for row in content["promotions"]), tuple(_event(row) for row in content.get("events", ()))
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"model {name}: champion.json cannot be read: {error!r}") from error
+        self._lives[name] = found[1], life
+        return life, found[1]
 
     def _put_artifact(self, name: str, version: str, artifact: bytes) -> None:
         key = _artifact_key(name, version)
@@ -166,3 +212,18 @@ def _row(promotion: Promotion) -> dict[str, str]:
 
 def _promotion(row: Mapping[str, str]) -> Promotion:
     return Promotion(row["version"], parse_time(row["effective_at"]), parse_time(row["promoted_at"]), row["reason"])
+
+
+def _event_row(event: ModelEvent) -> dict[str, Any]:
+    """What says nothing is left out."""
+    row = {"version": event.version, "stage": event.stage, "at": iso(event.at), "reason": event.reason, "by": event.by}
+    extra = {"role": event.role, "action": event.action, "size_frac": event.size_frac if event.size_frac != 1.0 else None}
+    return row | {key: value for key, value in extra.items() if value}
+
+
+def _event(row: Mapping[str, Any]) -> ModelEvent:
+    stage, size_frac = row["stage"], float(row.get("size_frac", 1.0))
+    if stage not in STAGES or not 0.0 < size_frac <= 1.0:
+        raise ValueError(f"an event of stage {stage!r} and size_frac {size_frac:g}")
+    role, action = str(row.get("role", "")), str(row.get("action", ""))
+    return ModelEvent(row["version"], stage, parse_time(row["at"]), row["reason"], row["by"], role, size_frac, action)

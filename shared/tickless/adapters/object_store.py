@@ -27,18 +27,29 @@ class ObjectStore(Protocol):
         """All keys that begin with ``prefix``, sorted."""
         ...
 
+    def delete(self, key: str) -> None:
+        """Delete the object; one that is not there is no error."""
+        ...
+
 
 class MemoryObjects:
     """Objects in memory."""
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
+        self._tagged: dict[str, tuple[bytes, str]] = {}
+        """What was last read, with its tag: a backtest asks for the same object at every tick."""
         self._lock = RLock()
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """See ``ObjectStore.get``."""
         content = self.contents.get(key)
-        return None if content is None else (content, sha256(content).hexdigest())
+        if content is None:
+            return None
+        known = self._tagged.get(key)
+        if known is None or known[0] is not content:
+            known = self._tagged[key] = content, sha256(content).hexdigest()
+        return known
 
     def put_if(self, key: str, content: bytes, tag: str | None) -> bool:
         """See ``ObjectStore.put_if``."""
@@ -52,6 +63,12 @@ class MemoryObjects:
     def keys(self, prefix: str) -> Sequence[str]:
         """See ``ObjectStore.keys``."""
         return sorted(key for key in self.contents if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """See ``ObjectStore.delete``."""
+        with self._lock:
+            self.contents.pop(key, None)
+            self._tagged.pop(key, None)
 
 
 class FolderObjects:
@@ -94,6 +111,16 @@ class FolderObjects:
         top = self._root / prefix.rpartition("/")[0]
         found = (path for path in top.rglob("*") if path.is_file() and not path.name.startswith("."))
         return sorted(key for path in found if (key := path.relative_to(self._root).as_posix()).startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """See ``ObjectStore.delete``; the folder goes with its last file."""
+        path = self._root / key
+        if not self._root.is_dir():
+            return
+        with self._turn():
+            path.unlink(missing_ok=True)
+            if path.parent != self._root and path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

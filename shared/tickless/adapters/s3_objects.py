@@ -56,6 +56,13 @@ class S3Objects:
         except (ClientError, BotoCoreError) as error:
             raise self._failed("put", key, error) from error
 
+    def delete(self, key: str) -> None:
+        """See ``ObjectStore.delete``."""
+        try:
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        except (ClientError, BotoCoreError) as error:
+            raise self._failed("delete", key, error) from error
+
     def keys(self, prefix: str) -> Sequence[str]:
         """See ``ObjectStore.keys``."""
         return list(self.tags(prefix))

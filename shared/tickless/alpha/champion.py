@@ -15,6 +15,11 @@ class Promoted(Protocol):
     """An entry of a champion pointer's history."""
 
     @property
+    def version(self) -> str:
+        """The version; empty where the entry withdraws the champion and names no other."""
+        ...
+
+    @property
     def effective_at(self) -> datetime:
         """From when on the version may be used."""
         ...
@@ -24,15 +29,16 @@ P = TypeVar("P", bound=Promoted)
 
 _LOADED: dict[str, OnnxModel] = {}
 """Sessions of this process by sha256: a warm Lambda parses an artifact once. Oldest first, at most ``_KEEP``."""
-_KEEP = 8
+_KEEP = 16
 
 
 def champion_at(promotions: Sequence[P], at: datetime) -> P | None:
-    """The last entry of a champion pointer's history that is effective at or before ``at``; None where there is none.
+    """The last entry of a champion pointer's history that is effective at or before ``at``; None where there is none, or it names nobody.
 
     The order of promotion decides, not ``effective_at``: a rollback written after a promotion wins even where that one takes effect later.
     """
-    return next((entry for entry in reversed(promotions) if entry.effective_at <= at), None)
+    last = next((entry for entry in reversed(promotions) if entry.effective_at <= at), None)
+    return last if last is not None and last.version else None
 
 
 def check_manifest(manifest: Mapping[str, Any], at: datetime, max_age_days: float) -> None:

@@ -67,6 +67,8 @@ def compare_views(first: MarketView, second: MarketView) -> Iterator[Found]:
             yield Found(first.at, "", {"name": "regime", "volatility": "volatility_regime"}.get(name, name), x, y)
     if dict(first.models) != dict(second.models):
         yield Found(first.at, "", "models", dict(first.models), dict(second.models))
+    if first.size_frac != second.size_frac:
+        yield Found(first.at, "", "size_frac", first.size_frac, second.size_frac)
 
 
 def compare_runs(first: RunRecord, second: RunRecord, until: datetime) -> Iterator[Found]:

@@ -14,7 +14,7 @@ from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
-from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
+from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunExperience, RunLedger, Silence
 from tickless.backtest.quiet import QuietTicks
 from tickless.backtest.record import FinishedRun, collect
 from tickless.backtest.results import RunRecord
@@ -34,6 +34,8 @@ from tickless.types import DeskState, LedgerUpdate, Tick
 
 Progress = Callable[[int, int], None]
 
+EVIDENCE_DAYS = 17
+"""How long a run keeps what a night's training may ask for: a day, the longest horizon, and two nights."""
 _FENCE = Fence(1, "backtest")
 """A run has its ledger for itself."""
 
@@ -133,7 +135,7 @@ class _Desk:
         settings, market = request.settings, request.market
         self._request, self._pairs = request, pairs
         self._clock = ManualClock(request.start)
-        self._ledger, self._trace = RunLedger(), LineTrace()
+        self._ledger, self._trace = RunLedger(), LineTrace(keep_days=EVIDENCE_DAYS if request.retrain else 0)
         self._bars = PanelBars(market.panel)
         self._accounts = PlainAccounts()
         self._scales = PanelScales(market.panel)
@@ -155,6 +157,7 @@ class _Desk:
             clock=self._clock,
             metrics=silence,
             trace=self._trace,
+            experience=RunExperience(),
             notifier=silence,
             log=silence,
         )

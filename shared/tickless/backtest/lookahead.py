@@ -29,7 +29,7 @@ from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
 from tickless.backtest.differences import Found, compare_runs, compare_tables, compare_views, count_rows, first_of_each
 from tickless.backtest.engine import BacktestRequest, Progress, backtest, calendar, copy_models
-from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunLedger, Silence
+from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunExperience, RunLedger, Silence
 from tickless.backtest.results import RunRecord
 from tickless.backtest.startup import StartupProof, prove_startup
 from tickless.bars import COLUMNS, Panel
@@ -219,6 +219,7 @@ class _Check:
             clock=ManualClock(at),
             metrics=silence,
             trace=LineTrace(),
+            experience=RunExperience(),
             notifier=silence,
             log=silence,
         )

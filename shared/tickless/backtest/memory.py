@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from math import isnan
 from typing import Any
 
@@ -12,6 +12,7 @@ from tickless.backtest.record import bare_trace
 from tickless.backtest.results import TickLines
 from tickless.bars import Panel
 from tickless.errors import TickRecordedError
+from tickless.learn.experience import EVIDENCE, ExperienceDay
 from tickless.ports import Fence
 from tickless.strategies.view import Action
 from tickless.types import DeskState, EquityRow, Fill, LedgerUpdate, Order, Position, Tick, TickRecord, Trade, evolve
@@ -169,10 +170,16 @@ class FixedParameters:
 
 
 class LineTrace:
-    """The Trace port: makes a tick's line when the next tick writes, so that a long run keeps lines and not traces."""
+    """The Trace port: makes a tick's line when the next tick writes, so that a long run keeps lines and not traces.
 
-    def __init__(self) -> None:
+    Only what a night's training reads again stays for ``keep_days``: features are slices of the run's one table and cost nothing.
+    """
+
+    def __init__(self, keep_days: int = 0) -> None:
         self._maker = TickLines()
+        self._keep = timedelta(days=keep_days)
+        self._evidence: dict[Tick, Mapping[str, Any]] = {}
+        """In order of time."""
         self._lines: dict[Tick, Mapping[str, Any]] = {}
         self._last: tuple[Tick, Mapping[str, Any]] | None = None
 
@@ -181,6 +188,10 @@ class LineTrace:
         if self._last is not None and self._last[0] != tick:
             self._finish()
         self._last = (tick, content)
+        if self._keep and EVIDENCE in content:
+            self._evidence[tick] = {EVIDENCE: content[EVIDENCE]}
+            while next(iter(self._evidence)).scheduled_at < tick.scheduled_at - self._keep:
+                del self._evidence[next(iter(self._evidence))]
 
     def add(self, tick: Tick, line: Mapping[str, Any]) -> None:
         """The finished line of a tick that wrote no trace."""
@@ -199,8 +210,8 @@ class LineTrace:
         return self._lines[tick]
 
     def read(self, tick: Tick) -> Mapping[str, Any] | None:
-        """The trace of the tick that wrote last; earlier ones are gone."""
-        return self._last[1] if self._last is not None and self._last[0] == tick else None
+        """The trace of the tick that wrote last; of earlier ones what a training reads, as far as it is kept."""
+        return self._last[1] if self._last is not None and self._last[0] == tick else self._evidence.get(tick)
 
     def lines(self, records: Sequence[TickRecord]) -> Iterator[Mapping[str, Any]]:
         """The lines of all ticks."""
@@ -213,6 +224,29 @@ class LineTrace:
             tick, content = self._last
             self._lines[tick] = self._maker.line(content)
             self._last = None
+
+
+class RunExperience:
+    """The ExperienceStore port of one run: nothing is encoded, and what only people read is not kept."""
+
+    def __init__(self) -> None:
+        self._days: dict[str, dict[date, ExperienceDay]] = {}
+
+    def write(self, day: ExperienceDay) -> bool:
+        """See ``ExperienceStore.write``."""
+        stored = self._days.setdefault(day.strategy, {})
+        if day.day in stored:
+            return False
+        stored[day.day] = replace(day, ticks=tuple(replace(tick, decisions={}) for tick in day.ticks))
+        return True
+
+    def read(self, strategy: str, day: date) -> ExperienceDay | None:
+        """See ``ExperienceStore.read``."""
+        return self._days.get(strategy, {}).get(day)
+
+    def days(self, strategy: str) -> Sequence[date]:
+        """See ``ExperienceStore.days``."""
+        return sorted(self._days.get(strategy, {}))
 
 
 class Silence:

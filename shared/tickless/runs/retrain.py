@@ -1,4 +1,4 @@
-"""``retrain``: every night, data set ⇒ train ⇒ validate ⇒ register ⇒ promote what is better. Takes no lease, trades nothing."""
+"""``retrain``: every night, experience ⇒ train ⇒ validate ⇒ register ⇒ promote what is better. Takes no lease, trades nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tickless.learn.spec import ModelSpec, load_specs
 from tickless.learn.training_run import Features, TrainedModel, TrainingResult, train_models
 from tickless.ports import ModelStore, Ports, Promotion
 from tickless.runs.admission import refuse_stale
+from tickless.runs.experience import compile_experience
 from tickless.runs.gather import needed_pairs, refresh_bars, universe_pairs
 from tickless.runs.parameters import resolve_settings
 from tickless.runs.report import RunReport
@@ -51,6 +52,7 @@ def run(tick: Tick, ports: Ports) -> RunReport:
     refresh_bars(ports.bars, venue.market, needed_pairs(known, settings, {}), timeframe, start, as_of)
     pairs = universe_pairs(known, settings.universe, settings.desk.stake_currency)
     panel = ports.bars.read(timeframe, start, as_of).select(pairs)
+    compiled = compile_experience(settings, panel, ports.trace, ports.experience, as_of)
     effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
     result = train_specs(panel, settings, ports.models, load_specs(settings.calendar.rebalanced), as_of, effective_at)
     promoted = store(result, ports.models, at, effective_at)
@@ -59,6 +61,7 @@ def run(tick: Tick, ports: Ports) -> RunReport:
         "promoted": promoted,
         "skipped": dict(result.skipped),
         "gates": {model.name: model.gate.reason for model in result.trained},
+        "experience": compiled,
     }
     ports.ledger.record_unfenced(TickRecord(tick, DONE, UNFENCED, (), facts))
     ports.metrics.count("ModelPromoted", len(promoted))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tickless.alpha.champion import champion_at, check_manifest, load_champion
+from tickless.alpha.champion import check_manifest, load_champion
 from tickless.alpha.ensemble import forecast_return
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Floats, Panel
@@ -22,7 +22,7 @@ from tickless.regimes import ema_trend
 from tickless.runs.market_history import MarketHistory
 from tickless.settings import Settings
 from tickless.strategies.rotation import Rotation, market_pair
-from tickless.strategies.view import MarketView
+from tickless.strategies.view import MarketView, ModelForecast
 
 _CHUNK_TICKS = 7 * 48
 """Rebalances forecast at once: a week of them."""
@@ -61,7 +61,8 @@ class RotationHistory(MarketHistory):
         if row < 0 and self.before is not None:
             return self.before.view(at)
         tiers, ineligible = self._universe(at, row)
-        forecasts, labels = self._forecast(at, row)
+        said, size_frac = self._forecast(at, row)
+        champions = [forecast for forecast in said if forecast.stage == "champion"]
         return MarketView(
             at=at,
             pairs=self.pairs,
@@ -69,8 +70,10 @@ class RotationHistory(MarketHistory):
             feature_names=self.features.names,
             features=self.features.values[row - self.first_row],
             regime=self.regimes.at(row - self.first_row),
-            forecasts=forecasts,
-            models=labels,
+            forecasts={forecast.model: forecast.forecast for forecast in champions},
+            models={forecast.model: f"{forecast.model}@{forecast.version}" for forecast in champions},
+            said=said,
+            size_frac=size_frac,
             tiers=tiers,
             ineligible=ineligible,
         )
@@ -86,36 +89,44 @@ class RotationHistory(MarketHistory):
             "breadth_frac": regimes.breadth_frac,
         }
 
-    def _forecast(self, at: datetime, row: int) -> tuple[Mapping[str, Floats], Mapping[str, str]]:
-        """Forecasts of every model that may be used at ``at``, made a week at a time, and the models' labels.
+    def _forecast(self, at: datetime, row: int) -> tuple[tuple[ModelForecast, ...], float]:
+        """What every version says that may be used at ``at``, champions and shadows, and how far the champions are trusted.
 
-        A model that is damaged, too old, or knows the future is refused; the strategy then falls back.
+        A version that is damaged, too old, or knows the future is refused; without a champion the strategy falls back.
         """
-        forecasts: dict[str, Floats] = {}
-        labels: dict[str, str] = {}
+        said: list[ModelForecast] = []
+        size_frac = 1.0
         for name in (self.settings.rotation.model_6h, self.settings.rotation.model_24h):
             try:
-                model = self._champion(name, at)
+                standing = self.models.life(name).standing(at)
             except ArtifactError as error:
-                if str(error) not in self.refused:
-                    self.refused.append(str(error))
+                self._refuse(error)
                 continue
-            if model is not None:
-                forecasts[name] = self._rows(model, row)
-                labels[name] = model.label
-        return forecasts, labels
+            versions = [(standing.champion.version, "champion")] if standing.champion is not None else []
+            versions += [(event.version, "shadow") for event in standing.shadows]
+            for version, stage in versions:
+                try:
+                    model = self._model(name, version, at)
+                except ArtifactError as error:
+                    self._refuse(error)
+                    continue
+                said.append(ModelForecast(name, version, stage, model.horizon_h, self._rows(model, row)))
+                if stage == "champion":
+                    size_frac = min(size_frac, standing.size_frac)
+        return tuple(said), size_frac
 
-    def _champion(self, name: str, at: datetime) -> OnnxModel | None:
-        promotion = champion_at(self.models.promotions(name), at)
-        if promotion is None:
-            return None
-        key = (name, promotion.version)
+    def _refuse(self, error: ArtifactError) -> None:
+        if str(error) not in self.refused:
+            self.refused.append(str(error))
+
+    def _model(self, name: str, version: str, at: datetime) -> OnnxModel:
+        key = (name, version)
         max_age_days = self.settings.training.max_model_age_days
         if key not in self._models:
-            version = self.models.manifest(name, promotion.version)
-            artifact = self.models.artifact(version)
+            found = self.models.manifest(name, version)
+            artifact = self.models.artifact(found)
             self._models[key] = load_champion(
-                name, version.manifest, artifact, at=at, max_age_days=max_age_days, features=rotation_features.MODEL_FEATURES
+                name, found.manifest, artifact, at=at, max_age_days=max_age_days, features=rotation_features.MODEL_FEATURES
             )
         check_manifest(self._models[key].manifest, at, max_age_days)
         return self._models[key]

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from math import isnan, nan
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,20 @@ NO_REGIME = Regime("", "", nan, nan)
 @lru_cache(maxsize=64)
 def _as_set(pairs: tuple[str, ...]) -> frozenset[str]:
     return frozenset(pairs)
+
+
+class ModelForecast(NamedTuple):
+    """What one version of a model says at a tick: the champion's counts, a shadow's is only written down."""
+
+    model: str
+    version: str
+    stage: str
+    """``champion`` or ``shadow``."""
+    horizon_h: float
+    forecast: Floats
+    """Plain returns over the horizon, (N,); NaN = none."""
+    probability: Floats | None = None
+    """Of a classifier: what it gives the event, (N,)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,18 @@ class MarketView:
     """Forecasts as plain returns over the model's horizon, (N,), by model name; a model that may not be used is absent."""
     models: Mapping[str, str] = field(default_factory=dict)
     """``name@version`` of every model that made a forecast, by name."""
+    said: tuple[ModelForecast, ...] = ()
+    """All that models said, those in shadow too: for the record, no decision looks at it."""
+    size_frac: float = 1.0
+    """What is left of every target's size: less than 1 where a model has drifted."""
+
+    def evidence(self) -> dict[str, Any]:
+        """What a model learns from later and is judged by, for the trace."""
+        return {
+            "pairs": self.pairs,
+            "features": {"names": self.feature_names, "values": self.features},
+            "said": [forecast._asdict() for forecast in self.said],
+        }
 
     @property
     def known(self) -> Set[str]:
