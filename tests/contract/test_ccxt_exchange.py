@@ -427,11 +427,19 @@ def test_a_list_of_markets_without_their_assets_is_not_kept(play):
     assert other.exchange.snapshot(T0, (order(),)).reports["o1"].status is OrderStatus.FILLED
 
 
-@pytest.mark.parametrize("name", ["status", "filters"])
+@pytest.mark.parametrize("name", ["status", "filters", "orderTypes"])
 def test_a_list_of_markets_that_does_not_say_what_trades_how_is_not_kept(play, name):
     """ccxt takes a missing status for a closed market, of every pair, and missing filters for none."""
     play.loopback.faults.always("GET */exchangeInfo", Fault.MISSING, name=name)
     with pytest.raises(RetryableError, match=rf"markets: malformed answer: ValueError: .*: {name} is missing"):
+        play.exchange.snapshot(T0, ())
+    play.loopback.faults.clear()
+    assert play.exchange.submit(order(), T0).status is OrderStatus.FILLED
+
+
+def test_a_list_of_markets_whose_steps_are_no_numbers_is_not_kept(play):
+    play.loopback.faults.always("GET */exchangeInfo", Fault.NAN)
+    with pytest.raises(RetryableError, match=r"markets: .*(BadResponse|malformed answer)"):
         play.exchange.snapshot(T0, ())
     play.loopback.faults.clear()
     assert play.exchange.submit(order(), T0).status is OrderStatus.FILLED

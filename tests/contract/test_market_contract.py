@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -157,7 +159,7 @@ def test_markets_are_asked_for_again_after_an_hour_and_kept_where_that_fails(bin
         binance.rules["OLD/USDT"] = replace(binance.rules["OLD/USDT"], active=False)
 
 
-@pytest.mark.parametrize("name", ["status", "filters"])
+@pytest.mark.parametrize("name", ["status", "filters", "orderTypes"])
 def test_markets_that_do_not_say_what_trades_how_are_refused_and_asked_for_again(live, monkeypatch, name):
     told = Binance._symbol
     with monkeypatch.context() as broken:
@@ -165,6 +167,20 @@ def test_markets_that_do_not_say_what_trades_how_are_refused_and_asked_for_again
         with pytest.raises(RetryableError, match=rf"binance: markets: malformed answer: .*: {name} is missing"):
             live.pairs()
     assert live.pairs() == ["BTC/USDT", "ETH/USDT", "PEPE/USDT", "SOL/USDT"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "-1"])
+def test_markets_whose_steps_are_no_steps_are_refused_and_asked_for_again(live, monkeypatch, number):
+    told = Binance._symbol
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            Binance,
+            "_symbol",
+            lambda self, pair: json.loads(re.sub(r'"stepSize": "[^"]*"', f'"stepSize": "{number}"', json.dumps(told(self, pair)))),
+        )
+        with pytest.raises(RetryableError, match=r"binance: markets: malformed answer: .*filter"):
+            live.rules()
+    assert live.rules()["BTC/USDT"].qty_step
 
 
 def test_a_server_error_is_asked_again_a_bounded_number_of_times(live, binance):

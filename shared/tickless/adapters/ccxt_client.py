@@ -161,14 +161,14 @@ def load_markets(client: Any, read: Callable[[dict[str, Any]], T]) -> T:
 
 
 def refuse_untold_market(client: Any, market: Mapping[str, Any]) -> None:
-    """Raise ValueError for a market of which Binance does not say whether it trades, or what its filters are.
+    """Raise ValueError for a market of which Binance does not say whether it trades, what its filters are, or which orders it takes.
 
-    ccxt takes a missing status for a closed market and missing filters for none; a process would believe it for as long as it lives.
+    ccxt takes a missing status for a closed market, missing filters for none, and refuses every stop where no kinds of order are told.
     """
     info = market.get("info") or {}
     if not str(client.id).startswith("binance"):
         return
-    for names in (("status", "contractStatus"), ("filters",)):
+    for names in (("status", "contractStatus"), ("filters",), ("orderTypes",)):
         if not any(info.get(name) for name in names):
             raise ValueError(f"{market.get('symbol')}: {names[0]} is missing")
 

@@ -109,6 +109,7 @@ class AccountMarkets:
             raise ValueError("two markets have the same id")
         for symbol in ours:
             refuse_untold_market(self._client, found[symbol])
+            pair_rules(symbol, found[symbol], self._client.precisionMode)
         return ours
 
     def _instrument(self, market: Raw) -> Instrument:

@@ -135,8 +135,9 @@ class CcxtMarket:
         ours = {pair: found[pair] for pair in sorted(found) if is_ours(found[pair], self._type, self._quote)}
         if not ours:
             raise RetryableError(f"{self.client.id}: markets: no {self._type} pair is quoted in {self._quote}")
-        for market in ours.values():
+        for pair, market in ours.items():
             refuse_untold_market(self.client, market)
+            pair_rules(pair, market, self.client.precisionMode)
         return ours
 
     def _spend(self, cost: float | None = None) -> None:
@@ -207,7 +208,7 @@ def is_ours(market: Mapping[str, Any], market_type: MarketType, stake: str) -> b
 
 
 def pair_rules(pair: str, market: Mapping[str, Any], mode: int) -> PairRules:
-    """The filters of one of ccxt's markets, in base units; ``mode`` is its exchange's ``precisionMode``."""
+    """The filters of one of ccxt's markets, in base units; ``mode`` is its exchange's ``precisionMode``. Raises ValueError for NaN."""
     precision = market.get("precision") or {}
     limits = market.get("limits") or {}
     rules = PairRules(
@@ -241,6 +242,8 @@ def _step(value: Any, mode: int) -> Decimal | None:
 
 
 def _limit(value: Any) -> Decimal | None:
-    """A number of ccxt's: a float that prints as the exchange wrote it; zero is no limit."""
-    number = None if value is None else Decimal(str(value))
+    """A number of ccxt's: a float that prints as the exchange wrote it; zero is no limit. Raises ValueError for NaN, and for below zero."""
+    number = None if value is None else read_number(value, "filter")
+    if number is not None and number < 0:
+        raise ValueError(f"filter: {number} is below zero")
     return number if number else None
