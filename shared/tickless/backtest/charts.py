@@ -104,23 +104,23 @@ def line_plot(
 ) -> str:
     """Lines over time. ``texts`` label the axis marks; ``back`` is SVG behind the lines."""
     x = times.x(at_ms)
-    shapes = [back, _grid(axis)]
+    shapes = [back, grid(axis)]
     base = float(axis.y(np.asarray([0.0]))[0])
     for line in series:
-        points = _points(x, axis.y(line.values))
-        if line.filled and points:
-            area = f"M{x[0]:.1f} {base:.1f}L{points}L{x[-1]:.1f} {base:.1f}Z"
+        corners = points(x, axis.y(line.values))
+        if line.filled and corners:
+            area = f"M{x[0]:.1f} {base:.1f}L{corners}L{x[-1]:.1f} {base:.1f}Z"
             shapes.append(f'<path class="area {line.style}" d="{area}"/>')
-        if points:
-            shapes.append(f'<path class="line {line.style}" d="M{points}"/>')
-    return _plot(name, "".join(shapes), _y_labels(axis, texts) + _x_labels(times.marks()))
+        if corners:
+            shapes.append(f'<path class="line {line.style}" d="M{corners}"/>')
+    return framed(name, "".join(shapes), y_labels(axis, texts) + x_labels(times.marks()))
 
 
 def bar_plot(name: str, edges: Sequence[float], counts: Sequence[int], labels: Sequence[tuple[float, str]]) -> str:
     """A histogram; bars left of zero and right of it differ in style. ``edges`` has one more entry than ``counts``."""
     axis = value_axis([0, *counts], most=4, include=0.0)
     low, high = edges[0], edges[-1]
-    shapes = [_grid(axis)]
+    shapes = [grid(axis)]
     for n, count in enumerate(counts):
         if count:
             left, right = ((edge - low) / (high - low) * WIDTH for edge in edges[n : n + 2])
@@ -130,7 +130,7 @@ def bar_plot(name: str, edges: Sequence[float], counts: Sequence[int], labels: S
             box = f'x="{left + 1:.1f}" y="{top:.1f}" width="{max(1.0, right - left - 2):.1f}" height="{HEIGHT - top:.1f}"'
             shapes.append(f'<rect class="{style}" {box}><title>{text}</title></rect>')
     texts = [f"{mark:,.0f}" if mark == int(mark) else "" for mark in axis.marks]
-    return _plot(name, "".join(shapes), _y_labels(axis, texts) + _x_labels(labels))
+    return framed(name, "".join(shapes), y_labels(axis, texts) + x_labels(labels))
 
 
 def bands(times: TimeAxis, at_ms: NDArray[np.int64], names: Sequence[str]) -> str:
@@ -158,26 +158,31 @@ def _style(name: str) -> str:
     return "r-" + ("".join(c if c.isalnum() else "-" for c in name.lower()) or "none")
 
 
-def _plot(name: str, shapes: str, labels: str) -> str:
+def framed(name: str, shapes: str, labels: str) -> str:
+    """A plot: stretched shapes under their labels."""
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{escape(name)}">{shapes}</svg>'
     return f'<div class="plot" data-plot="{escape(name)}">{svg}{labels}</div>'
 
 
-def _points(x: Floats, y: Floats) -> str:
+def points(x: Floats, y: Floats) -> str:
+    """A line's corners as SVG."""
     return " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
 
 
-def _grid(axis: Axis) -> str:
+def grid(axis: Axis) -> str:
+    """A line at every mark."""
     heights = axis.y(np.asarray(axis.marks)).tolist()
     return "".join(f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>' for y in heights)
 
 
-def _y_labels(axis: Axis, texts: Sequence[str]) -> str:
+def y_labels(axis: Axis, texts: Sequence[str]) -> str:
+    """A text at every mark."""
     tops = (axis.y(np.asarray(axis.marks)) / HEIGHT * 100).tolist()
     return "".join(f'<span class="y" style="top:{top:.2f}%">{escape(text)}</span>' for top, text in zip(tops, texts, strict=True))
 
 
-def _x_labels(marks: Sequence[tuple[float, str]]) -> str:
+def x_labels(marks: Sequence[tuple[float, str]]) -> str:
+    """Texts below, each at a share of the width."""
     parts = []
     for n, (share, text) in enumerate(marks):
         odd = " odd" if n % 2 else ""

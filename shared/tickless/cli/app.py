@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import tickless
-from tickless.cli import commanding, desks, explaining, features, invoking, lookahead, operating, running, training
+from tickless.cli import commanding, desks, explaining, features, invoking, lookahead, operating, running, training, walking
 from tickless.cli.data import data_app
 from tickless.cli.models import models_app
 from tickless.cli.params import params_app
@@ -62,6 +62,7 @@ app.command()(running.replay)
 app.command()(running.backtest)
 app.command()(running.compare)
 app.command()(training.train)
+app.command("walk-forward")(walking.walk_forward)
 app.command("features")(features.features)
 app.command()(lookahead.lookahead)
 app.command()(invoking.invoke)

@@ -1,0 +1,277 @@
+"""The parts of ``models.html`` that speak of models: measures beside their baselines, over folds, importance and drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from tickless.backtest import charts, model_charts
+from tickless.backtest.model_charts import Column
+from tickless.backtest.report_tables import Cell, share, table
+from tickless.backtest.walk_results import IcOverTime, WalkRecord
+from tickless.bars import Floats
+from tickless.learn.classification import ClassMeasures
+from tickless.learn.validate import Measures
+from tickless.learn.walk_forward import ModelWalk
+from tickless.types import from_ms
+
+_PSI_LIMIT = 0.25
+
+
+def overview(record: WalkRecord) -> str:
+    """All models out of fold, each measure beside what it has to beat."""
+    columns = [("Measure", "t"), ("To beat", "")]
+    for walk in record.walks:
+        columns += [(walk.spec.name, ""), ("its linear baseline", "")]
+    rows: list[list[Cell]] = []
+    for label, key, baseline, form in _MEASURES:
+        stated = {_value(walk.score.measures, baseline, form) for walk in record.walks} if baseline else {""}
+        row: list[Cell] = [label, _known(stated) if len(stated) == 1 else "see right"]
+        for walk in record.walks:
+            mine, linear = walk.score.measures, walk.linear_score.measures if walk.linear_score else None
+            beside = f" ({_value(mine, baseline, form)})" if len(stated) > 1 else ""
+            row += [_value(mine, key, form) + beside, _value(linear, key, form) if linear else "–"]
+        rows.append(row)
+    text = "On all test rows of all folds. Forecasts are judged as returns in units of the pair's volatility; what is earned is plain."
+    return f'<section class="card"><h2>Out of fold</h2><p class="soft">{text}</p>{table("measures", columns, rows)}</section>'
+
+
+_MEASURES: tuple[tuple[str, str, str, str], ...] = (
+    ("Rank IC, mean", "rank_ic", "zero", "ic"),
+    ("Rank IC, 95 % interval", "rank_ic_interval", "", "ic"),
+    ("t of the rank IC", "rank_ic_t", "two", "t"),
+    ("RMSE", "rmse", "rmse_zero", "error"),
+    ("MAE", "mae", "mae_zero", "error"),
+    ("t of the squared error saved", "rmse_t", "two", "t"),
+    ("Hit rate", "hit_rate", "hit_rate_baseline", "share"),
+    ("Highest less lowest quantile, before cost", "quantile_spread_frac", "zero", "share"),
+    ("Best pairs, net of cost, a rebalance", "top_k_net_frac", "cash_frac", "share"),
+    ("The same less the market's move", "top_k_active_frac", "zero", "share"),
+    ("t of that", "top_k_active_t", "two", "t"),
+    ("Turnover a rebalance", "top_k_turnover", "", "t"),
+    ("All pairs alike, before cost", "universe_frac", "", "share"),
+    ("Label lengths that share nothing", "periods", "ten", "count"),
+)
+
+
+def _value(measures: Measures, key: str, form: str) -> str:
+    constants = {"zero": 0.0, "two": 2.0, "ten": 10.0}
+    if key == "rank_ic_interval":
+        return f"{ic_text(measures.rank_ic_low)} to {ic_text(measures.rank_ic_high)}"
+    value = constants[key] if key in constants else float(getattr(measures, key))
+    if math.isnan(value):
+        return "cannot be told"
+    texts = {"ic": f"{value:.4f}", "t": f"{value:.2f}", "error": f"{value:.4f}", "share": share(value), "count": f"{value:.0f}"}
+    return texts[form].replace("-", "−")
+
+
+def _known(texts: set[str]) -> str:
+    (text,) = texts
+    return text
+
+
+def ic_text(value: float) -> str:
+    """A correlation with four decimals; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.4f}".replace("-", "−")
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:,.4g} %".replace("-", "−")
+
+
+def model(walk: ModelWalk, curve: IcOverTime, times: charts.TimeAxis) -> str:
+    """Everything about one model."""
+    spec = walk.spec
+    opened = "Its forecasts, taken together, would have opened the gates." if walk.gate.promote else "They would not have opened the gates."
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in walk.gate.reasons)
+    head = (
+        f"<h2>{escape(spec.name)}</h2><p>{escape(spec.algorithm)}, {spec.horizon_h:g} hours ahead. {opened}</p>"
+        f'<details><summary>Gate by gate</summary><ul class="reasons">{reasons}</ul></details>'
+    )
+    return (
+        f'<section class="model">{head}<p></p>{_folds(walk)}{_over_time(walk, curve, times)}'
+        f'<div class="two">{_decay(walk)}{_quantiles(walk)}</div>'
+        f"{_calibration(walk)}{_importance(walk)}{_drift(walk)}{_fold_table(walk)}</section>"
+    )
+
+
+def _folds(walk: ModelWalk) -> str:
+    columns = []
+    every = max(1, math.ceil(len(walk.folds) / 8))
+    for n, result in enumerate(walk.folds):
+        at = from_ms(result.fold.validation_from_ms)
+        label = f"{at:%-d %b}" if n % every == 0 else ""
+        if result.tested is None:
+            columns.append(Column(label, result.skipped, math.nan))
+            continue
+        mine, linear = result.tested.score.measures, result.tested.linear_score
+        beside = linear.measures.rank_ic if linear else math.nan
+        span = f"95 % {ic_text(mine.rank_ic_low)} to {ic_text(mine.rank_ic_high)}"
+        title = f"{at:%-d %B}: {ic_text(mine.rank_ic)}, {span}; linear {ic_text(beside)}"
+        columns.append(Column(label, title, mine.rank_ic, mine.rank_ic_low, mine.rank_ic_high, beside))
+    plot = model_charts.column_plot(f"folds-{walk.spec.name}", columns, lambda value: ic_text(value)[:-1])
+    legend = (
+        '<ul class="legend"><li><i class="box gain"></i>above zero</li><li><i class="box loss"></i>below</li>'
+        '<li><i class="whisker"></i>95 % interval</li><li><i class="beside"></i>linear baseline</li></ul>'
+    )
+    return f'<div class="card low"><h2>Rank IC by fold</h2>{legend}{plot}</div>'
+
+
+def _over_time(walk: ModelWalk, curve: IcOverTime, times: charts.TimeAxis) -> str:
+    lines = [charts.Series("Linear baseline", "linear", curve.linear), charts.Series("Mean so far", "desk", curve.mean)]
+    # The first days' interval is so wide that nothing else could be seen beside it.
+    settled = np.arange(len(curve.mean)) >= min(14, len(curve.mean) // 4)
+    shown = [charts.Series(line.name, line.style, np.where(settled, line.values, np.nan)) for line in lines]
+    low, high = (np.where(settled, part, np.nan) for part in (curve.low, curve.high))
+    plot = model_charts.interval_plot(f"ic-{walk.spec.name}", shown, low, high, times, curve.at_ms, ic_text)
+    legend = (
+        '<ul class="legend"><li><i class="desk"></i>mean rank IC of all forecasts up to the day</li><li><i class="box band"></i>'
+        '95 % interval, robust to overlapping labels</li><li><i class="linear"></i>linear baseline</li></ul>'
+    )
+    return f'<div class="card low"><h2>Rank IC over time</h2>{legend}{plot}</div>'
+
+
+def _decay(walk: ModelWalk) -> str:
+    decay = walk.score.measures.rank_ic_decay
+    linear = walk.linear_score.measures.rank_ic_decay if walk.linear_score else {}
+    columns = [
+        Column(f"{hours} h", f"{hours} h: {ic_text(value)}", value, beside=linear.get(hours, math.nan)) for hours, value in decay.items()
+    ]
+    plot = model_charts.column_plot(f"decay-{walk.spec.name}", columns, ic_text)
+    text = "The same forecasts against the return over longer horizons."
+    return f'<div class="card low"><h2>Decay of the rank IC</h2><p class="soft">{text}</p>{plot}</div>'
+
+
+def _quantiles(walk: ModelWalk) -> str:
+    values = walk.score.measures.quantile_returns_frac
+    columns = [Column(str(n), f"{n}: {_percent(value)}", value) for n, value in enumerate(values, start=1)]
+    plot = model_charts.column_plot(f"quantiles-{walk.spec.name}", columns, _percent)
+    text = "Mean return over the horizon by quantile of the forecast, lowest first, before cost: it should rise."
+    return f'<div class="card low"><h2>What forecasts were followed by</h2><p class="soft">{text}</p>{plot}</div>'
+
+
+def _calibration(walk: ModelWalk) -> str:
+    classes: ClassMeasures | None = walk.score.classes
+    if classes is None:
+        return ""
+    curve = [part for part in classes.curve if part.count]
+    plot = model_charts.reliability_plot(f"calibration-{walk.spec.name}", curve, _percent) if curve else ""
+    linear = walk.linear_score.classes if walk.linear_score else None
+    rows: list[list[Cell]] = [
+        ["Log loss", f"{classes.log_loss:.4f}", f"{classes.log_loss_base:.4f}", f"{linear.log_loss:.4f}" if linear else "–"],
+        ["Brier score", f"{classes.brier:.4f}", f"{classes.brier_base:.4f}", f"{linear.brier:.4f}" if linear else "–"],
+        ["AUC", f"{classes.auc:.4f}", "0.5000", f"{linear.auc:.4f}" if linear else "–"],
+        ["Calibration error", f"{classes.calibration_error:.4f}", "0.0000", f"{linear.calibration_error:.4f}" if linear else "–"],
+    ]
+    head = (("Measure", "t"), ("Model", ""), ("Base rate", ""), ("Linear", ""))
+    text = f"The event came in {_percent(classes.base_rate)} of the rows. On the dotted line forecasts and frequencies agree."
+    return (
+        f'<div class="card low"><h2>Calibration</h2><p class="soft">{text}</p>{plot}{table(f"classes-{walk.spec.name}", head, rows)}</div>'
+    )
+
+
+def _importance(walk: ModelWalk) -> str:
+    versions = [version for _, version in walk.tested]
+    if not versions:
+        return ""
+    gain, lost = (_means([getattr(version, name) for version in versions]) for name in ("gain", "permutation"))
+    order = np.argsort(-np.nan_to_num(gain), kind="stable")
+    most, largest = (max(1e-12, float(np.nan_to_num(np.abs(values)).max())) for values in (gain, lost))
+    lines = "".join(
+        f'<tr><td class="t">{escape(walk.samples.features[n])}</td><td class="t">{_bar(gain[n], most, _percent)}</td>'
+        f'<td class="t">{_bar(lost[n], largest, ic_text)}</td></tr>'
+        for n in order.tolist()
+    )
+    text = (
+        "Gain: share of the loss that a feature's splits saved on the fitted rows (of a line: of its weights). Permutation: rank IC lost "
+        "on test rows when the feature's values change places; below zero, the model was better off without them. Means over folds."
+    )
+    head = '<tr><th class="t">Feature</th><th class="t">Gain</th><th class="t">Permutation</th></tr>'
+    return (
+        f'<div class="card"><h2>Importance</h2><p class="soft">{text}</p><p class="hint" hidden>Scroll sideways for more columns</p>'
+        f'<div class="scroll"><table class="bars"><thead>{head}</thead><tbody>{lines}</tbody></table></div></div>'
+    )
+
+
+def _bar(value: float, largest: float, form: model_charts.Form) -> str:
+    if math.isnan(value):
+        return "–"
+    width = max(1.0, 90.0 * abs(value) / largest)
+    return f'<i class="bar{" neg" if value < 0 else ""}" style="width:{width:.0f}px"></i>{escape(form(value))}'
+
+
+def _drift(walk: ModelWalk) -> str:
+    tested = walk.tested
+    if not tested:
+        return ""
+    values = np.stack([version.psi for _, version in tested])
+    cells = []
+    for n, name in enumerate(walk.samples.features):
+        row = "".join(
+            _heat(value, f"{name}, {from_ms(fold.validation_from_ms):%-d %b}")
+            for (fold, _), value in zip(tested, values[:, n], strict=True)
+        )
+        cells.append(f'<tr><td class="name">{escape(name)}</td>{row}</tr>')
+    beyond = int((values > _PSI_LIMIT).any(axis=1).sum())
+    first, last = (f"{from_ms(tested[at][0].validation_from_ms):%-d %b}" for at in (0, -1))
+    head = f'<tr><th></th><th class="when" colspan="{max(1, len(tested) - 3)}">{first}</th><th class="when" colspan="3">{last}</th></tr>'
+    text = (
+        f"Population stability index of each feature, the test rows of a fold against the rows its version was fitted on. Full colour is "
+        f"{_PSI_LIMIT:g} and beyond, the customary limit; in {beyond} of {len(tested)} folds some feature passed it."
+    )
+    return (
+        f'<div class="card"><h2>Drift</h2><p class="soft">{text}</p><p class="hint" hidden>Scroll sideways for more columns</p>'
+        f'<div class="scroll"><table class="heat">{head if len(tested) > 3 else ""}{"".join(cells)}</table></div></div>'
+    )
+
+
+def _heat(value: float, title: str) -> str:
+    if math.isnan(value):
+        return f'<td><i title="{escape(title)}: cannot be told"></i></td>'
+    return f'<td><i style="--w:{100 * min(1.0, value / _PSI_LIMIT):.0f}%" title="{escape(title)}: {value:.2f}"></i></td>'
+
+
+def _fold_table(walk: ModelWalk) -> str:
+    columns = (
+        ("Tested from", "t"), ("Fitted rows", ""), ("Test rows", ""), ("Rounds", ""), ("Rank IC", ""), ("Linear", ""), ("Hit rate", ""),
+        ("to beat", ""), ("RMSE", ""), ("zero forecast", ""), ("Net", ""), ("Active", ""), ("Market", ""),
+    )  # fmt: skip
+    rows: list[list[Cell]] = []
+    for result in walk.folds:
+        at = f"{from_ms(result.fold.validation_from_ms):%Y-%m-%d}"
+        if result.tested is None:
+            rows.append([f"{at}: {result.skipped}", *["–"] * (len(columns) - 1)])
+            continue
+        mine, linear = result.tested.score.measures, result.tested.linear_score
+        numbers: list[Cell] = [(float(n), f"{n:,}") for n in (len(result.tested.split.fit), mine.rows, result.tested.candidate.rounds)]
+        rows.append(
+            [
+                at,
+                *numbers,
+                ic_text(mine.rank_ic),
+                ic_text(linear.measures.rank_ic) if linear else "–",
+                share(mine.hit_rate),
+                share(mine.hit_rate_baseline),
+                f"{mine.rmse:.4f}",
+                f"{mine.rmse_zero:.4f}",
+                *(_signed(value) for value in (mine.top_k_net_frac, mine.top_k_active_frac, mine.universe_frac)),
+            ]
+        )
+    text = "Net: the best pairs after cost, a rebalance. Active: the same less the market's move at that exposure. Market: all pairs alike."
+    content = table(f"folds-{walk.spec.name}", columns, rows, 12)
+    return f'<div class="card"><h2>Folds</h2><p class="soft">{text}</p>{content}</div>'
+
+
+def _signed(value: float) -> str:
+    return "–" if math.isnan(value) else share(value, plus=True)
+
+
+def _means(values: Sequence[Floats]) -> Floats:
+    stacked = np.stack(values)
+    known = (~np.isnan(stacked)).sum(axis=0)
+    total = np.nansum(stacked, axis=0)
+    result: Floats = np.divide(total, known, out=np.full(len(total), np.nan), where=known > 0)
+    return result
