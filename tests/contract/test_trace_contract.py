@@ -35,7 +35,7 @@ PLAIN = {
     "missing": [None, 1.0, None],
     "qty": "0.00000001",
     "at": "2024-06-01T06:30:00Z",
-    "stop": {"stop_price": 65000.1, "kind": "stop_loss", "anchor_price": None, "atr": None},
+    "stop": {"stop_price": 65000.1, "kind": "stop_loss", "anchor_price": None, "atr": None, "hit": ""},
     "side": "buy",
     "rows": [1.0, None],
     "names": ["a", "b"],

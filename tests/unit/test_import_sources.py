@@ -91,7 +91,7 @@ def sources() -> Iterator[tuple[str, str, ast.Module]]:
         (reads_clock, EDGES),
         (leaves_to_chance, ("adapters", "localcloud")),
         (depends_on_hash, ()),
-        (asks_for_the_mode, ("bootstrap", "cli")),
+        (asks_for_the_mode, ("bootstrap", "cli", "settings")),  # Settings refuse what a real account must not have.
     ],
 )
 def test_only_the_edges_touch_the_world(rule: Callable[[ast.AST], bool], allowed: tuple[str, ...]) -> None:
