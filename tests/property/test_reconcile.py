@@ -9,11 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from made_world import D, at, make_order
+from tickless.execution.accounting import book
 from tickless.execution.reconcile import TOLERANCE, UNSETTLED, reconcile
 from tickless.pipeline import portfolio_value
 from tickless.risk.drawdown import drawdown_frac
 from tickless.runs.desk_state import move_cash
-from tickless.types import AccountSnapshot, DeskState, OrderStatus, Position, Reducing, Side
+from tickless.types import AccountSnapshot, DeskState, Fill, Liquidity, OrderReport, OrderStatus, Position, Reducing, Side
 
 ASSETS = ("AAA", "BBB", "CCC")
 amounts = st.integers(1, 10_000).map(lambda n: D(n) / 100)
@@ -122,3 +123,17 @@ def test_an_answer_from_before_our_own_purchase_is_no_deposit(state: DeskState, 
     true = account(after, BNB=bought + more + bought)
     now = reconcile(replace(after, external=stale.external), true, "USDT")
     assert (now.mismatch, now.flow, dict(now.external)) == ("", 0, dict(known.external))
+
+
+@given(amounts, amounts)
+def test_a_deposit_beside_a_fee_in_a_third_asset_is_a_deposit(deposit: Decimal, before: Decimal) -> None:
+    """The fee has taken of an asset that is not the desk's: nobody has sold it for the cash that came."""
+    assume(deposit > TOLERANCE)
+    bought = make_order(qty="2", pair="AAA/USDT")
+    fee = before / 3
+    fill = Fill("f1", "o1", at(0), "AAA/USDT", Side.BUY, D(2), D(100), fee, "BNB", fee, Liquidity.TAKER)
+    state = DeskState(cash=D(1000), peak_equity=D(1000), external={"BNB": before, "ETH": D(1)}).with_order(bought)
+    state = book(state, bought, OrderReport("o1", OrderStatus.FILLED, (fill,))).state
+    told = account(state, USDT=state.cash + deposit, BNB=before - fee, ETH=D(1))
+    found = reconcile(state, told, "USDT")
+    assert (found.flow, found.mismatch, dict(found.external)) == (deposit, "", {"BNB": before - fee, "ETH": D(1)})

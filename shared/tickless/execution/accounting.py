@@ -69,7 +69,7 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     if not order.status.is_final:
         orders[order.client_order_id] = order
     marks = _marked(state.marks, positions, fresh)
-    state = evolve(state, cash=cash, positions=positions, orders=orders, marks=marks)
+    state = evolve(state, cash=cash, positions=positions, orders=orders, marks=marks, external=_external(state.external, fresh))
     return Booking(state, LedgerUpdate(state, (order,), tuple(moved.values()), fresh, tuple(trades)))
 
 
@@ -79,6 +79,17 @@ def _marked(marks: Mapping[str, float], positions: Mapping[str, Position], fresh
         marks = {pair: mark for pair, mark in marks.items() if pair in positions}
     new = {fill.pair: float(fresh[-1].price) for fill in fresh if fill.pair in positions and fill.pair not in marks}
     return {**marks, **new} if new else marks
+
+
+def _external(external: Mapping[str, Decimal], fresh: Sequence[Fill]) -> Mapping[str, Decimal]:
+    """What is there beyond the ledger, less what the desk's fees took of it: else a deposit would pass for somebody's sale of it."""
+    for fill in fresh:
+        asset = fill.fee_asset
+        if fill.fee_qty and asset in external and asset not in (base_asset(fill.pair), quote_asset(fill.pair)):
+            left = external[asset] - fill.fee_qty
+            others = {other: qty for other, qty in external.items() if other != asset}
+            external = {**others, asset: left} if left > 0 else others
+    return external
 
 
 def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:
