@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from tickless.alpha.calibration import SURE
 from tickless.bars import Floats
 from tickless.learn.labels import Millis
-from tickless.learn.measures import overlap_t
+from tickless.learn.measures import known_mean, overlap_t, without_nan
 
-SURE = 1e-7
-"""A forecast is never taken to be closer to 0 or 1 than this, float32's resolution there: one wrong row must not cost infinitely much."""
 BINS = 10
 
 
@@ -73,7 +72,7 @@ class ClassMeasures:
 
     def as_json(self) -> dict[str, Any]:
         """The measures as a JSON object; what cannot be told is null."""
-        content: dict[str, Any] = _without_nan(asdict(self))
+        content: dict[str, Any] = without_nan(asdict(self))
         return content
 
 
@@ -93,9 +92,9 @@ def validate_classifier(forecast: Floats, won: Floats, start_ms: Millis, overlap
         rows=len(won),
         ticks=known,
         base_rate=rate,
-        log_loss=_mean(row_losses(forecast, won)),
-        log_loss_base=_mean(row_losses(np.full(len(won), rate), won)),
-        brier=_mean((forecast - won) ** 2),
+        log_loss=known_mean(row_losses(forecast, won)),
+        log_loss_base=known_mean(row_losses(np.full(len(won), rate), won)),
+        brier=known_mean((forecast - won) ** 2),
         brier_base=rate * (1.0 - rate),
         brier_parts=brier_parts(forecast, won),
         skill_t=overlap_t(series, overlap),
@@ -107,7 +106,7 @@ def validate_classifier(forecast: Floats, won: Floats, start_ms: Millis, overlap
 
 
 def row_losses(forecast: Floats, won: Floats) -> Floats:
-    """The log loss of every row in nats, (R,); forecasts are held within ``SURE`` of 0 and 1."""
+    """The log loss of every row in nats, (R,); held within ``SURE`` of 0 and 1: one wrong row must not cost infinitely much."""
     held = np.clip(forecast, SURE, 1.0 - SURE)
     return -np.log(np.where(won > 0.0, held, 1.0 - held))
 
@@ -198,15 +197,3 @@ def _check(forecast: Floats, won: Floats) -> None:
         raise ValueError("a forecast is not a probability between 0 and 1")
     if not bool(((won == 0.0) | (won == 1.0)).all()):
         raise ValueError("an event is neither 0 nor 1")
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else math.nan
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

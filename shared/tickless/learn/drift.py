@@ -1,29 +1,26 @@
 """Drift: whether what a model is given, or what its forecasts are worth, has left what it was trained on. Pure functions on arrays.
 
-What cannot be told, for want of rows, is NaN and never a breach: a quiet market is not a drift. The report lists it as unknown.
+What features and forecasts were like in training is ``drift_reference``'s. What cannot be told, for want of rows, is NaN and never a
+breach: a quiet market is not a drift. The report lists it as unknown.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from tickless.bars import Floats
+from tickless.learn.measures import without_nan
 from tickless.settings import Section
 
 Action = Literal["alert", "retrain", "shrink", "stop"]
 SEVERITY: tuple[Action, ...] = ("alert", "retrain", "shrink", "stop")
 """Mildest first: tell people, train early, trade smaller, do without the model."""
-_EMPTY = 1e-4
-"""The share that an empty bin counts for: the logarithm of nothing is not a number."""
-Z_CAP = 99.0
-"""A z beyond this says nothing more; also what a feature that never varied gets when it moves."""
 
 
 class DriftLimit(Section):
@@ -94,16 +91,19 @@ class DriftReport:
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; what cannot be told is null."""
-        return {
-            "psi": {name: _number(value) for name, value in self.psi.items()},
-            "feature_z": {name: _number(value) for name, value in self.feature_z.items()},
-            "rolling_ic": _number(self.rolling_ic),
-            "rolling_sharpe": _number(self.rolling_sharpe),
-            "calibration_error": _number(self.calibration_error),
-            "action": self.action,
-            "breaches": [breach.sentence for breach in self.breaches],
-            "unknown": list(self.unknown),
-        }
+        content: dict[str, Any] = without_nan(
+            {
+                "psi": self.psi,
+                "feature_z": self.feature_z,
+                "rolling_ic": self.rolling_ic,
+                "rolling_sharpe": self.rolling_sharpe,
+                "calibration_error": self.calibration_error,
+                "action": self.action,
+                "breaches": [breach.sentence for breach in self.breaches],
+                "unknown": self.unknown,
+            }
+        )
+        return content
 
 
 def judge_drift(
@@ -128,58 +128,6 @@ def judge_drift(
     )
     unknown = tuple(f"{measure} of {of}" if of else measure for measure, of, value, _, _ in found if math.isnan(value))
     return DriftReport(dict(psi), dict(feature_z), rolling_ic, rolling_sharpe, calibration_error, breaches, unknown)
-
-
-def psi(reference: Floats, current: Floats, bins: int = 10, min_rows: int = 0) -> float:
-    """The population stability index of two samples (R,) and (R2,): the sum over bins of (b - a) · ln(b / a), shares a before and b now.
-
-    Bins are quantiles of the reference, so that no rising transformation of the feature changes the index. A value that many reference
-    rows share has a bin of its own, a constant too; so do the NaNs, where there are any. 0 = alike; NaN where a sample has fewer than
-    ``min_rows`` rows, or none. Siddiqi, "Credit Risk Scorecards" (2006), has the customary limits of 0.10 and 0.25.
-    """
-    if min(len(reference), len(current)) < max(1, min_rows):
-        return math.nan
-    known = reference[~np.isnan(reference)]
-    edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")) if len(known) else np.empty(0)
-    heaps = np.asarray([(known == edge).sum() >= len(known) / bins for edge in edges], dtype=np.bool_)
-    before, now = (_bin_shares(sample, edges, heaps) for sample in (reference, current))
-    used = (before > 0.0) | (now > 0.0)
-    before, now = np.maximum(before[used], _EMPTY), np.maximum(now[used], _EMPTY)
-    return float(np.sum((now - before) * np.log(now / before)))
-
-
-def psi_by_feature(
-    reference: NDArray[np.floating[Any]],
-    current: NDArray[np.floating[Any]],
-    features: Sequence[str],
-    limits: DriftLimits,
-    *,
-    reference_until_ms: int,
-    current_from_ms: int,
-) -> dict[str, float]:
-    """The PSI of each column of (R, F) and (R2, F), by name.
-
-    Raises ValueError where the windows share time: two windows that overlap are alike by construction.
-    """
-    if current_from_ms < reference_until_ms:
-        raise ValueError(f"the current window begins at {current_from_ms}, before the reference ends at {reference_until_ms}")
-    before, now = (np.asarray(part, dtype=np.float64) for part in (reference, current))
-    return {name: psi(before[:, at], now[:, at], limits.bins, limits.min_rows) for at, name in enumerate(features)}
-
-
-def window_z(reference: Floats, windows: Sequence[Floats]) -> Floats:
-    """How far each window's mean lies from the reference's mean, in the reference's standard deviations: (K, F).
-
-    ``reference`` is (R, F), each window (Rk, F), oldest first. NaNs are left out; NaN where nothing is left. Held within ``Z_CAP``, which
-    is also what a feature that did not vary in the reference gets when it moves.
-    """
-    middle, spread = _moments(reference)
-    means = np.stack([_moments(window)[0] for window in windows]) if windows else np.empty((0, reference.shape[1]))
-    away = means - middle
-    flat = spread <= 1e-12 * np.maximum(1.0, np.abs(middle))
-    jumped = np.where(np.abs(away) <= 1e-9 * np.maximum(1.0, np.abs(middle)), 0.0, np.sign(away) * Z_CAP)
-    z = np.where(flat, jumped, away / np.where(flat, 1.0, spread))
-    return np.clip(np.where(np.isnan(away), np.nan, z), -Z_CAP, Z_CAP)
 
 
 def sustained_z(z: Floats, windows: int) -> Floats:
@@ -226,34 +174,9 @@ def last_known(series: Floats) -> float:
     return float(series[-1]) if len(series) else math.nan
 
 
-def _bin_shares(sample: Floats, edges: Floats, heaps: NDArray[np.bool_]) -> Floats:
-    """Share of rows in each bin: below or at each edge, above the last, exactly at an edge that is a heap, and NaN."""
-    known = sample[~np.isnan(sample)]
-    place = 2 * np.searchsorted(edges, known, side="left")
-    if len(edges):
-        nearest = np.minimum(place // 2, len(edges) - 1)
-        place = place + ((known == edges[nearest]) & heaps[nearest])
-    counts = np.bincount(place, minlength=2 * len(edges) + 2).astype(np.float64)
-    return np.append(counts, float(len(sample) - len(known))) / len(sample)
-
-
-def _moments(values: Floats) -> tuple[Floats, Floats]:
-    """(mean, standard deviation) of each column of (R, F), NaNs left out; NaN where nothing is left."""
-    here = ~np.isnan(values)
-    count = here.sum(axis=0)
-    some = count > 0
-    mean = np.divide(np.where(here, values, 0.0).sum(axis=0), count, out=np.full(len(count), np.nan), where=some)
-    centred = np.where(here, values - np.where(some, mean, 0.0), 0.0)
-    return mean, np.sqrt(np.divide((centred**2).sum(axis=0), count, out=np.full(len(count), np.nan), where=some))
-
-
 def _trailing(values: Floats, window: int) -> Floats:
     """Sums of the last ``window`` values; NaN before there are so many."""
     result: Floats = np.full(len(values), np.nan)
     if 0 < window <= len(values):
         result[window - 1 :] = np.convolve(values, np.ones(window), mode="valid")
     return result
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, sqrt
+from math import ceil, isnan, sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -113,10 +114,23 @@ def ic_decay(forecast: Floats, outcomes: Mapping[float, Floats], min_pairs: int 
     """The mean rank IC of today's forecast with the outcome at each horizon, by horizon; NaN where no tick has one."""
     decay = {}
     for horizon, outcome in outcomes.items():
-        ic = rank_ic(forecast, outcome, min_pairs)
-        known = ic[~np.isnan(ic)]
-        decay[horizon] = float(known.mean()) if len(known) else float("nan")
+        decay[horizon] = known_mean(rank_ic(forecast, outcome, min_pairs))
     return decay
+
+
+def known_mean(values: Floats) -> float:
+    """The mean of what is no NaN; NaN where nothing is left."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def without_nan(value: Any) -> Any:
+    """Measures as JSON holds them: what cannot be told is null, tuples are lists."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 def samples_in(horizon_h: float, sample_every_min: int) -> int:

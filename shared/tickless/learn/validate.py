@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tickless.bars import Floats
 from tickless.learn.dataset import Samples
-from tickless.learn.measures import chain_returns, ic_decay, mean_interval, overlap_t, rank_ic, samples_in
+from tickless.learn.measures import chain_returns, ic_decay, known_mean, mean_interval, overlap_t, rank_ic, samples_in, without_nan
 from tickless.learn.portfolio_measures import quantile_returns, quantile_spread, top_k_active_returns, top_k_net_returns
 
 DECAY_HORIZONS = (1, 2, 4, 8)
@@ -91,7 +91,7 @@ class Measures:
 
     def as_json(self) -> dict[str, Any]:
         """The measures as a JSON object; what cannot be told is null."""
-        return {key: _without_nan(value) for key, value in asdict(self).items()}
+        return {key: without_nan(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -129,27 +129,27 @@ def validate(rows: Samples, prediction: Floats, trial: Trial) -> Measures:
         ticks=int(here.sum()),
         pairs=pairs,
         periods=float(here.sum()) / trial.overlap,
-        rank_ic=_mean(series.rank_ic),
+        rank_ic=known_mean(series.rank_ic),
         rank_ic_t=overlap_t(series.rank_ic, trial.overlap),
         rank_ic_low=low,
         rank_ic_high=high,
         rank_ic_decay=_decay(forecast, plain, grid.matrix(rows.scale), series, trial),
-        hit_rate=_mean((np.sign(prediction) == np.sign(rows.y)).astype(np.float64)),
+        hit_rate=known_mean((np.sign(prediction) == np.sign(rows.y)).astype(np.float64)),
         hit_rate_baseline=max(up, 1.0 - up),
-        rmse=math.sqrt(_mean(error**2)),
-        rmse_zero=math.sqrt(_mean(rows.y**2)),
+        rmse=math.sqrt(known_mean(error**2)),
+        rmse_zero=math.sqrt(known_mean(rows.y**2)),
         rmse_t=overlap_t(_row_mean(grid.matrix(rows.y**2 - error**2)), trial.overlap),
-        mae=_mean(np.abs(error)),
-        mae_zero=_mean(np.abs(rows.y)),
-        quantile_returns_frac=tuple(_mean(column) for column in by_quantile.T),
-        quantile_spread_frac=_mean(spread),
+        mae=known_mean(np.abs(error)),
+        mae_zero=known_mean(np.abs(rows.y)),
+        quantile_returns_frac=tuple(known_mean(column) for column in by_quantile.T),
+        quantile_spread_frac=known_mean(spread),
         quantile_spread_t=overlap_t(spread, trial.overlap),
-        top_k_net_frac=_mean(series.net),
+        top_k_net_frac=known_mean(series.net),
         top_k_net_t=overlap_t(series.net, trial.overlap),
-        top_k_active_frac=_mean(series.active),
+        top_k_active_frac=known_mean(series.active),
         top_k_active_t=overlap_t(series.active, trial.overlap),
-        top_k_turnover=_mean(series.turnover),
-        universe_frac=_mean(_row_mean(plain)),
+        top_k_turnover=known_mean(series.turnover),
+        universe_frac=known_mean(_row_mean(plain)),
     )
 
 
@@ -172,7 +172,7 @@ def _series(forecast: Floats, gain: Floats, label: Floats, plain: Floats, trial:
 
 def _decay(forecast: Floats, plain: Floats, scale: Floats, series: Series, trial: Trial) -> dict[str, float]:
     """The first horizon is the model's own; longer ones are chained from it, where it is a whole number of samples."""
-    decay = {trial.horizon_h: _mean(series.rank_ic)}
+    decay = {trial.horizon_h: known_mean(series.rank_ic)}
     if trial.horizon_h * 60.0 == trial.period * trial.sample_every_min:
         outcomes = {trial.horizon_h * times: chain_returns(plain, trial.period, times) / scale for times in DECAY_HORIZONS[1:]}
         decay |= ic_decay(forecast, outcomes)
@@ -209,16 +209,3 @@ def _row_mean(matrix: Floats) -> Floats:
     total = np.where(here, matrix, 0.0).sum(axis=1)
     means: Floats = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
     return means
-
-
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -9,23 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tickless.errors import ArtifactError
 from tickless.learn.drift import (
     SEVERITY,
-    Z_CAP,
     DriftLimit,
     DriftLimits,
     judge_drift,
     last_known,
-    psi,
-    psi_by_feature,
     rolling_mean,
     rolling_sharpe,
     sustained_z,
-    window_z,
 )
+from tickless.learn.drift_reference import Z_CAP, Distribution, DriftReference
 
 NAN = float("nan")
 LIMITS = DriftLimits()
+CALM = np.zeros(10)
+
+
+def psi(reference, current, bins=10, min_rows=0):
+    return Distribution.of(reference, bins).psi(current, min_rows)
+
+
+def z_of(reference, windows):
+    names = [f"f{at}" for at in range(reference.shape[1])]
+    return DriftReference.of(names, reference, 0, CALM, 10).z(windows)
 
 
 def test_psi_by_hand():
@@ -79,20 +87,37 @@ def test_psi_is_not_negative_and_no_rising_transformation_changes_it(before, now
 def test_windows_that_share_time_are_refused():
     rng = np.random.default_rng(3)
     rows = rng.standard_normal((2000, 2)).astype(np.float32)
+    reference = DriftReference.of(("a", "b"), rows, 5, CALM, 10)
     current = rows + np.array([0.0, 1.5], dtype=np.float32)
-    found = psi_by_feature(rows, current, ("a", "b"), LIMITS, reference_until_ms=5, current_from_ms=5)
+    found = reference.psi(current, 6)
     assert found["a"] < 0.01
     assert found["b"] > 1.0
-    with pytest.raises(ValueError, match="before the reference ends"):
-        psi_by_feature(rows, current, ("a", "b"), LIMITS, reference_until_ms=6, current_from_ms=5)
+    with pytest.raises(ValueError, match="the reference reaches to 5"):
+        reference.psi(current, 5)
+
+
+def test_a_reference_comes_back_from_its_manifest_bit_for_bit():
+    rng = np.random.default_rng(8)
+    sequences = rng.standard_normal((500, 3, 2)).astype(np.float32)
+    sequences[:, -1, 1] = 0.1
+    reference = DriftReference.of(("a", "b"), sequences, 7, rng.standard_normal(300), 10)
+    content = json.loads(json.dumps(reference.as_json(), allow_nan=False))
+    assert DriftReference.from_json(content) == reference
+    assert reference.features == DriftReference.of(("a", "b"), sequences[:, -1], 7, CALM, 10).features
+    # A tick sees 0.1 in float64; the rows that were fitted on share its float32.
+    assert reference.psi(np.column_stack([sequences[:, -1, 0], np.full(500, 0.1)]), 8)["b"] == 0.0
+    assert reference.forecast.rows == 300
+    for wrong in ({}, content | {"features": []}, content | {"forecast": content["forecast"] | {"heaps": []}}):
+        with pytest.raises(ArtifactError, match="the drift reference is damaged"):
+            DriftReference.from_json(wrong)
 
 
 def test_z_of_windows():
     reference = np.column_stack([np.array([-1.0, 1.0] * 50), np.full(100, 7.0), np.full(100, np.nan)])
     windows = [np.array([[4.0, 7.0, 1.0], [np.nan, 7.0, 1.0]]), np.array([[-2.0, 8.0, 1.0], [-3.0, 8.0, 1.0]])]
-    np.testing.assert_allclose(window_z(reference, windows), [[4.0, 0.0, np.nan], [-2.5, Z_CAP, np.nan]])
-    assert window_z(reference, []).shape == (0, 3)
-    assert np.isnan(sustained_z(window_z(reference, []), 1)).all()
+    np.testing.assert_allclose(z_of(reference, windows), [[4.0, 0.0, np.nan], [-2.5, Z_CAP, np.nan]])
+    assert z_of(reference, []).shape == (0, 3)
+    assert np.isnan(sustained_z(z_of(reference, []), 1)).all()
 
 
 def test_a_z_counts_once_it_lasts():
