@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tickless.learn.classification import ClassMeasures
 from tickless.learn.measures import MIN_PAIRS
-from tickless.learn.trials import Overfitting
+from tickless.learn.trials import Tried
 from tickless.learn.validate import Measures
 
 
@@ -53,27 +53,19 @@ class GateDecision:
         return GateDecision(self.promote and passed, reasons)
 
 
-@dataclass(frozen=True)
-class Tried:
-    """What the trials say of the one that was chosen among them."""
-
-    count: int
-    deflated_sharpe: float
-    overfitting: Overfitting | None = None
-    """None where the trials' returns were not kept."""
-
-
+ALONE = Tried()
+"""One specification, tried alone."""
 _Check = tuple[bool, str]
 
 
 def decide(
-    challenger: Measures, champion: Measures | None, gates: Gates, same_rows: Measures | None = None, tried: Tried | None = None
+    challenger: Measures, champion: Measures | None, gates: Gates, same_rows: Measures | None = None, tried: Tried = ALONE
 ) -> GateDecision:
     """Judge a challenger.
 
     ``champion`` are the champion's measures, None where there is none. ``same_rows`` are the challenger's on the rows on which the
-    champion was measured, where those are fewer than all. ``tried`` is given where the challenger is the best of several. A measure that
-    is NaN fails its gate.
+    champion was measured, where those are fewer than all. ``tried`` says how many specifications the challenger's was chosen from. A
+    measure that is NaN, or not told, fails its gate.
     """
     mine = challenger if same_rows is None else same_rows
     chooses = challenger.pairs >= MIN_PAIRS
@@ -102,7 +94,7 @@ def decide_classifier(
     champion: ClassMeasures | None,
     gates: Gates,
     same_rows: ClassMeasures | None = None,
-    tried: Tried | None = None,
+    tried: Tried = ALONE,
 ) -> GateDecision:
     """Judge a challenger that forecasts probabilities: against the base rate, its own word, and the champion; arguments as ``decide``'s.
 
@@ -121,12 +113,13 @@ def decide_classifier(
     return _decision(checks, tried, gates, first=champion is None)
 
 
-def _decision(checks: list[_Check], tried: Tried | None, gates: Gates, *, first: bool) -> GateDecision:
-    if tried is not None:
+def _decision(checks: list[_Check], tried: Tried, gates: Gates, *, first: bool) -> GateDecision:
+    if tried.count > 1:
         what = f"deflated Sharpe ratio of the best of {tried.count}"
-        checks.append(_above(what, tried.deflated_sharpe, gates.min_deflated_sharpe, "the limit"))
+        deflated = math.nan if tried.deflated_sharpe is None else tried.deflated_sharpe
+        checks.append(_above(what, deflated, gates.min_deflated_sharpe, "the limit"))
         if tried.overfitting is not None:
-            checks.append(_below("probability of overfitting", tried.overfitting.probability, gates.max_overfitting, "the limit"))
+            checks.append(_below("probability of overfitting", tried.overfitting, gates.max_overfitting, "the limit"))
     failed = tuple(text for passed, text in checks if not passed)
     passed = tuple(text for passed, text in checks if passed)
     if first:

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
+from typing import Annotated, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from tickless.bars import Floats
+from tickless.settings import Section
 
 _NORMAL = NormalDist()
 _EULER = 0.5772156649015329
@@ -70,6 +73,33 @@ class Overfitting:
     """How often the chosen trial lost on the other half."""
     splits: int
     trials: int
+
+
+class Tried(Section):
+    """The ``[trials]`` table of a specification: what the trials say of the one that was chosen among them. Without it there was one."""
+
+    count: int = Field(default=1, ge=1)
+    """All that were tried before this one was chosen, failures and this one included."""
+    deflated_sharpe: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Of the chosen one's returns over the whole study; left out: it cannot be told."""
+    overfitting: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """The probability of backtest overfitting; left out where the trials' returns were not kept."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.count == 1 and (self.deflated_sharpe is not None or self.overfitting is not None):
+            raise ValueError("count = 1: where nothing else was tried there is no luck to deflate")
+        return self
+
+    @classmethod
+    def of_study(cls, chosen: Floats, trials: Trials, overlap: int = 1) -> Self:
+        """What a study found: ``chosen`` are the returns (T,) of the trial that was chosen, one of ``trials``."""
+        if trials.count < 2:
+            return cls()
+        deflated = deflated_sharpe(sharpe_stats(chosen, overlap), trials)
+        found = math.nan if trials.returns is None else backtest_overfitting(trials.returns).probability
+        known = [None if math.isnan(value) else value for value in (deflated, found)]
+        return cls(count=trials.count, deflated_sharpe=known[0], overfitting=known[1])
 
 
 def sharpe_stats(returns: Floats, overlap: int = 1) -> SharpeStats:

@@ -8,9 +8,9 @@ import pytest
 
 from tickless.learn.classification import BrierParts, ClassMeasures
 from tickless.learn.dataset import build_samples
-from tickless.learn.gates import Gates, Tried, decide, decide_classifier
+from tickless.learn.gates import Gates, decide, decide_classifier
 from tickless.learn.labels import build_labels
-from tickless.learn.trials import Overfitting
+from tickless.learn.trials import Tried
 from tickless.learn.validate import Measures, Trial, forecast_series, validate
 
 GATES = Gates(min_rank_ic=0.0, min_rank_ic_t=2.0)
@@ -103,11 +103,10 @@ def test_the_champion_is_met_on_the_rows_it_has_not_seen():
 
 @pytest.mark.parametrize(
     ("deflated", "overfit", "promoted"),
-    [(0.96, 0.2, True), (0.96, None, True), (0.94, 0.2, False), (0.96, 0.5, False), (NAN, 0.2, False), (0.96, NAN, False)],
+    [(0.96, 0.2, True), (0.96, None, True), (0.94, 0.2, False), (0.96, 0.5, False), (None, 0.2, False)],
 )
 def test_the_best_of_many_must_be_more_than_the_luckiest(deflated, overfit, promoted):
-    found = None if overfit is None else Overfitting(overfit, 0.1, 100, 20)
-    decision = decide(GOOD, None, GATES, tried=Tried(20, deflated, found))
+    decision = decide(GOOD, None, GATES, tried=Tried(count=20, deflated_sharpe=deflated, overfitting=overfit))
     assert decision.promote is promoted
     assert any("best of 20" in reason for reason in decision.reasons)
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tickless.learn.trials import (
     SharpeStats,
     Trials,
+    Tried,
     backtest_overfitting,
     deflated_sharpe,
     expected_max_sharpe,
@@ -151,3 +153,19 @@ def test_what_cannot_be_told_is_unknown_and_nonsense_refused():
     assert stack_returns([np.ones(3), np.zeros(3)]).shape == (3, 2)
     with pytest.raises(ValueError, match="3, 4 of them"):
         stack_returns([np.ones(3), np.ones(4)])
+
+
+def test_what_a_study_found_goes_into_the_specification():
+    rng = np.random.default_rng(12)
+    returns = 0.01 * rng.standard_normal((400, 30))
+    returns[:, 7] += 0.004
+    trials = Trials.of_returns(returns)
+    tried = Tried.of_study(returns[:, 7], trials)
+    assert tried.count == 30
+    assert tried.deflated_sharpe == deflated_sharpe(sharpe_stats(returns[:, 7]), trials) > 0.95
+    assert tried.overfitting == backtest_overfitting(returns).probability < 0.1
+    assert Tried.of_study(returns[:, 7], Trials(trials.sharpes)).overfitting is None
+    assert Tried.of_study(np.zeros(400), trials).deflated_sharpe is None
+    assert Tried.of_study(returns[:, 7], Trials.of_returns(returns[:, 7:8])) == Tried()
+    with pytest.raises(ValidationError, match="nothing else was tried"):
+        Tried(count=1, deflated_sharpe=0.99)
