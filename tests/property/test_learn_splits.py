@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickless.bars import Panel
 from tickless.features.table import FeatureTable
-from tickless.learn.dataset import build_samples, split_by_time
+from tickless.learn.dataset import build_samples, hold_out_calibration, less_tick_mean, split_by_time
 from tickless.learn.labels import build_labels
 from tickless.learn.onnx_export import exact_threshold, round_down
 
@@ -42,6 +44,16 @@ def test_slices_never_share_time(rows, horizon_h, sample_every_min, extra_h, val
     assert len(split.train) + len(split.inner) <= len(split.fit)
     assert len(split.fit) + len(split.validation) <= len(samples)
     assert (samples.end_ms <= panel.end_ms).all()
+    calibrated = hold_out_calibration(split, inner_frac, inner_frac, embargo)
+    parts = (calibrated.train, calibrated.inner, calibrated.calibration, calibrated.validation)
+    for before, after in (*pairwise(parts), (calibrated.fit, calibrated.calibration)):
+        if len(before) and len(after):
+            assert before.end_ms.max() + embargo <= after.start_ms.min()
+    relative = less_tick_mean(samples)
+    assert np.abs(np.bincount(relative.start_ms // HOUR, weights=relative.y)).max(initial=0.0) < 1e-9
+    cut_first = split_by_time(relative, validation_frac, inner_frac, embargo)
+    for first, later in ((cut_first.fit, split.fit), (cut_first.validation, split.validation), (cut_first.inner, split.inner)):
+        np.testing.assert_array_equal(first.y, less_tick_mean(later).y)
 
 
 @given(

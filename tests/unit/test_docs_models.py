@@ -26,14 +26,14 @@ def test_every_measure_is_explained() -> None:
     ("key", "told"),
     [
         ("min_rank_ic", "`min_rank_ic` (0)"),
-        ("min_rank_ic_t", "`min_rank_ic_t` (2)"),
+        ("min_rank_ic_t", "`min_rank_ic_t` (2.5)"),
         ("max_model_age_days", "`training.max_model_age_days` (14)"),
         ("effective_delay_min", "`training.effective_delay_min` (20 minutes)"),
     ],
 )
 def test_the_defaults_that_the_page_names_are_those_of_a_desk(key: str, told: str) -> None:
     assert told in PAGE
-    assert re.search(r"\((\d+)", told)[1] == f"{getattr(Settings().training, key):g}"  # type: ignore[index]
+    assert re.search(r"\(([\d.]+)", told)[1] == f"{getattr(Settings().training, key):g}"  # type: ignore[index]
 
 
 LINES = [line for line in re.search(r"```\n(.*?)```", PAGE, re.DOTALL)[1].splitlines() if line]  # type: ignore[index]

@@ -34,7 +34,10 @@ class Scores:
     score: Floats
     """The weighted forecast, before cost: ranks and sizes the pairs."""
     net: Floats
-    """``score`` less the cost of a round trip: must exceed ``threshold_frac``."""
+    """``score`` less the cost of a round trip: must exceed ``threshold_frac``.
+
+    Models whose labels are relative forecast the return over the average pair's, so this is what a pair earns over that, after costs.
+    """
     threshold_frac: float
     cost_frac: float
     source: Literal["models", "fallback"]
@@ -54,7 +57,10 @@ def volatility_scale(rv_24h: Floats, horizon_h: float) -> Floats:
 
 
 def plain_return(prediction: Floats, rv_24h: Floats, horizon_h: float) -> Floats:
-    """A volatility-scaled prediction as a plain return over ``horizon_h`` hours, so that costs may be subtracted from it."""
+    """A volatility-scaled prediction as a plain return over ``horizon_h`` hours, so that costs may be subtracted from it.
+
+    A relative prediction (the label less its tick's mean) becomes a return over what the mean move gives a pair of that volatility.
+    """
     return prediction * volatility_scale(rv_24h, horizon_h)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tickless.alpha.calibration import Calibration, Floats
 from tickless.errors import ArtifactError
 
-Floats = NDArray[np.float64]
 FEATURES_KEY = "features"
 """The artifact's metadata property that names its inputs, joined by commas."""
 REQUIRED = ("model", "version", "sha256", "features", "horizon_h", "label")
@@ -40,7 +40,8 @@ def manifest_field(manifest: Mapping[str, Any], key: str) -> Any:
 class OnnxModel:
     """A loaded model: float32 features (R, F), or sequences of them (R, L, F), in; one float64 number a row out.
 
-    What the number is, ``output`` says: a ``value`` in the unit of the label, a ``probability``, or a ``score`` that only ranks.
+    What the number is, ``output`` says: a ``value`` in the unit of the label, a ``probability``, or a ``score`` that only ranks. A
+    probability is calibrated as the manifest says.
     """
 
     name: str
@@ -51,6 +52,8 @@ class OnnxModel:
     output: str
     sequence_bars: int
     """L, the rows of features that one forecast needs; 0 = one row, no sequence."""
+    calibration: Calibration
+    """What the artifact's probabilities go through before anybody sees them."""
     manifest: Mapping[str, Any] = field(repr=False, compare=False)
     _session: Any = field(repr=False, compare=False)
 
@@ -58,8 +61,9 @@ class OnnxModel:
     def from_bytes(cls, artifact: bytes, manifest: Mapping[str, Any]) -> OnnxModel:
         """Load an artifact and check it against its manifest: sha256, shape of the input and feature names.
 
-        A manifest without ``output`` or ``sequence_bars`` is that of a value from single rows. Raises ArtifactError for a missing field, a
-        wrong hash, bytes that are no model, or inputs and outputs that differ.
+        A manifest without ``output``, ``sequence_bars`` or ``calibration`` is that of a value from single rows, as it is. Raises
+        ArtifactError for a missing field, a wrong hash, bytes that are no model, a calibration of something that is no probability, or
+        inputs and outputs that differ.
         """
         values = {key: manifest_field(manifest, key) for key in REQUIRED}
         who = f"model {values['model']}@{values['version']}"
@@ -70,6 +74,9 @@ class OnnxModel:
         output, bars = str(manifest.get("output", "value")), manifest.get("sequence_bars", 0)
         if output not in OUTPUTS or not isinstance(bars, int) or bars < 0:
             raise ArtifactError(f"{who}: the manifest's output {output!r} or sequence_bars {bars!r} is none that a model has")
+        calibration = Calibration.from_json(manifest["calibration"]) if manifest.get("calibration") else Calibration()
+        if calibration.method != "none" and output != "probability":
+            raise ArtifactError(f"{who}: the manifest calibrates a {output}, and only a probability can be calibrated")
         session = _open_session(artifact, who)
         _check_inputs(session, features, bars, who)
         return cls(
@@ -80,6 +87,7 @@ class OnnxModel:
             horizon_h=float(values["horizon_h"]),
             output=output,
             sequence_bars=bars,
+            calibration=calibration,
             manifest=manifest,
             _session=session,
         )
@@ -109,7 +117,7 @@ class OnnxModel:
         usable = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
         result = np.full(len(rows), np.nan)
         if usable.any():
-            result[usable] = self._run(rows[usable])
+            result[usable] = self.calibration.apply(self._run(rows[usable]).astype(np.float64))
         return result
 
     def _run(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,14 +25,14 @@ _OUTPUTS = {
     "probability": "the probability that the label is above zero",
     "score": "a score that only ranks the pairs of a tick",
 }
-_BASELINES = {
-    "periods": "10",
-    "rank_ic": "0",
-    "rank_ic_t": "2",
+_TO_BEAT = {
+    "periods": "min_periods",
+    "rank_ic": "min_rank_ic",
+    "rank_ic_t": "min_rank_ic_t",
     "hit_rate": "hit_rate_baseline",
     "rmse": "rmse_zero",
     "mae": "mae_zero",
-    "rmse_t": "2",
+    "rmse_t": "min_rank_ic_t",
     "quantile_spread_frac": "0",
     "quantile_spread_t": "2",
     "top_k_net_frac": "cash_frac",
@@ -40,7 +40,14 @@ _BASELINES = {
     "top_k_active_frac": "0",
     "top_k_active_t": "2",
 }
-"""By measure, what it is compared with: a number, or the measure that holds it."""
+"""By measure, what it is compared with: a number, or the measure or the gate that holds it."""
+_CLASS_TO_BEAT = {
+    "log_loss": "log_loss_base",
+    "brier": "brier_base",
+    "auc": "0.5",
+    "skill_t": "min_rank_ic_t",
+    "calibration_error": "max_calibration_error",
+}
 Row = Sequence[str]
 
 
@@ -73,9 +80,12 @@ def _what(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     algorithm, label, output = (manifest.get(key) for key in ("algorithm", "label", "output"))
     yield "Strategy", str(manifest.get("strategy", ""))
     yield "Algorithm", _ALGORITHMS.get(str(algorithm), str(algorithm or ""))
-    yield "Forecasts", _LABELS.get(str(label), str(label or ""))
+    relative = ", less the mean over the pairs of its tick" if manifest.get("relative") else ""
+    yield "Forecasts", _LABELS.get(str(label), str(label or "")) + relative
     yield "Horizon", f"{float(manifest['horizon_h']):g} h" if "horizon_h" in manifest else ""
     yield "Output", _OUTPUTS.get(str(output), str(output or ""))
+    yield "Calibrated", _calibrated(manifest.get("calibration") or {})
+    yield "Chosen", _chosen((manifest.get("spec") or {}).get("trials") or {})
     if manifest.get("sequence_bars"):
         yield "Reads", f"the last {manifest['sequence_bars']} bars of each pair"
     if manifest.get("startup"):
@@ -83,33 +93,61 @@ def _what(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "May be used from", str(manifest.get("effective_at", ""))
 
 
+def _calibrated(calibration: Mapping[str, Any]) -> str:
+    if calibration.get("method", "none") == "none":
+        return ""
+    how = {"platt": "a line on log-odds (Platt)", "isotonic": "a rising staircase (isotonic)"}[calibration["method"]]
+    return f"by {how}, on {calibration['rows']:,} rows after those it was fitted on and before the validation"
+
+
+def _chosen(trials: Mapping[str, Any]) -> str:
+    if trials.get("count", 1) == 1:
+        return "its specification was not chosen among trials" if trials else ""
+    overfitting = trials.get("overfitting")
+    beside = f", probability of overfitting {_number(overfitting)}" if overfitting is not None else ""
+    deflated = _number(trials.get("deflated_sharpe"))
+    return f"its specification is the best of {trials['count']:,} trials; deflated Sharpe ratio {deflated}{beside}"
+
+
 def _measures(manifest: Mapping[str, Any]) -> str:
     mine = manifest.get("measures")
     if not mine:
         return ""
-    linear = (manifest.get("baseline") or {}).get("measures") or {}
-    champion = manifest.get("champion_measures") or {}
-    beside = [name for name, values in (("linear baseline", linear), ("champion", champion)) if values]
-    columns = [values for values in (linear, champion) if values]
-    rows = []
-    for name, value in mine.items():
-        if name in _BASELINES.values() or isinstance(value, Mapping | list):
-            continue
-        stated = _BASELINES.get(name, "")
-        with_ = _number(mine[stated]) if stated in mine else stated
-        rows.append([f"`{name}`", _number(value), with_, *(_number(values.get(name)) for values in columns)])
-    return _table(["measure", "this version", "to beat", *beside], rows)
+    names = [name for name, value in mine.items() if name not in _TO_BEAT.values() and not isinstance(value, Mapping | list)]
+    return _beside("measure", names, _TO_BEAT, manifest, "measures")
 
 
 def _classes(manifest: Mapping[str, Any]) -> str:
     mine = manifest.get("class_measures")
     if not mine:
         return ""
-    linear = (manifest.get("baseline") or {}).get("class_measures") or {}
-    base = {"log_loss": mine.get("log_loss_base"), "brier": mine.get("brier_base"), "auc": 0.5, "skill_t": 2, "calibration_error": 0}
-    rows = [[f"`{name}`", _number(mine.get(name)), _number(to_beat), _number(linear.get(name))] for name, to_beat in base.items()]
-    table = _table(["as a classifier", "this version", "to beat", "linear baseline"], rows)
-    return f"{table}\n\nThe event came in {_number(mine.get('base_rate'))} of the rows."
+    table = _beside("as a classifier", _CLASS_TO_BEAT, _CLASS_TO_BEAT, manifest, "class_measures")
+    return f"{table}\n\nThe event came in {_number(mine.get('base_rate'))} of the rows.\n\n{_curve(mine.get('curve') or ())}".rstrip()
+
+
+def _beside(head: str, names: Iterable[str], to_beat: Mapping[str, str], manifest: Mapping[str, Any], key: str) -> str:
+    """The named measures that stand under ``key``, each with what it has to beat, the linear baseline's and the champion's."""
+    mine, limits = manifest[key], manifest.get("gates") or {}
+    found = {"linear baseline": (manifest.get("baseline") or {}).get(key), "champion": manifest.get(f"champion_{key}")}
+    others = {name: values for name, values in found.items() if values}
+    known = {**limits, **mine}
+    rows = []
+    for name in names:
+        stated = to_beat.get(name, "")
+        with_ = _number(known[stated]) if stated in known else stated if stated[:1].isdigit() else ""
+        rows.append([f"`{name}`", _number(mine.get(name)), with_, *(_number(values.get(name)) for values in others.values())])
+    return _table([head, "this version", "to beat", *others], rows)
+
+
+def _curve(bins: Sequence[Mapping[str, Any]]) -> str:
+    """The reliability curve: a classifier that keeps its word has its forecast inside the interval."""
+    if not bins:
+        return ""
+    rows = [
+        [f"{part['forecast']:.3f}", f"{part['frequency']:.3f}", f"{part['low']:.3f} to {part['high']:.3f}", str(part["count"])]
+        for part in bins
+    ]
+    return _table(["forecast", "came", "95 % interval", "rows"], rows)
 
 
 def _linear(manifest: Mapping[str, Any]) -> str:

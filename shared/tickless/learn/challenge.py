@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
+from tickless.alpha.calibration import Calibration
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
 from tickless.bars import Floats
+from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.algorithms.contract import Conditions, Fitted, Output, Rows, Slices
+from tickless.learn.calibration import fit_calibration
 from tickless.learn.classification import ClassMeasures, validate_classifier
 from tickless.learn.dataset import Samples, Split
+from tickless.learn.drift_reference import DriftReference
 from tickless.learn.fit_spec import LinearFit
 from tickless.learn.gates import Gates, decide, decide_classifier
-from tickless.learn.label_spec import in_returns
+from tickless.learn.label_spec import in_returns, is_relative
 from tickless.learn.leak_checks import FittedStep, check_fitted
 from tickless.learn.onnx_export import check_export
 from tickless.learn.registry import Verdict, unseen_by, version_name
@@ -65,6 +68,11 @@ class Terms:
         return self.spec.split.validation_frac or self.training.validation_frac
 
     @property
+    def embargo_ms(self) -> int:
+        """Free time between the end of a label and the next slice."""
+        return round(self.spec.split.embargo_h * 3_600_000)
+
+    @property
     def trial(self) -> Trial:
         """How forecasts are judged."""
         return Trial(self.spec.horizon_h, self.sample_every_min, round_trip_cost_frac(self.execution), self.top_k)
@@ -85,11 +93,16 @@ class Candidate:
     """None where the model is linear itself."""
     baseline_worth: Worth
 
+    @property
+    def calibration(self) -> Calibration:
+        """What its probabilities go through."""
+        return self.model.calibration
+
 
 def make_candidate(split: Split, terms: Terms) -> Candidate:
     """Fit, export and check. Raises DataError for slices that teach nothing, ArtifactError for an export that is not exact.
 
-    Raises LeakError where a scaler has seen more than the rows it may be fitted on.
+    Raises LeakError where a scaler or a calibration has seen more than the rows it may be fitted on.
     """
     spec, output = terms.spec, OUTPUTS[terms.spec.algorithm]
     slices = Slices(*(_rows(part, spec) for part in (split.train, split.inner, split.fit)))
@@ -97,13 +110,17 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
     fitted = fit_model(slices, spec, conditions)
     artifact = fitted.export(split.fit.features)
     # The artifact is judged by what the desk will run, not by the trainer.
-    model = OnnxModel.from_bytes(artifact, _draft(artifact, split.fit.features, terms))
+    draft = _draft(artifact, split.fit.features, terms)
+    model = OnnxModel.from_bytes(artifact, draft)
     difference = check_export(fitted.predict(split.validation.x), model.predict(split.validation.x), spec.name)
     linear = None if isinstance(spec.fit, LinearFit) else fit_linear(slices, output)
     for one, name in ((fitted, spec.name), (linear, f"the linear baseline of {spec.name}")):
         if one is not None:
             _check_scaler(one, name, slices, split)
-    worth = _worth(fitted, output, split.inner, terms)
+    if split.calibration is not None:
+        calibration = _calibrate(model, split.calibration, split, spec)
+        model = OnnxModel.from_bytes(artifact, draft | {"calibration": calibration.as_json()})
+    worth = _worth(fitted, output, split.inner, terms, model.calibration)
     return Candidate(
         artifact=artifact,
         fitted=fitted,
@@ -115,6 +132,24 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
         baseline=linear,
         baseline_worth=_worth(linear, "value" if output == "score" else output, split.inner, terms) if linear else worth,
     )
+
+
+def _calibrate(model: OnnxModel, rows: Samples, split: Split, spec: ModelSpec) -> Calibration:
+    """The calibration of a model that has not seen ``rows``, proved to come of them alone; raises DataError where they are too few."""
+
+    def fit(part: Samples) -> Calibration:
+        return fit_calibration(spec.calibrated_by, model.predict(part.x), part.won, part.start_ms, part.end_ms)
+
+    def state(calibration: Calibration) -> bytes:
+        return json.dumps(calibration.as_json()).encode()
+
+    try:
+        fitted = fit(rows)
+    except ValueError as error:
+        raise DataError(f"model {spec.name}: {error}") from error
+    step = FittedStep(f"the calibration of {spec.name}", fitted.fitted_until_ms, state(fitted), lambda part: state(fit(part)))
+    check_fitted(step, rows, split.validation)
+    return fitted
 
 
 def _check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None:
@@ -129,7 +164,7 @@ def _check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None
 
 
 def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel | None) -> tuple[Verdict, dict[str, Any]]:
-    """(what validation found, what the manifest says beside it: the linear baseline's measures, and those of a classifier)."""
+    """(what validation found, what the manifest says beside it: measures of the baseline and of classifiers, the drift reference)."""
     rows, gates = split.validation, gates_of(terms)
     mine = score_model(candidate.model, candidate.worth, rows, terms)
     baseline = _beside_linear(candidate, rows, mine, terms)
@@ -140,15 +175,24 @@ def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel 
         theirs = score_model(champion, worth_of(champion.manifest), common, terms)
         same = score_model(candidate.model, candidate.worth, common, terms)
     if mine.classes is not None:
-        gate = decide_classifier(mine.classes, theirs.classes if theirs else None, gates, same.classes)
+        gate = decide_classifier(mine.classes, theirs.classes if theirs else None, gates, same.classes, terms.spec.trials)
         gate = gate.also(*_earns(mine.measures))
     else:
-        gate = decide(mine.measures, theirs.measures if theirs else None, gates, same.measures)
+        gate = decide(mine.measures, theirs.measures if theirs else None, gates, same.measures, terms.spec.trials)
     if terms.spec.gates.beat_linear and baseline is not None:
         gate = gate.also(baseline["beaten"], baseline["sentence"])
     beaten = champion.label if champion and theirs else None
     verdict = Verdict(mine.measures, beaten, theirs.measures if theirs else None, candidate.export_difference, gate)
-    return verdict, {"class_measures": mine.classes.as_json() if mine.classes else None, "baseline": baseline}
+    forecast = candidate.worth.forecast(candidate.model.predict(rows.x)) * rows.scale
+    last_ms = int(split.fit.start_ms[-1])
+    reference = DriftReference.of(split.fit.features, split.fit.x, last_ms, forecast, terms.spec.drift.bins)
+    return verdict, {
+        "class_measures": _classes_json(mine),
+        "champion_class_measures": _classes_json(theirs),
+        "baseline": baseline,
+        "gates": asdict(gates),
+        "drift_reference": reference.as_json(),
+    }
 
 
 @dataclass(frozen=True)
@@ -157,6 +201,10 @@ class Score:
 
     measures: Measures
     classes: ClassMeasures | None
+
+
+def _classes_json(score: Score | None) -> dict[str, Any] | None:
+    return score.classes.as_json() if score is not None and score.classes is not None else None
 
 
 def score_model(model: OnnxModel | Fitted, worth: Worth, rows: Samples, terms: Terms) -> Score:
@@ -169,8 +217,7 @@ def score_forecast(said: Floats, forecast: Floats, rows: Samples, terms: Terms) 
     """What outputs, and the forecasts of the return that they stand for, both (R,), were worth on the rows."""
     classes = None
     if OUTPUTS[terms.spec.algorithm] == "probability":
-        won = (rows.y > 0.0).astype(np.float64)
-        classes = validate_classifier(said, won, rows.start_ms, terms.trial.overlap, terms.trial.sample_every_min * 60_000)
+        classes = validate_classifier(said, rows.won, rows.start_ms, terms.trial.overlap, terms.trial.sample_every_min * 60_000)
     return Score(validate(returned(rows, terms.spec), forecast, terms.trial), classes)
 
 
@@ -208,19 +255,21 @@ def _draft(artifact: bytes, features: tuple[str, ...], terms: Terms) -> dict[str
         "features": list(features),
         "horizon_h": terms.spec.horizon_h,
         "label": terms.spec.label.kind,
+        "relative": is_relative(terms.spec.label),
         "output": OUTPUTS[terms.spec.algorithm],
         "sequence_bars": terms.spec.sequence_bars,
     }
 
 
-def _worth(fitted: Fitted, output: Output, inner: Samples, terms: Terms) -> Worth:
+def _worth(fitted: Fitted, output: Output, inner: Samples, terms: Terms, calibration: Calibration | None = None) -> Worth:
     """What the output is worth: itself where it is a return in units of the scale, plus the cost where that was subtracted; else fitted."""
     label = terms.spec.label
     if output == "value" and label.kind == "forward_return_net":
         return Worth(1.0, round_trip_cost_frac(terms.execution))
     if output == "value" and label.kind in {"forward_return", "forward_return_over_volatility"}:
         return Worth()
-    return fit_worth(fitted.inner_prediction, in_returns(label, inner.y, inner.plain, inner.scale))
+    said = fitted.inner_prediction if calibration is None else calibration.apply(fitted.inner_prediction)
+    return fit_worth(said, in_returns(label, inner.y, inner.plain, inner.scale))
 
 
 def gates_of(terms: Terms) -> Gates:
@@ -240,7 +289,7 @@ def _beside_linear(candidate: Candidate, rows: Samples, mine: Score, terms: Term
     return {
         "algorithm": "logistic" if linear.classes else "ridge",
         "measures": linear.measures.as_json(),
-        "class_measures": linear.classes.as_json() if linear.classes else None,
+        "class_measures": _classes_json(linear),
         "beaten": beaten,
         "sentence": f"{by} {ours:.5f} {'beats' if beaten else 'does not beat'} {theirs:.5f}, the linear baseline",
     }
@@ -264,5 +313,6 @@ def _compare(model: Score, linear: Score) -> tuple[str, float, float, bool]:
 def _comparable(champion: OnnxModel, spec: ModelSpec, output: Output) -> bool:
     """Whether a champion forecasts what the specification does; one from before a change of features, label or horizon does not."""
     same_label = champion.manifest.get("label") == spec.label.kind and champion.output == output
+    same_label = same_label and bool(champion.manifest.get("relative", False)) is is_relative(spec.label)
     same_input = champion.features == MODEL_FEATURES and champion.sequence_bars == spec.sequence_bars
     return same_input and same_label and champion.horizon_h == spec.horizon_h

@@ -63,6 +63,11 @@ class Samples:
         return replace(part, pairs=(name,), pair=np.zeros(len(part), dtype=np.intp))
 
     @property
+    def won(self) -> Floats:
+        """1.0 where the label is above zero, else 0.0, (R,): what a classifier learns."""
+        return (self.y > 0.0).astype(np.float64)
+
+    @property
     def known_ms(self) -> int:
         """When the last of the labels is known; raises ValueError without samples."""
         return int(self.end_ms.max())
@@ -100,6 +105,19 @@ class Split:
     fit: Samples
     """Everything before the validation slice: what the final model is fitted on."""
     validation: Samples
+    calibration: Samples | None = None
+    """Between ``fit`` and ``validation``: where a classifier's probabilities are held against what came. None: nothing is calibrated."""
+
+    @property
+    def seen_ms(self) -> int:
+        """When all is known that a model may have learnt from, by fitting or by calibration; raises ValueError without samples."""
+        return max(part.known_ms for part in (self.fit, self.calibration) if part is not None)
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The hash of each slice by which a version can be told to come of these samples, by name."""
+        slices = {"fit": self.fit, "calibration": self.calibration, "validation": self.validation}
+        return {name: part.sha256 for name, part in slices.items() if part is not None}
 
 
 def build_samples(table: FeatureTable, labels: Labels, sample_every_min: int, tradable: NDArray[np.bool_] | None = None) -> Samples:
@@ -196,6 +214,23 @@ def split_by_time(samples: Samples, validation_frac: float, inner_frac: float, e
     fit, validation = cut(samples, _time_at(samples, 1.0 - validation_frac), embargo_ms)
     train, inner = cut(fit, _time_at(fit, 1.0 - inner_frac), embargo_ms)
     return Split(train, inner, fit, validation)
+
+
+def hold_out_calibration(split: Split, frac: float, inner_frac: float, embargo_ms: int) -> Split:
+    """The split with the last share of its fitting time set aside for calibration, and what is left of it cut into train | inner anew."""
+    fit, calibration = cut(split.fit, _time_at(split.fit, 1.0 - frac), embargo_ms)
+    train, inner = cut(fit, _time_at(fit, 1.0 - inner_frac), embargo_ms)
+    return Split(train, inner, fit, split.validation, calibration)
+
+
+def less_tick_mean(samples: Samples) -> Samples:
+    """The samples with each label less the mean of its tick's: what tells the pairs of a tick apart, without the market's own move.
+
+    A tick's mean is that of its own rows and nothing else, so any slice of whole ticks gives the same labels as the whole.
+    """
+    sizes = samples.tick_sizes
+    tick = np.repeat(np.arange(len(sizes)), sizes)
+    return replace(samples, y=samples.y - (np.bincount(tick, weights=samples.y, minlength=len(sizes)) / sizes)[tick])
 
 
 def _time_at(samples: Samples, frac: float) -> int:

@@ -23,6 +23,8 @@ FAMILIES: dict[str, str] = {
     "gru": "gru_network",
 }
 """Which hyper-parameters an algorithm takes."""
+CLASSIFIERS = ("lightgbm_classification", "logistic")
+"""The algorithms that give probabilities."""
 FIT_KEY = "family"
 """Set from ``algorithm`` when a specification is read; no file states it."""
 

@@ -27,6 +27,8 @@ class ScaledReturnLabel(Section):
     """The feature, a 24 h volatility, that the forward return is divided by."""
     clip: Positive = 5.0
     """Scaled labels are clipped to plus or minus this."""
+    relative: bool = False
+    """Less the mean over the pairs of its tick: a choice of pairs does not need the market's own move, which drowns what it needs."""
 
 
 class ReturnLabel(Section):
@@ -74,13 +76,6 @@ KINDS = ("forward_return_over_volatility", "forward_return", "forward_return_net
 _CLASSES = ("gain", "triple_barrier")
 
 
-def needed_features(label: Any) -> tuple[str, ...]:
-    """The columns of the feature table that a label is made with."""
-    if isinstance(label, ScaledReturnLabel):
-        return (label.volatility,)
-    return (label.unit,) if isinstance(label, BarrierLabel) else ()
-
-
 def make_labels(panel: Panel, table: FeatureTable, horizon_h: float, label: LabelSpec, cost_frac: float) -> Labels:
     """The labels of a panel; ``table`` is its feature table, ``cost_frac`` a round trip. Raises KeyError for a missing feature."""
     match label:
@@ -100,6 +95,11 @@ def make_labels(panel: Panel, table: FeatureTable, horizon_h: float, label: Labe
 def is_class(label: LabelSpec) -> bool:
     """Whether the label is 0 or 1 and so no return itself."""
     return label.kind in _CLASSES
+
+
+def is_relative(label: LabelSpec) -> bool:
+    """Whether a label, and so a forecast of it, is relative to the mean of the pairs of its tick."""
+    return isinstance(label, ScaledReturnLabel) and label.relative
 
 
 def in_returns(label: LabelSpec, y: Floats, plain: Floats, scale: Floats) -> Floats:

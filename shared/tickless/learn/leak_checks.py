@@ -15,8 +15,9 @@ Every check raises LeakError, which names what leaked and when.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from tickless.bars import Floats, Panel
 from tickless.errors import LeakError
 from tickless.features.table import FeatureTable
-from tickless.learn.dataset import Samples, Split
+from tickless.learn.dataset import Samples, Split, less_tick_mean
 from tickless.learn.labels import Labels
 from tickless.types import from_ms, iso
 
@@ -50,42 +51,6 @@ class FittedStep:
     """All that it has learnt."""
     refit: Callable[[Samples], bytes]
     """The state it would have, fitted on these rows."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a training was made of."""
-
-    panel: Panel
-    table: FeatureTable
-    """The features of ``panel``, row for row, exactly those the model is given."""
-    make_features: FeatureMaker
-    labels: Labels
-    make_labels: LabelMaker
-    samples: Samples
-    split: Split
-    embargo_ms: int
-    startup_bars: int | None = None
-    """Bars before a row that settle its features; None = all there are, which makes the check slow."""
-    fitted: Sequence[FittedStep] = ()
-
-
-def check_training(evidence: Evidence, seed: int) -> dict[str, Any]:
-    """Run every check; the facts of what was compared, for the manifest. Raises LeakError."""
-    panel, table, labels, split = evidence.panel, evidence.table, evidence.labels, evidence.split
-    features = check_features(evidence.make_features, panel, table, seed, evidence.startup_bars)
-    windows = check_labels(evidence.make_labels, panel, labels, seed)
-    check_samples(evidence.samples, table, labels)
-    check_split(split, evidence.embargo_ms)
-    for step in evidence.fitted:
-        check_fitted(step, split.fit, split.validation)
-    return {
-        "feature_values": features,
-        "label_values": windows,
-        "rows": len(evidence.samples),
-        "embargo_h": evidence.embargo_ms / 3_600_000,
-        "fitted": [step.name for step in evidence.fitted],
-    }
 
 
 def check_features(
@@ -180,8 +145,24 @@ def check_sequences(samples: Samples, table: FeatureTable) -> None:
 def check_split(split: Split, embargo_ms: int) -> None:
     """Every slice has been purged of labels that reach into a later one, or into the embargo before it."""
     check_purged(split.train, split.inner, embargo_ms, "the early-stopping slice")
-    for before in (split.train, split.inner, split.fit):
+    fitted = [split.train, split.inner, split.fit]
+    if split.calibration is not None:
+        for before in fitted:
+            check_purged(before, split.calibration, embargo_ms, "the calibration slice")
+        fitted.append(split.calibration)
+    for before in fitted:
         check_purged(before, split.validation, embargo_ms, "the validation slice")
+
+
+def check_relative(absolute: Samples, relative: Samples, seed: int, cuts: int = CUTS) -> None:
+    """Relative labels know nothing but their own tick: slices between random ticks, made relative alone, have the same labels."""
+    edges = np.append(np.flatnonzero(np.diff(absolute.start_ms, prepend=-1)), len(absolute))
+    inside = np.random.default_rng(seed).choice(edges, size=min(cuts, len(edges)), replace=False)
+    for first, last in pairwise(np.unique([0, *inside, len(absolute)])):
+        part, own = relative.take(slice(first, last)), less_tick_mean(absolute.take(slice(first, last)))
+        equal = (own.start_ms == part.start_ms) & (own.pair == part.pair) & (own.y == part.y)
+        if not equal.all():
+            raise LeakError(f"the relative label of {_row_name(part, int(np.argmin(equal)))} does not come of the rows of its tick alone")
 
 
 def check_purged(before: Samples, after: Samples, embargo_ms: int, into: str) -> None:

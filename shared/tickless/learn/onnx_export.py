@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tickless.alpha.onnx_model import Floats
+from tickless.bars import Floats
 from tickless.errors import ArtifactError
 from tickless.learn.algorithms.graphs import graph_bytes
 

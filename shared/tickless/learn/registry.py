@@ -11,6 +11,7 @@ from tickless.alpha.onnx_model import artifact_sha256
 from tickless.bars import floor_ms
 from tickless.learn.dataset import Samples, Split
 from tickless.learn.gates import GateDecision
+from tickless.learn.label_spec import is_relative
 from tickless.learn.spec import ModelSpec
 from tickless.learn.validate import Measures
 from tickless.types import from_ms, iso, to_ms, utc
@@ -50,11 +51,14 @@ class Verdict:
 def build_manifest(spec: ModelSpec, artifact: bytes, split: Split, rounds: int, lineage: Lineage, verdict: Verdict) -> dict[str, Any]:
     """A version's manifest, a JSON object without NaN. Times are ISO 8601 UTC.
 
-    ``data_until`` is the last close that training could see, ``fit_until`` the last that the fitted rows saw (their labels included),
-    ``label_until`` the last that any label saw, validation included. A tick before any of ``data_until``, ``label_until`` and
-    ``effective_at`` must not use the model.
+    ``data_until`` is the last close that training could see, ``fit_until`` the last that the fitted rows saw (their labels included, and
+    those of a calibration), ``label_until`` the last that any label saw, validation included. A tick before any of ``data_until``,
+    ``label_until`` and ``effective_at`` must not use the model. A training adds what inference, the gates and later reviews read:
+    ``output``, ``calibration``, ``worth``, ``class_measures``, ``baseline`` and, for drift, ``drift_reference``, which
+    ``DriftReference.from_json`` reads; the rank IC to be expected is ``measures.rank_ic``.
     """
     fit, validation = split.fit, split.validation
+    rows = {"train": split.train, "inner": split.inner, "fit": fit, "calibration": split.calibration, "validation": validation}
     return {
         "format": MANIFEST_FORMAT,
         "model": spec.name,
@@ -63,18 +67,19 @@ def build_manifest(spec: ModelSpec, artifact: bytes, split: Split, rounds: int, 
         "strategy": spec.strategy,
         "features": list(fit.features),
         "label": spec.label.kind,
+        "relative": is_relative(spec.label),
         "horizon_h": spec.horizon_h,
         "trained_at": iso(lineage.as_of),
         "effective_at": iso(lineage.effective_at),
         "data_from": iso(from_ms(int(fit.start_ms[0]))),
         "data_until": iso(from_ms(floor_ms(to_ms(lineage.as_of), lineage.step_ms))),
-        "fit_until": iso(from_ms(fit.known_ms)),
+        "fit_until": iso(from_ms(split.seen_ms)),
         "validation_from": iso(from_ms(int(validation.start_ms[0]))),
         "label_until": iso(from_ms(validation.known_ms)),
-        "rows": {"train": len(split.train), "inner": len(split.inner), "fit": len(fit), "validation": len(validation)},
+        "rows": {name: len(part) for name, part in rows.items() if part is not None},
         "pairs": len(fit.pairs),
         "rounds": rounds,
-        "data_sha256": {"fit": fit.sha256, "validation": validation.sha256},
+        "data_sha256": split.sha256,
         "seed": lineage.seed,
         "libraries": dict(lineage.libraries),
         "spec": spec.model_dump(mode="json"),

@@ -13,10 +13,10 @@ from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
 from tickless.learn.challenge import Terms
-from tickless.learn.dataset import Samples, build_samples
-from tickless.learn.label_spec import make_labels
+from tickless.learn.dataset import Samples, Split, build_samples, hold_out_calibration, less_tick_mean
+from tickless.learn.label_spec import is_relative, make_labels
 from tickless.learn.labels import Labels
-from tickless.learn.leak_checks import check_labels, check_samples, check_sequences, rows_of
+from tickless.learn.leak_checks import check_labels, check_relative, check_samples, check_sequences, rows_of
 from tickless.learn.sequence_windows import build_sequences
 from tickless.learn.spec import ModelSpec
 
@@ -27,17 +27,21 @@ class Sampled:
 
     samples: Samples
     rows: Samples
-    """The same before sequences took the place of rows."""
+    """The same before sequences took the place of rows, and labels as they were made."""
     panel: Panel
     chosen: FeatureTable
     """The model's features, row for row with ``panel``."""
     labels: Labels
     make: Callable[[Panel], Labels]
+    absolute: Samples | None
+    """The samples before their labels were made relative to their tick; None where they were not."""
 
     def check(self, seed: int) -> dict[str, int]:
         """Prove that labels and samples know nothing too early: how much was compared. Raises LeakError."""
         compared = check_labels(self.make, self.panel, self.labels, seed)
         check_samples(self.rows, self.chosen, self.labels)
+        if self.absolute is not None:
+            check_relative(self.absolute, self.samples, seed)
         return {"label_values": compared, "rows": len(self.rows)}
 
 
@@ -61,7 +65,18 @@ def make_samples(table: FeatureTable, panel: Panel, first: int, terms: Terms) ->
         samples = _with_sequences(rows, history, terms.spec.sequence_bars)
         if len(samples):
             check_sequences(samples, history)
-    return Sampled(samples, rows, part, chosen, labels, labels_of)
+    absolute = None
+    if is_relative(terms.spec.label):
+        absolute, samples = samples, less_tick_mean(samples)
+    return Sampled(samples, rows, part, chosen, labels, labels_of, absolute)
+
+
+def hold_out(split: Split, terms: Terms) -> Split:
+    """The split with a slice for calibration before its validation, where the specification calibrates what it gives; else as it is."""
+    if terms.spec.calibrated_by == "none":
+        return split
+    shares = terms.spec.split
+    return hold_out_calibration(split, shares.calibration_frac, shares.inner_frac, terms.embargo_ms)
 
 
 def _with_sequences(rows: Samples, table: FeatureTable, bars: int) -> Samples:

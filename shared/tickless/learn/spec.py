@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from tickless.alpha.calibration import Method
 from tickless.errors import SettingsError
 from tickless.learn.drift import DriftLimits
-from tickless.learn.fit_spec import FAMILIES, FIT_KEY, Algorithm, FitSpec, GruFit, TreeFit
-from tickless.learn.label_spec import KINDS, LabelSpec, ScaledReturnLabel, is_class
+from tickless.learn.fit_spec import CLASSIFIERS, FAMILIES, FIT_KEY, Algorithm, FitSpec, GruFit, TreeFit
+from tickless.learn.label_spec import KINDS, LabelSpec, ScaledReturnLabel, is_class, is_relative
+from tickless.learn.trials import Tried
 from tickless.settings import Section
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -48,6 +50,8 @@ class SplitSpec(Section):
     validation_frac: Annotated[float, Field(gt=0.0, lt=0.5)] | None = None
     """The last share of the window, which judges the model; left out: the desk's."""
     embargo_h: Positive = 24.0
+    calibration_frac: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
+    """The last share of the fitting time, on which a classifier's probabilities are calibrated; others leave it to the fit."""
 
 
 class FoldSpec(Section):
@@ -64,7 +68,7 @@ class GateSpec(Section):
     """What a version must prove; the stricter of this and the desk's ``training`` section applies."""
 
     min_rank_ic: Number = 0.0
-    min_rank_ic_t: Number = 2.0
+    min_rank_ic_t: Number = 2.5
     beat_linear: bool = False
     """Whether a version must also beat its linear baseline; the card says in any case whether it does."""
 
@@ -90,6 +94,8 @@ class ModelSpec(Section):
     """Learn from these pairs alone; empty = from all of the desk's, together."""
     weights: Literal["equal", "uniqueness"] = "equal"
     """``uniqueness``: labels that overlap count for less, by their average uniqueness."""
+    calibration: Method | None = None
+    """How a classifier's output becomes a probability that keeps its word; left out: ``platt`` for a classifier, else ``none``."""
     fit: FitSpec = TreeFit()
     window: WindowSpec = WindowSpec()
     split: SplitSpec = SplitSpec()
@@ -98,6 +104,8 @@ class ModelSpec(Section):
     retrain: RetrainSpec = RetrainSpec()
     drift: DriftLimits = DriftLimits()
     """From where on a version has drifted away from what it was fitted on, and what is done then."""
+    trials: Tried = Tried()
+    """How many specifications were tried before this one was chosen, and what that leaves of its result."""
 
     @model_validator(mode="before")
     @classmethod
@@ -122,9 +130,18 @@ class ModelSpec(Section):
             raise ValueError(f"split.embargo_h = {self.split.embargo_h:g} must be at least horizon_h = {self.horizon_h:g}")
         if self.fit.family != FAMILIES[self.algorithm]:
             raise ValueError(f"fit: these are the settings of {self.fit.family}, and algorithm is {self.algorithm!r}")
+        if is_relative(self.label) and len(self.pairs) == 1:
+            raise ValueError(f"label.relative: {self.pairs[0]} alone has no other pairs to be compared with")
+        if self.calibration not in (None, "none") and self.algorithm not in CLASSIFIERS:
+            raise ValueError(f"calibration = {self.calibration!r}: algorithm {self.algorithm!r} gives no probability")
         if is_class(self.label) and self.algorithm == "lightgbm_ranking":
             raise ValueError(f"label.kind = {self.label.kind!r} is won or lost: it gives a ranking nothing to grade")
         return self
+
+    @property
+    def calibrated_by(self) -> Method:
+        """The calibration that applies."""
+        return self.calibration or ("platt" if self.algorithm in CLASSIFIERS else "none")
 
     @property
     def sequence_bars(self) -> int:

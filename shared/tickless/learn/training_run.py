@@ -17,7 +17,7 @@ from tickless.learn.dataset import Samples, Split, split_by_time
 from tickless.learn.gates import GateDecision
 from tickless.learn.leak_checks import FeatureMaker, check_features, check_split
 from tickless.learn.registry import Lineage, build_manifest, version_name
-from tickless.learn.sampling import make_samples
+from tickless.learn.sampling import hold_out, make_samples
 from tickless.learn.spec import ModelSpec
 from tickless.learn.train import library_versions, missing_library
 from tickless.settings import ExecutionSection, TrainingSection
@@ -84,8 +84,12 @@ def train_models(
     skipped: dict[str, str] = {}
     for spec in specs:
         terms = Terms(training, execution, top_k, as_of, effective_at, panel.step_ms, spec)
+        problem = missing_library(spec)
+        if problem:
+            skipped[spec.name] = f"nothing trained, because {problem}"
+            continue
         try:
-            data = _prepare(table, panel, terms)
+            data = prepare(table, panel, terms)
             candidate = make_candidate(data.split, terms)
         except DataError as error:
             skipped[spec.name] = f"nothing trained, because {error}"
@@ -95,30 +99,28 @@ def train_models(
 
 
 @dataclass(frozen=True)
-class _Data:
+class Prepared:
+    """The samples of a specification's window, and what was checked of them."""
+
     samples: Samples
     split: Split
     timeframe: str
     leak_checks: Mapping[str, int]
 
 
-def _prepare(table: FeatureTable, panel: Panel, terms: Terms) -> _Data:
+def prepare(table: FeatureTable, panel: Panel, terms: Terms) -> Prepared:
     """The samples of a specification's window, cut into slices and proved to be free of leaks; raises DataError where they are too few."""
-    problem = missing_library(terms.spec)
-    if problem:
-        raise DataError(problem)
     earliest = to_ms(terms.as_of) - terms.window_days * _DAY_MS
     first = min(panel.rows, max(0, -(-(earliest - panel.start_ms) // panel.step_ms)))
     made = make_samples(table, panel, first, terms)
     samples = made.samples
-    embargo_ms = round(terms.spec.split.embargo_h * 3_600_000)
-    split = split_by_time(samples, terms.validation_frac, terms.spec.split.inner_frac, embargo_ms)
+    split = hold_out(split_by_time(samples, terms.validation_frac, terms.spec.split.inner_frac, terms.embargo_ms), terms)
     problem = _problem(samples, split, terms)
     if problem:
         raise DataError(problem)
     checked = made.check(terms.training.seed)
-    check_split(split, embargo_ms)
-    return _Data(samples, split, table.timeframe, checked)
+    check_split(split, terms.embargo_ms)
+    return Prepared(samples, split, table.timeframe, checked)
 
 
 def _problem(samples: Samples, split: Split, terms: Terms) -> str:
@@ -129,13 +131,14 @@ def _problem(samples: Samples, split: Split, terms: Terms) -> str:
     if history_days < terms.min_window_days:
         return f"{history_days:.1f} days of history are fewer than min_window_days = {terms.min_window_days}"
     least = terms.spec.window.min_rows
-    for name, part in (("training", split.train), ("early-stopping", split.inner), ("validation", split.validation)):
-        if len(part) < least:
+    parts = {"training": split.train, "early-stopping": split.inner, "calibration": split.calibration, "validation": split.validation}
+    for name, part in parts.items():
+        if part is not None and len(part) < least:
             return f"the {name} slice has {len(part)} rows, fewer than {least}"
     return ""
 
 
-def _judged(candidate: Candidate, data: _Data, terms: Terms, champion: OnnxModel | None, features: Features) -> TrainedModel:
+def _judged(candidate: Candidate, data: Prepared, terms: Terms, champion: OnnxModel | None, features: Features) -> TrainedModel:
     verdict, beside = judge(candidate, data.split, terms, champion)
     spec = terms.spec
     lineage = Lineage(terms.as_of, terms.effective_at, terms.step_ms, terms.training.seed, library_versions(spec))
@@ -144,6 +147,7 @@ def _judged(candidate: Candidate, data: _Data, terms: Terms, champion: OnnxModel
         "output": candidate.output,
         "sequence_bars": spec.sequence_bars,
         "worth": candidate.worth.as_json(),
+        "calibration": candidate.calibration.as_json() if data.split.calibration is not None else None,
         **beside,
         "leak_checks": dict(data.leak_checks),
         "startup": {"timeframe": data.timeframe, "bars": features.startup_bars + max(0, spec.sequence_bars - 1)},

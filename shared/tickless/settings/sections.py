@@ -311,7 +311,7 @@ class RotationSection(Section):
     weights_chop: HorizonWeights = HorizonWeights(w_6h=0.6, w_24h=0.4)
     weights_down: HorizonWeights = HorizonWeights(w_6h=0.3, w_24h=0.7)
     score_threshold_frac: Number = 0.0
-    """A model's net score must exceed this."""
+    """What the models must expect a pair to beat the average pair by, after the cost of a round trip."""
     fallback_threshold_frac: Number = 0.03
     fallback_return_weight: Number = 0.5
     fallback_rsi_weight: Number = 0.3
@@ -374,7 +374,7 @@ class TrainingSection(Section):
     """A model may be used this long after the scheduled time of the retraining that made it."""
     min_rank_ic: Number = 0.0
     """Of this and the gate in the model's ``spec.toml`` the stricter applies."""
-    min_rank_ic_t: Number = 2.0
+    min_rank_ic_t: Number = 2.5
     """Of this and the gate in the model's ``spec.toml`` the stricter applies."""
     max_model_age_days: float = Field(default=14.0, gt=0.0, le=365.0)
     """An older champion is not used; the strategy falls back."""

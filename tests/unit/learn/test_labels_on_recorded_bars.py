@@ -11,7 +11,7 @@ from tickless.adapters.folder_market import load_market
 from tickless.features.rotation import MODEL_FEATURES, build_features, startup_bars
 from tickless.learn.dataset import build_samples, split_by_time, tradable_then
 from tickless.learn.labels import build_labels
-from tickless.learn.leak_checks import Evidence, check_split, check_training, rows_of
+from tickless.learn.leak_checks import check_features, check_labels, check_samples, check_split, rows_of
 from tickless.learn.sample_weights import average_uniqueness
 from tickless.learn.splits import WalkForward, walk_forward
 from tickless.learn.triple_barrier import Barriers, barrier_labels, triple_barrier
@@ -46,12 +46,11 @@ def test_recorded_bars_pass_the_checks_of_a_training(recorded, kind):
     labels = make(panel)
     samples = build_samples(table, labels, 60, tradable_then(panel, UniverseSection()))
     split = split_by_time(samples, 0.2, 0.2, DAY_MS)
-    evidence = Evidence(
-        panel, table, lambda part: build_features(part, 4), labels, make, samples, split, DAY_MS, startup_bars=startup_bars("15m")
-    )
-    facts = check_training(evidence, seed=3)
-    assert facts["rows"] > 10_000
-    assert facts["label_values"] > 2_000
+    check_features(lambda part: build_features(part, 4), panel, table, 3, startup_bars("15m"))
+    assert check_labels(make, panel, labels, 3) > 2_000
+    check_samples(samples, table, labels)
+    check_split(split, DAY_MS)
+    assert len(samples) > 10_000
     unique = average_uniqueness(samples)
     # A label of a day, every hour: some 25 look at each bar. A barrier often ends sooner.
     assert (unique.mean() < 0.06) == (kind == "scaled")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from made_panels import rescaled, walk, without
+from tickless.bars import Panel
 from tickless.errors import LeakError, RefusedError
 from tickless.features.rotation import MODEL_FEATURES, build_features, startup_bars
 from tickless.features.table import FeatureTable
-from tickless.learn.dataset import build_samples, cut, split_by_time
+from tickless.learn.dataset import Samples, Split, build_samples, cut, split_by_time
 from tickless.learn.labels import build_labels
 from tickless.learn.leak_checks import (
-    Evidence,
     FittedStep,
     check_features,
     check_fitted,
@@ -23,7 +24,6 @@ from tickless.learn.leak_checks import (
     check_samples,
     check_sequences,
     check_split,
-    check_training,
     rows_of,
 )
 from tickless.learn.sequence_windows import build_sequences
@@ -61,23 +61,42 @@ def label_maker(table, horizon_h=6.0, claimed_h=None):
     return make
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What a training was made of, and the checks in the order in which it runs them."""
+
+    panel: Panel
+    table: FeatureTable
+    make_features: Callable
+    make_labels: Callable
+    samples: Samples
+    split: Split
+    startup_bars: int | None = None
+    fitted: tuple[FittedStep, ...] = ()
+
+    def check(self, seed):
+        features = check_features(self.make_features, self.panel, self.table, seed, self.startup_bars)
+        labels = self.make_labels(self.panel)
+        windows = check_labels(self.make_labels, self.panel, labels, seed)
+        check_samples(self.samples, self.table, labels)
+        check_split(self.split, EMBARGO)
+        for step in self.fitted:
+            check_fitted(step, self.split.fit, self.split.validation)
+        return features, windows
+
+
 def evidence_of(panel, **changes):
-    table = changes.get("table", make_table(panel))
-    make_labels = changes.get("make_labels", label_maker(table))
-    labels = make_labels(panel)
-    samples = changes.get("samples", build_samples(table, labels, 60))
-    split = changes.get("split", split_by_time(samples, 0.2, 0.2, EMBARGO))
-    rest = {key: value for key, value in changes.items() if key in {"make_features", "fitted", "startup_bars"}}
-    return Evidence(panel, table, rest.pop("make_features", make_table), labels, make_labels, samples, split, EMBARGO, **rest)
+    table = changes.pop("table", make_table(panel))
+    make_labels = changes.pop("make_labels", label_maker(table))
+    samples = changes.pop("samples", build_samples(table, make_labels(panel), 60))
+    split = changes.pop("split", split_by_time(samples, 0.2, 0.2, EMBARGO))
+    return Evidence(panel, table, changes.pop("make_features", make_table), make_labels, samples, split, **changes)
 
 
 def test_an_honest_training_passes_and_says_what_was_compared(panel):
-    facts = check_training(evidence_of(panel, startup_bars=6), seed=1)
-    assert facts["feature_values"] == 3 * 96 * 3 * 3
-    assert facts["label_values"] > 500
-    assert facts["rows"] > 3000
-    assert facts["embargo_h"] == 6.0
-    assert facts["fitted"] == []
+    features, windows = evidence_of(panel, startup_bars=6).check(seed=1)
+    assert features == 3 * 96 * 3 * 3
+    assert windows > 500
 
 
 @pytest.mark.parametrize("startup", [None, 6])
@@ -90,7 +109,7 @@ def test_a_feature_that_peeks_one_bar_is_caught(panel, startup, seed):
         return replace(table, values=values)
 
     with pytest.raises(LeakError, match=r"feature r_1h of A/USDT at .* it looks ahead"):
-        check_training(evidence_of(panel, table=peeking(panel), make_features=peeking, startup_bars=startup), seed)
+        evidence_of(panel, table=peeking(panel), make_features=peeking, startup_bars=startup).check(seed)
 
 
 def test_a_feature_scaled_with_all_bars_is_caught(panel):
@@ -122,7 +141,7 @@ def test_a_label_whose_window_is_longer_than_it_says_is_caught(panel, seed):
     """Its interval says 6 h, so a purge by intervals lets 18 h of the validation slice into the training labels."""
     maker = label_maker(make_table(panel), horizon_h=24.0, claimed_h=6.0)
     with pytest.raises(LeakError, match="its window reaches further"):
-        check_training(evidence_of(panel, make_labels=maker), seed)
+        evidence_of(panel, make_labels=maker).check(seed)
 
 
 def test_labels_that_end_when_the_path_says_pass(panel):
@@ -152,7 +171,7 @@ def test_samples_shifted_against_their_table_are_caught(panel):
     check_samples(samples, table, labels)
     shifted = replace(samples, x=np.roll(samples.x, -3, axis=0))
     with pytest.raises(LeakError, match="the features of A/USDT decided at"):
-        check_training(evidence_of(panel, samples=shifted), seed=0)
+        evidence_of(panel, samples=shifted).check(seed=0)
     with pytest.raises(LeakError, match="the label of"):
         check_samples(replace(samples, y=samples.y + 0.1), table, labels)
     with pytest.raises(LeakError, match="the end of the label of"):
@@ -180,7 +199,7 @@ def test_an_unpurged_split_is_caught(panel):
     unpurged = honest.samples.between(0, at + 6 * HOUR)
     assert unpurged.start_ms.max() < at
     with pytest.raises(LeakError, match=r"training labels reach into the validation slice, which begins at .* embargo of 6 h"):
-        check_training(evidence_of(panel, split=replace(honest.split, fit=unpurged)), seed=0)
+        evidence_of(panel, split=replace(honest.split, fit=unpurged)).check(seed=0)
     with pytest.raises(LeakError, match="the early-stopping slice"):
         check_split(replace(honest.split, train=honest.split.fit), EMBARGO)
 
@@ -217,16 +236,16 @@ def mean_of(rows):
 
 def test_a_scaler_fitted_on_everything_is_caught(panel):
     honest = evidence_of(panel)
-    check_training(replace(honest, fitted=[scaler("the scaler", honest.split.fit)]), seed=0)
+    replace(honest, fitted=(scaler("the scaler", honest.split.fit),)).check(seed=0)
     with pytest.raises(LeakError, match=r"the scaler was fitted on data up to .* the validation slice begins at"):
-        check_training(replace(honest, fitted=[scaler("the scaler", honest.samples)]), seed=0)
+        replace(honest, fitted=(scaler("the scaler", honest.samples),)).check(seed=0)
 
 
 def test_a_scaler_fitted_on_everything_that_denies_it_is_caught(panel):
     honest = evidence_of(panel)
     lying = scaler("the scaler", honest.samples, int(honest.split.fit.start_ms.max()))
     with pytest.raises(LeakError, match="comes out otherwise: it has seen other rows"):
-        check_training(replace(honest, fitted=[lying]), seed=0)
+        replace(honest, fitted=[lying]).check(seed=0)
 
 
 def test_a_step_that_is_allowed_fewer_rows_than_it_saw_is_caught(panel):

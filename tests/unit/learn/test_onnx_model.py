@@ -83,3 +83,11 @@ def test_inputs_of_another_order_or_width_are_refused(artifact, manifest):
         model.require_features(("a", "c", "b"))
     with pytest.raises(ArtifactError, match="shape"):
         model.predict(np.zeros((2, 4)))
+
+
+def test_only_a_probability_can_be_calibrated(artifact, manifest):
+    platt = {"method": "platt", "x": [0.5, 0.1], "y": [], "fitted_from_ms": 1, "fitted_until_ms": 2, "rows": 50}
+    with pytest.raises(ArtifactError, match="calibrates a value"):
+        OnnxModel.from_bytes(artifact, {**manifest, "calibration": platt})
+    with pytest.raises(ArtifactError, match="the calibration is damaged"):
+        OnnxModel.from_bytes(artifact, {**manifest, "output": "probability", "calibration": {"method": "platt"}})

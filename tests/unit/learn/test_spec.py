@@ -44,6 +44,7 @@ def test_the_rotation_models_are_those_of_the_design():
         }
         assert spec.algorithm == "lightgbm_regression"
         assert (spec.label.kind, spec.pairs, spec.weights, spec.sequence_bars) == ("forward_return_over_volatility", (), "equal", 0)
+        assert (spec.label.relative, spec.calibrated_by, spec.trials.count, spec.gates.min_rank_ic_t) == (True, "none", 1, 2.5)
         assert (spec.folds.window, spec.folds.count, spec.retrain.every_h, spec.drift.psi.limit) == ("sliding", 5, 24, 0.25)
         assert (models_folder() / spec.name / "card.md").read_text().startswith(f"# {spec.name}\n")
     assert load_specs("nobody") == ()
@@ -80,6 +81,12 @@ def test_a_minimal_spec_takes_the_defaults(tmp_path):
         (TEXT + '[folds]\nwindow = "shuffled"\n', "folds.window: "),
         (TEXT + "[folds]\ncount = 1\n", "folds.count: "),
         (TEXT + "[gates]\nbeat_linear = 1\n", "gates.beat_linear: "),
+        (TEXT + 'pairs = ["P/USDT"]\n[label]\nrelative = true\n', "P/USDT alone has no other pairs"),
+        (TEXT + '[label]\nkind = "gain"\nrelative = true\n', "label.relative: Extra"),
+        (TEXT + 'calibration = "platt"\n', "calibration = 'platt': algorithm 'lightgbm_regression' gives no probability"),
+        (TEXT + "[split]\ncalibration_frac = 0.0\n", "split.calibration_frac: "),
+        (TEXT + "[trials]\ncount = 0\n", "trials.count: "),
+        (TEXT + "[trials]\ndeflated_sharpe = 0.99\n", "nothing else was tried"),
         (TEXT + "[retrain]\nevery_h = 0\n", "retrain.every_h: "),
         (TEXT + '[drift]\npsi = { limit = 0.25, action = "pray" }\n', "drift.psi.action: "),
     ],
@@ -101,6 +108,18 @@ def test_each_algorithm_takes_its_own_settings(tmp_path):
         assert spec.sequence_bars == (60 if algorithm == "gru" else 0)
     with pytest.raises(ValidationError, match="settings of linear"):
         ModelSpec(name="m", strategy="rotation", features="rotation", horizon_h=6, fit=LinearFit())
+
+
+def test_classifiers_are_calibrated_unless_they_say_otherwise(tmp_path):
+    fields = {"name": "m", "strategy": "rotation", "features": "rotation", "horizon_h": 6}
+    assert ModelSpec.model_validate(fields).calibrated_by == "none"
+    assert ModelSpec.model_validate({**fields, "algorithm": "logistic"}).calibrated_by == "platt"
+    assert ModelSpec.model_validate({**fields, "algorithm": "logistic", "calibration": "none"}).calibrated_by == "none"
+
+
+def test_a_spec_says_how_many_were_tried(tmp_path):
+    tried = read_spec(write(tmp_path, TEXT + "[trials]\ncount = 60\ndeflated_sharpe = 0.97\n")).trials
+    assert (tried.count, tried.deflated_sharpe, tried.overfitting) == (60, 0.97, None)
 
 
 @pytest.mark.parametrize("algorithm", ["lightgbm_ranking", "logistic", "gru"])

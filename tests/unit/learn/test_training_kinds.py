@@ -12,20 +12,23 @@ import pytest
 
 from tickless.alpha.champion import load_champion
 from tickless.alpha.ensemble import forecast_return, round_trip_cost_frac
-from tickless.alpha.onnx_model import artifact_sha256
+from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
 from tickless.errors import ArtifactError, LeakError
 from tickless.features.rotation import MODEL_FEATURES
-from tickless.learn import sampling, training_run
+from tickless.learn import challenge, sampling, training_run
 from tickless.learn.algorithms.gru import has_torch
 from tickless.learn.card import render_card
+from tickless.learn.drift_reference import DriftReference
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
-from tickless.learn.label_spec import KINDS
+from tickless.learn.label_spec import KINDS, GainLabel, ScaledReturnLabel
 from tickless.learn.leak_checks import rows_of
 from tickless.learn.spec import GateSpec, ModelSpec, SplitSpec, WindowSpec
 from tickless.learn.train import OUTPUTS
 from tickless.learn.training_run import Features, train_models
+from tickless.learn.trials import Tried
 from tickless.learn.worth import Worth, fit_worth
 from tickless.settings import ExecutionSection, TrainingSection
+from tickless.types import from_ms, iso, parse_time, to_ms
 
 TREES = TreeFit(rounds=40, early_stopping_rounds=10)
 FITS = {
@@ -141,12 +144,113 @@ def test_the_card_states_verdict_measures_and_baseline(algorithm, trained):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_label_can_be_trained_by_regression_and_by_a_classifier(kind, planted):
     for algorithm in ("ridge", "logistic"):
-        model = ModelSpec.model_validate({**spec(algorithm).model_dump(), "label": {"kind": kind}})
+        model = ModelSpec.model_validate({**spec(algorithm, window=WindowSpec(min_rows=500)).model_dump(), "label": {"kind": kind}})
         (made,) = train(planted, model).trained
         assert made.manifest["label"] == kind
         assert made.manifest["measures"]["rank_ic"] > 0.1
         if kind == "forward_return_net" and algorithm == "ridge":
             assert made.manifest["worth"] == {"slope": 1.0, "intercept": COST}
+
+
+def test_a_classifier_keeps_its_word_by_rows_of_its_own(trained, planted):
+    manifest = trained("lightgbm_classification").manifest
+    calibration = manifest["calibration"]
+    assert calibration["method"] == "platt"
+    assert calibration["rows"] == manifest["rows"]["calibration"]
+    assert calibration["fitted_until_ms"] < to_ms(parse_time(manifest["validation_from"]))
+    assert manifest["fit_until"] == iso(from_ms(calibration["fitted_until_ms"]))
+    assert set(manifest["data_sha256"]) == {"fit", "calibration", "validation"}
+    model = OnnxModel.from_bytes(trained("lightgbm_classification").artifact, manifest)
+    raw = OnnxModel.from_bytes(trained("lightgbm_classification").artifact, {**manifest, "calibration": None})
+    x = np.random.default_rng(3).standard_normal((50, len(MODEL_FEATURES)))
+    np.testing.assert_array_equal(model.predict(x), model.calibration.apply(raw.predict(x)))
+    assert not np.array_equal(model.predict(x), raw.predict(x))
+    assert trained("lightgbm_regression").manifest["calibration"] is None
+    (plain,) = train(planted, spec("logistic", calibration="none")).trained
+    assert plain.manifest["calibration"] is None
+    assert "calibration" not in plain.manifest["rows"]
+    (stairs,) = train(planted, spec("logistic", calibration="isotonic")).trained
+    assert stairs.manifest["class_measures"]["calibration_error"] < 0.1
+    assert "by a rising staircase" in render_card(stairs.manifest)
+
+
+def test_a_calibration_that_has_seen_other_rows_stops_the_training(planted, monkeypatch):
+    honest = challenge.fit_calibration
+    seen = []
+
+    def remembering(method, output, won, *interval):
+        seen.append((output, won))
+        return honest(method, *(np.concatenate(part) for part in zip(*seen, strict=True)), *interval)
+
+    monkeypatch.setattr(challenge, "fit_calibration", remembering)
+    with pytest.raises(LeakError, match="the calibration of m6, fitted anew"):
+        train(planted, spec("logistic", label=GainLabel()))
+
+
+def test_where_too_few_rows_are_left_to_calibrate_on_nothing_is_trained(planted, monkeypatch):
+    monkeypatch.setattr("tickless.learn.calibration.MIN_ROWS_OF_A_CLASS", 100_000)
+    assert "a calibration needs 100000 rows with and without the event" in train(planted, spec("logistic")).skipped["m6"]
+
+
+def test_a_relative_label_finds_what_the_markets_move_drowns(market):
+    moved = market(5, 0.05, days=45, pairs=12)
+    rng = np.random.default_rng(105)
+    # All prices move together, each by its own volatility, and more than it does by itself.
+    panel = moved[1]
+    volatility = moved[0].feature("rv_24h")[0] / np.sqrt(24.0)
+    together = np.exp(np.cumsum(3.0 * rng.standard_normal(panel.rows + 1))[:, None] * volatility)
+    prices = {"open": panel.open * together[:-1], "close": panel.close * together[1:]}
+    prices |= {"high": np.maximum(prices["open"], prices["close"]), "low": np.minimum(prices["open"], prices["close"])}
+    loud = (moved[0], replace(panel, **prices))
+    label = ScaledReturnLabel(clip=50.0)
+    plain, relative = (train(loud, spec(label=one)).trained[0].manifest for one in (label, label.model_copy(update={"relative": True})))
+    assert (plain["relative"], relative["relative"]) == (False, True)
+    assert relative["measures"]["rank_ic"] > 1.5 * plain["measures"]["rank_ic"]
+    assert relative["measures"]["rmse_zero"] < 0.5 * plain["measures"]["rmse_zero"]
+    assert relative["measures"]["universe_frac"] == plain["measures"]["universe_frac"]
+    assert "less the mean over the pairs of its tick" in render_card(relative)
+
+
+def test_a_relative_label_that_reads_other_ticks_stops_the_training(planted, monkeypatch):
+    monkeypatch.setattr(sampling, "less_tick_mean", lambda samples: replace(samples, y=samples.y - samples.y.mean()))
+    with pytest.raises(LeakError, match=r"the relative label of P00/USDT .* does not come of the rows of its tick alone"):
+        train(planted, spec("ridge", label=ScaledReturnLabel(relative=True)))
+
+
+def test_a_champion_of_absolute_forecasts_is_not_compared_with_relative_ones(trained, planted):
+    before = trained("ridge")
+    champion = OnnxModel.from_bytes(before.artifact, before.manifest)
+    (made,) = train(planted, spec("ridge", label=ScaledReturnLabel(relative=True)), incumbents={"m6": champion}).trained
+    assert made.manifest["champion"] is None
+
+
+@pytest.mark.parametrize(("deflated", "promoted"), [(0.99, True), (0.6, False)])
+def test_the_trials_behind_a_specification_count(planted, trained, deflated, promoted):
+    tried = Tried(count=40, deflated_sharpe=deflated, overfitting=0.2)
+    (made,) = train(planted, spec("lightgbm_regression", trials=tried)).trained
+    assert made.gate.promote is promoted
+    assert any("deflated Sharpe ratio of the best of 40" in reason for reason in made.gate.reasons)
+    assert made.manifest["spec"]["trials"] == {"count": 40, "deflated_sharpe": deflated, "overfitting": 0.2}
+    assert made.manifest["sha256"] == trained("lightgbm_regression").manifest["sha256"]
+    assert f"the best of 40 trials; deflated Sharpe ratio {deflated:.5f}" in render_card(made.manifest)
+    assert trained("lightgbm_regression").manifest["spec"]["trials"]["count"] == 1
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_manifest_holds_what_drift_is_measured_against(algorithm, trained, planted):
+    manifest = trained(algorithm).manifest
+    reference = DriftReference.from_json(manifest["drift_reference"])
+    assert tuple(reference.features) == MODEL_FEATURES
+    assert reference.until_ms < to_ms(parse_time(manifest["validation_from"]))
+    assert reference.forecast.rows == manifest["rows"]["validation"]
+    # Plain returns over six hours, not probabilities or scores.
+    assert 0.0 < reference.forecast.spread < 0.05
+    table, _ = planted
+    late = table.values[-200:].reshape(-1, len(MODEL_FEATURES))
+    begins = table.start_ms + (table.rows - 200) * table.step_ms
+    found = reference.psi(late, begins)
+    assert max(found.values()) < 0.25
+    assert reference.psi(late + np.eye(len(MODEL_FEATURES))[2], begins)[MODEL_FEATURES[2]] > 0.25
 
 
 def test_a_score_is_worth_a_return_before_costs_are_taken_from_it(trained):

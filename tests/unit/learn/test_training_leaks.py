@@ -105,3 +105,10 @@ def test_samples_that_lag_their_features_stop_the_training(planted, monkeypatch)
     monkeypatch.setattr(sampling, "build_samples", late)
     with pytest.raises(LeakError, match=r"the features of .* not that of the bar that closed then"):
         train(planted)
+
+
+def test_a_calibration_slice_that_the_fit_reaches_into_stops_the_training(planted, monkeypatch):
+    honest = sampling.hold_out_calibration
+    monkeypatch.setattr(sampling, "hold_out_calibration", lambda split, frac, inner, embargo: honest(split, frac, inner, 0))
+    with pytest.raises(LeakError, match=r"training labels reach into the (early-stopping|calibration) slice"):
+        train(planted, "logistic")
