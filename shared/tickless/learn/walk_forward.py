@@ -21,12 +21,12 @@ from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
 from tickless.learn.challenge import Candidate, Score, Terms, gates_of, make_candidate, returned, score_forecast
 from tickless.learn.dataset import Samples, Split
-from tickless.learn.drift import psi_by_feature
+from tickless.learn.drift_reference import DriftReference
 from tickless.learn.gates import GateDecision, decide, decide_classifier
 from tickless.learn.importance import gain_shares, permutation_losses
 from tickless.learn.leak_checks import check_features, check_split
 from tickless.learn.measures import MIN_PAIRS
-from tickless.learn.sampling import Sampled, make_samples
+from tickless.learn.sampling import Sampled, hold_out, make_samples
 from tickless.learn.spec import ModelSpec
 from tickless.learn.splits import Fold, WalkForward, walk_forward
 from tickless.learn.train import missing_library
@@ -152,8 +152,8 @@ class ModelWalk:
         """Whether all that was forecast, taken together, would open the gates of a first version."""
         gates, mine, linear = gates_of(self.terms), self.score, self.linear_score
         if mine.classes is not None:
-            return decide_classifier(mine.classes, None, gates)
-        decision = decide(mine.measures, None, gates)
+            return decide_classifier(mine.classes, None, gates, tried=self.spec.trials)
+        decision = decide(mine.measures, None, gates, tried=self.spec.trials)
         if self.spec.gates.beat_linear and linear is not None:
             ours, theirs = mine.measures.rank_ic, linear.measures.rank_ic
             decision = decision.also(ours > theirs, f"mean rank IC {ours:.5f}, the linear baseline's {theirs:.5f}")
@@ -230,20 +230,21 @@ def _first_test(sampled: Sequence[Sampled], terms: Sequence[Terms], start_ms: in
 
 def _folds(samples: Samples, terms: Terms, plan: WalkPlan, first_ms: int) -> tuple[Fold, ...]:
     split = terms.spec.split
-    embargo_ms = round(split.embargo_h * 3_600_000)
-    scheme = WalkForward(terms.window_days * _DAY_MS, plan.every_ms, embargo_ms, split.inner_frac, plan.sliding)
+    scheme = WalkForward(terms.window_days * _DAY_MS, plan.every_ms, terms.embargo_ms, split.inner_frac, plan.sliding)
     return walk_forward(samples, scheme, first_ms)
 
 
 def _run_fold(fold: Fold, samples: Samples, terms: Terms) -> FoldResult:
     at = from_ms(fold.validation_from_ms)
     terms = replace(terms, as_of=at, effective_at=at)
-    split = fold.split(samples)
+    split = hold_out(fold.split(samples), terms)
     least = terms.spec.window.min_rows
-    for name, part, needed in (("training", split.train, least), ("early-stopping", split.inner, least), ("test", split.validation, 1)):
-        if len(part) < needed:
+    fitted = {"training": split.train, "early-stopping": split.inner, "calibration": split.calibration}
+    needs = [*((name, part, least) for name, part in fitted.items()), ("test", split.validation, 1)]
+    for name, part, needed in needs:
+        if part is not None and len(part) < needed:
             return FoldResult(fold, terms, None, f"the {name} slice has {len(part)} rows, fewer than {needed}")
-    check_split(split, round(terms.spec.split.embargo_h * 3_600_000))
+    check_split(split, terms.embargo_ms)
     try:
         candidate = make_candidate(split, terms)
     except DataError as error:
@@ -289,14 +290,10 @@ def _permutation(candidate: Candidate, rows: Samples, terms: Terms) -> Floats:
 
 def _psi(split: Split, terms: Terms) -> Floats:
     before, now = (part.x if part.x.ndim == 2 else part.x[:, -1] for part in (split.fit, split.validation))
-    values = psi_by_feature(
-        before[:: max(1, len(before) // _REFERENCE_ROWS)],
-        now,
-        split.fit.features,
-        terms.spec.drift,
-        reference_until_ms=int(split.fit.start_ms[-1]) + 1,
-        current_from_ms=int(split.validation.start_ms[0]),
-    )
+    some = before[:: max(1, len(before) // _REFERENCE_ROWS)]
+    limits = terms.spec.drift
+    reference = DriftReference.of(split.fit.features, some, int(split.fit.start_ms[-1]), np.empty(0), limits.bins)
+    values = reference.psi(now, int(split.validation.start_ms[0]), limits.min_rows)
     return np.asarray([values[name] for name in split.fit.features])
 
 
