@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tickless.cli.accounts import refuse_resume
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.operating import amount, plain, settings_of
 from tickless.cli.options import Json
@@ -66,7 +67,8 @@ def resume(
 
     Drawdown is counted from the peak of equity. Where it is as deep as the kill switch, the next risk check would halt the desk again, so
     the peak is set to the present equity; --keep-peak leaves it, --reset-peak sets it in any case. A flatten that is not over ends, too.
-    A desk whose ledger and exchange differ goes on reducing until they agree.
+    A desk whose ledger and exchange differ goes on reducing until they agree. While the parameters name another account than the ledger's,
+    it refuses: resumed before the tick that moves it, the desk would trade at the old one.
 
     Example: tickless resume --stage dev --keep-peak
     """
@@ -193,7 +195,8 @@ def accept_desk(ledger: Ledger, clock: Clock, reason: str) -> tuple[Accept, bool
 def resume_desk(desk: DeployedDesk, clock: Clock, reset_peak: bool | None) -> dict[str, Any]:
     """Resume a desk; returns what was and what is. ``reset_peak`` None: only where the kill switch would halt it again at once.
 
-    A desk that is not halted is left as it is. Raises as ``halt_desk`` does, and SettingsError where no kill switch can be read.
+    A desk that is not halted is left as it is. Raises as ``halt_desk`` does, SettingsError where no kill switch can be read, and
+    RefusedError while the parameters name another account than the ledger's.
     """
     from tickless.execution.rounding import exact, money
     from tickless.pipeline import portfolio_value
@@ -201,6 +204,8 @@ def resume_desk(desk: DeployedDesk, clock: Clock, reset_peak: bool | None) -> di
 
     ledger = desk.cloud.ledger
     with _leased(ledger, clock, "resume by a person") as (fence, state):
+        if state.halt is not None:
+            refuse_resume(desk.cloud.parameters.read(), state)
         settings, _ = settings_of(desk, state)
         if settings is None:
             raise SettingsError("parameters: cannot be read as settings, so nobody knows the kill switch; `tickless params show` says why")

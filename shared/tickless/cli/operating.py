@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tickless.cli.accounts import account_line, desk_section
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json, print_table
@@ -37,7 +38,7 @@ def status(stage: Stage = "dev", json_: Json = False) -> None:
     desk = find_desk(stage)
     state = desk.cloud.ledger.load()
     settings, refused = settings_of(desk, state)
-    facts: dict[str, Any] = {"stage": stage, "state": "NEVER RUN", "refused_parameters": list(refused), **_account_facts(settings)}
+    facts: dict[str, Any] = {"stage": stage, "state": "NEVER RUN", "refused_parameters": list(refused), **_account_facts(settings, state)}
     if state is not None:
         facts |= _facts(state, _last_record(desk.cloud.ledger, state), settings, datetime.now(UTC))
     if json_:
@@ -146,18 +147,19 @@ def _facts(state: DeskState, record: TickRecord | None, settings: Settings | Non
     }
 
 
-def _account_facts(settings: Settings | None) -> dict[str, Any]:
-    """Whether the money is real, and where it lies; unknown where the settings cannot be read."""
+def _account_facts(settings: Settings | None, state: DeskState | None) -> dict[str, Any]:
+    """Whether the money is real, where it lies, and where the desk moves at its next tick; unknown where the settings cannot be read."""
     names = ("mode", "exchange", "market_type", "sandbox")
-    return {name: getattr(settings.desk, name) if settings is not None else None for name in names}
+    wanted = settings.desk if settings is not None else None
+    ledgers = desk_section(state.settings) if state is not None else None
+    moves = wanted is not None and ledgers is not None and bool(wanted.other_account(ledgers))
+    facts = {name: getattr(ledgers if moves else wanted, name, None) for name in names}
+    return facts | {"moves_to": {name: getattr(wanted, name) for name in names} if moves else None}
 
 
-def _account_line(facts: Mapping[str, Any]) -> str:
-    """The account in words that nobody takes for another."""
-    if facts["mode"] != "live":
-        return f"{facts['mode']} on {facts['exchange']}"
-    money = "its SANDBOX, test money" if facts["sandbox"] else "REAL MONEY"
-    return f"LIVE on {facts['exchange']}, {facts['market_type']}: {money}"
+def _account_text(facts: Mapping[str, Any]) -> str:
+    here = account_line(**{name: facts[name] for name in ("mode", "exchange", "market_type", "sandbox")})
+    return f"{here}; moves to {account_line(**facts['moves_to'])} at its next tick" if facts["moves_to"] else here
 
 
 def _mode_facts(state: DeskState) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def _mode_rows(facts: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 
 def _status_rows(facts: Mapping[str, Any], settings: Settings | None) -> list[tuple[str, object]]:
-    mode: list[tuple[str, object]] = [("mode", _account_line(facts))] if settings is not None else []
+    mode: list[tuple[str, object]] = [("mode", _account_text(facts))] if settings is not None else []
     if facts["state"] == "NEVER RUN":
         return [("state", "has never run; its first tick makes its state"), *mode]
     money = settings.desk.stake_currency if settings is not None else ""

@@ -10,7 +10,7 @@ import pytest
 from tickless.adapters.memory import ManualClock
 from tickless.cli.commanding import flatten_desk, halt_desk
 from tickless.errors import FencedError, LeaseHeldError
-from tickless.types import LedgerUpdate, Order, OrderStatus, OrderType, Reducing, Side, Tick, TickRecord, iso, parse_time
+from tickless.types import Halt, LedgerUpdate, Order, OrderStatus, OrderType, Reducing, Side, Tick, TickRecord, iso, parse_time
 
 FIRST, SECOND = "2024-06-01T00:00:00Z", "2024-06-01T06:00:00Z"
 
@@ -53,6 +53,7 @@ def test_a_desk_that_never_ran(tickless, deployed):
         "exchange": "binance",
         "market_type": "spot",
         "sandbox": False,
+        "moves_to": None,
     }
     assert "has never run" in tickless("status").stdout
     assert tickless("positions").stdout == "no position\n"
@@ -443,3 +444,55 @@ def test_every_command_has_help_with_an_example(tickless, command):
 def test_json_is_one_document_even_when_refused_parameters_are_noted(tickless, traded, put):
     put("risk", "rubbish")
     assert json.loads(tickless("status", "--json").stdout)["stage"] == "dev"
+
+
+LIVE_DESK = ("--set", "desk.mode=live", "--set", "desk.secret_name=desk/keys")
+
+
+def to_live(text: str) -> str:
+    return json.dumps(json.loads(text) | {"mode": "live", "secret_name": "desk/keys"})
+
+
+def empty_and_halted(deployed, **changes):
+    """The desk after a flatten that is over."""
+    rewrite(deployed, halt=Halt("flatten: moving", parse_time(FIRST)), **changes)
+    fence = deployed.adapters.ledger.acquire("test", parse_time(FIRST), 60)
+    state = deployed.adapters.ledger.load()
+    sold = tuple(replace(position, sold_qty=position.bought_qty) for position in state.positions.values())
+    deployed.adapters.ledger.journal(fence, [LedgerUpdate(positions=sold)])
+    deployed.adapters.ledger.release(fence)
+    assert deployed.adapters.ledger.load().may_move
+
+
+def test_resume_waits_for_the_tick_that_moves_the_desk_to_real_money(tickless, traded):
+    empty_and_halted(traded)
+    tickless("params", "push", "--desk", "rotation", *LIVE_DESK, "--yes", "--live")
+    facts = tickless.json("status")
+    assert (facts["mode"], facts["moves_to"]["mode"], facts["refused_parameters"]) == ("dry_run", "live", [])
+    assert "dry_run on binance; moves to LIVE on binance, spot: REAL MONEY at its next tick" in tickless("status").stdout
+    sentence = tickless.refused("resume", code=3)
+    assert "desk.mode: 'live' in the place of 'dry_run'" in sentence
+    assert "it moves at its next tick, resume after that, or set the parameter back" in sentence
+    assert tickless.json("status")["state"] == "HALTED"
+    tickless("params", "set", "desk.mode", "dry_run")
+    assert tickless.json("status")["moves_to"] is None
+    tickless("resume")
+
+
+def test_resume_never_goes_on_with_real_money_where_the_parameters_say_dry_run(tickless, traded, put):
+    there = traded.adapters.parameters.read()["desk"]
+    fence = traded.adapters.ledger.acquire("test", parse_time(FIRST), 60)
+    traded.adapters.ledger.journal(fence, [LedgerUpdate(settings={"desk": to_live(there)})])
+    traded.adapters.ledger.release(fence)
+    empty_and_halted(traded)
+    assert "LIVE on binance, spot: REAL MONEY; moves to dry_run on binance at its next tick" in tickless("status").stdout
+    assert "the desk would go on as LIVE on binance, spot: REAL MONEY" in tickless.refused("resume", code=3)
+    assert traded.adapters.ledger.load().halt is not None
+
+
+def test_resume_refuses_where_the_desk_holds_something_and_cannot_move(tickless, traded, put):
+    tickless("halt", "--reason", "a look")
+    put("desk", to_live(traded.adapters.parameters.read()["desk"]))
+    assert "it moves once it is flattened" in tickless.refused("resume", code=3)
+    facts = tickless.json("status")
+    assert (facts["mode"], facts["moves_to"], len(facts["refused_parameters"])) == ("dry_run", None, 1)
