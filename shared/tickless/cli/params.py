@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
+from tickless.cli.accounts import desk_section
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.drift import ABSENT, SAME, SectionDrift, compare_sections, key_changes, show_value
+from tickless.cli.operating import settings_of
 from tickless.cli.options import Desk, Json, Overrides
 from tickless.cli.printing import note, print_json, print_table
 from tickless.errors import InputError, RefusedError, SettingsError
-from tickless.settings import DeskSection, Section, build_settings, load_desk, parse_section, section_text, section_type
+from tickless.settings import Section, build_settings, load_desk, parse_section, section_text, section_type
 
 params_app = typer.Typer(no_args_is_help=True, help="The desk's settings in SSM: show, change, compare with a desk file.")
 
@@ -25,6 +28,10 @@ AT_DEPLOY: Mapping[str, str] = {
 STRATEGY_AT_DEPLOY = "the functions and schedules that run it in AWS follow only with a deploy of a desk file that says the same"
 """Where a strategy is new, or is scanned at other times."""
 
+
+REFUSED = "refused by the desk, which keeps its last good value"
+TOGETHER = "all"
+"""In the place of a section's name, for sections that are good each and do not fit together."""
 
 Live = Annotated[bool, typer.Option("--live", help="Yes, the desk is to trade a real account.")]
 
@@ -41,18 +48,21 @@ def show(
     """
     if section is not None:
         section_type(section)
-    texts = find_desk(stage).cloud.parameters.read()
+    desk = find_desk(stage)
+    texts = desk.cloud.parameters.read()
+    refused = _refusals(desk, texts)
     if section is not None:
         texts = {section: _text_of(section, texts, stage)}
-    refused = _refusals(texts)
+        refused = {name: sentence for name, sentence in refused.items() if name in (section, TOGETHER)}
     if json_:
         values = {name: section_value(name, text) for name, text in texts.items() if name not in refused}
-        print_json({"stage": stage, "sections": values, "refused": refused, "texts": {name: texts[name] for name in refused}})
+        unread = {name: text for name, text in texts.items() if name in refused}
+        print_json({"stage": stage, "sections": values, "refused": refused, "texts": unread})
         return
     rows = [(key, show_value(value)) for name, text in texts.items() for key, _, value in key_changes(name, None, text)]
     print_table(f"/tickless/{stage}", ("key", "value"), rows)
     for sentence in refused.values():
-        note(f"refused by the desk, which keeps its last good value: {sentence}")
+        note(f"{REFUSED}: {sentence}")
 
 
 @params_app.command("set")
@@ -116,13 +126,17 @@ def diff(desk: Desk, stage: Stage = "dev", overrides: Overrides = None, json_: J
     """
     wanted = load_desk(desk, overrides or ()).sections()
     deployed = find_desk(stage)
-    sections = compare_sections(wanted, deployed.cloud.parameters.read(), deployed.deployed_sections())
+    texts = deployed.cloud.parameters.read()
+    refused = _refusals(deployed, texts)
+    sections = compare_sections(wanted, texts, deployed.deployed_sections())
     overwrites = [entry.section for entry in sections if entry.overwrites]
     if json_:
         rows = [_drift_json(entry) for entry in sections]
-        print_json({"stage": stage, "desk": desk, "overwrites": overwrites, "sections": rows})
+        print_json({"stage": stage, "desk": desk, "overwrites": overwrites, "refused": refused, "sections": rows})
     else:
         _print_drift(sections, desk, stage)
+        for sentence in refused.values():
+            note(f"{REFUSED}: {sentence}")
     if overwrites:
         note(
             f"a deploy of {desk} would overwrite what was changed in SSM: {', '.join(overwrites)}; "
@@ -176,7 +190,7 @@ def refuse_misfit(desk: DeployedDesk, texts: Mapping[str, str], changed: Iterabl
         except SettingsError as error:
             if name in changed:
                 raise
-            note(f"refused by the desk, which keeps its last good value: {error}")
+            note(f"{REFUSED}: {error}")
             if name in last_good:
                 sections[name] = parse_section(name, last_good[name], "last good")
     build_settings(sections)
@@ -184,21 +198,12 @@ def refuse_misfit(desk: DeployedDesk, texts: Mapping[str, str], changed: Iterabl
 
 def refuse_unmeant(stage: str, before: Mapping[str, str], after: Mapping[str, str], *, meant: bool) -> None:
     """Raise RefusedError for a change that lets the desk trade a real account, or another one, where nobody has said that this is meant."""
-    wanted, known = (_desk_section(texts) for texts in (after, before))
+    wanted, known = (desk_section(texts) for texts in (after, before))
     if wanted is None or wanted.mode != "live" or meant:
         return
     difference = wanted.other_account(known) if known is not None else f"mode: {wanted.mode!r}"
     if difference:
         raise RefusedError(f"desk.{difference}: {stage} would send real orders to {wanted.exchange}; say --live if that is meant")
-
-
-def _desk_section(texts: Mapping[str, str]) -> DeskSection | None:
-    """The ``desk`` section; None where there is none that can be read."""
-    try:
-        section = parse_section("desk", texts["desk"])
-    except (KeyError, SettingsError):
-        return None
-    return section if isinstance(section, DeskSection) else None
 
 
 def section_value(name: str, text: str) -> Any:
@@ -212,14 +217,19 @@ def _text_of(section: str, texts: Mapping[str, str], stage: str) -> str:
     return texts[section]
 
 
-def _refusals(texts: Mapping[str, str]) -> dict[str, str]:
-    """Why the desk refuses a section, by section, where it does."""
+def _refusals(desk: DeployedDesk, texts: Mapping[str, str]) -> dict[str, str]:
+    """Why the next tick refuses a section, by section, where it does: for what it says, or for what it says beside the ledger."""
     refused = {}
     for name, text in texts.items():
         try:
             parse_section(name, text)
         except SettingsError as error:
             refused[name] = str(error)
+    _, sentences = settings_of(desk, desk.cloud.ledger.load())
+    for sentence in sentences:
+        if sentence not in refused.values():
+            named = re.match(r"parameter ([a-z0-9_.]+): ", sentence)
+            refused.setdefault(named.group(1) if named else TOGETHER, sentence)
     return refused
 
 

@@ -1,6 +1,8 @@
 """``tickless params``: what is in SSM, changed one value at a time, compared with a desk file and the last deploy."""
 
 import json
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import boto3
@@ -12,6 +14,7 @@ from tickless.cli.drift import BOTH_CHANGED, CHANGED_IN_DESK_FILE, CHANGED_IN_SS
 from tickless.cli.params import AT_DEPLOY, STRATEGY_AT_DEPLOY, split_key, with_value
 from tickless.errors import SettingsError
 from tickless.settings import load_desk, parse_section
+from tickless.types import DeskState, LedgerUpdate
 
 SECTIONS = load_desk("rotation").sections()
 
@@ -353,3 +356,35 @@ def test_set_goes_live_only_where_that_is_said(tickless, put):
 
 def mode() -> str:
     return json.loads(boto3.client("ssm").get_parameter(Name="/tickless/dev/desk")["Parameter"]["Value"])["mode"]
+
+
+def desk_has_run(deployed, **account):
+    """A desk whose ledger is that of the account in SSM with these values, without a tick."""
+    ledger = deployed.adapters.ledger
+    fence = ledger.acquire("test", datetime(2024, 6, 1, tzinfo=UTC), 60)
+    texts = {**load_desk("rotation").sections(), "desk": edited("desk", **account)}
+    ledger.journal(fence, [LedgerUpdate(desk=DeskState(Decimal(1000), Decimal(1000)), settings=texts)])
+    ledger.release(fence)
+
+
+def test_show_and_diff_name_the_account_that_the_desk_refuses(tickless, deployed, put, tmp_path):
+    desk_has_run(deployed)
+    put("desk", edited("desk", mode="live", secret_name="desk/keys"))
+    (sentence,) = tickless.json("status")["refused_parameters"]
+    shown = tickless.json("params", "show")
+    assert (shown["refused"], list(shown["texts"])) == ({"desk": sentence}, ["desk"])
+    assert f"keeps its last good value: {sentence}" in tickless("params", "show", "desk").stderr
+    assert tickless("params", "show", "risk").stderr == ""
+    live = ("params", "diff", "--desk", "rotation", *LIVE)
+    assert tickless.json(*live)["refused"] == {"desk": sentence}
+    assert sentence in tickless(*live).stderr
+
+
+def test_show_names_sections_that_do_not_fit_together_or_are_gone(tickless, deployed, put):
+    desk_has_run(deployed)
+    put("desk", edited("desk", timeframe="1h"))
+    boto3.client("ssm").delete_parameter(Name="/tickless/dev/alerts")
+    refused = tickless.json("params", "show")["refused"]
+    assert list(refused) == ["alerts", "all"]
+    assert "is not a multiple of desk.timeframe" in refused["all"]
+    assert list(refused.values()) == tickless.json("status")["refused_parameters"]
