@@ -60,3 +60,15 @@ def refuse_resume(texts: Mapping[str, str], state: DeskState) -> None:
         return
     then = "it moves at its next tick, resume after that" if other.moves else "it moves once it is flattened (`tickless flatten`)"
     raise RefusedError(f"desk.{other.difference}: resumed now, the desk would go on as {other.stays}; {then}, or set the parameter back")
+
+
+def refuse_early_move(before: Mapping[str, str], after: Mapping[str, str], state: DeskState | None) -> None:
+    """Raise RefusedError for a change of the account that the next tick would refuse: the desk would trade on at the old one."""
+    wanted, known = desk_section(after), desk_section(before)
+    other = other_account(after, state)
+    if other is None or other.moves or (wanted is not None and known is not None and not wanted.other_account(known)):
+        return
+    raise RefusedError(
+        f"desk.{other.difference}: the desk is not halted with nothing held, so its next tick would refuse it and go on as "
+        f"{other.stays}; `tickless flatten --yes` first, and wait until it is over"
+    )

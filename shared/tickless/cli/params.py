@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tickless.cli.accounts import desk_section
+from tickless.cli.accounts import desk_section, refuse_early_move
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.drift import ABSENT, SAME, SectionDrift, compare_sections, key_changes, show_value
 from tickless.cli.operating import settings_of
@@ -84,6 +84,7 @@ def set_(
     after = with_value(section, before, path, read_value(value))
     refuse_misfit(desk, {**texts, section: after}, changed=(section,))
     refuse_unmeant(stage, {section: before}, {section: after}, meant=live)
+    refuse_early_move({section: before}, {section: after}, desk.cloud.ledger.load())
     changes = _changes({section: before}, {section: after})
     _write(desk, {section: after}, changes)
     _print_changes(changes, stage, json_=json_)
@@ -108,6 +109,7 @@ def push(
     deployed = find_desk(stage)
     texts = deployed.cloud.parameters.read()
     refuse_unmeant(stage, texts, wanted, meant=live)
+    refuse_early_move(texts, wanted, deployed.cloud.ledger.load())
     changes = _changes(texts, wanted)
     for name in sorted(set(texts) - set(wanted)):
         note(f"{name}: in SSM and not in {desk}; left alone")

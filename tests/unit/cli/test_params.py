@@ -388,3 +388,23 @@ def test_show_names_sections_that_do_not_fit_together_or_are_gone(tickless, depl
     assert list(refused) == ["alerts", "all"]
     assert "is not a multiple of desk.timeframe" in refused["all"]
     assert list(refused.values()) == tickless.json("status")["refused_parameters"]
+
+
+def test_another_account_is_not_written_before_the_desk_can_move_there(tickless, deployed, parameters, put):
+    live = edited("desk", mode="live", secret_name="desk/keys")
+    put("desk", live)
+    desk_has_run(deployed, mode="live", secret_name="desk/keys")
+    for words in (("set", "desk.mode", "dry_run"), ("push", "--desk", "rotation", "--yes")):
+        sentence = tickless.refused("params", *words, code=3)
+        assert "desk.mode: 'dry_run' in the place of 'live' is another account" in sentence
+        assert "its next tick would refuse it and go on as LIVE on binance, spot: REAL MONEY; `tickless flatten --yes` first" in sentence
+    assert json.loads(parameters()["desk"]) == json.loads(live)
+    tickless("params", "set", "desk.secret_name", "desk/new")
+    put("desk", SECTIONS["desk"])
+    tickless("params", "set", "desk.name", "other")
+    tickless("params", "set", "desk.mode", "live", "--live", code=2)
+    put("desk", edited("desk", secret_name="desk/keys"))
+    tickless("params", "set", "desk.mode", "live", "--live")
+    tickless("flatten", "--yes")
+    tickless("params", "set", "desk.mode", "dry_run")
+    assert mode() == "dry_run"
