@@ -73,10 +73,11 @@ bench: $(READY) ## every benchmark in benchmarks/
 	@found=0; for file in benchmarks/bench_*.py; do [ -e "$$file" ] || continue; found=1; echo "bench: $$file"; $(BIN)/python "$$file"; done; \
 	[ $$found -eq 1 ] || { echo "bench: benchmarks/ holds no bench_*.py" >&2; exit 1; }
 
-synth: $(READY) ## the CloudFormation template into cdk.out/
-	@$(BIN)/python -m infra.app
+synth: $(READY) ## the CloudFormation template into cdk.out/ (STAGE, DESK and LIVE as for deploy)
+	@$(BIN)/python -m infra.app --stage "$${STAGE:-dev}" --desk "$${DESK:-rotation}" --live "$${LIVE:-no}"
 
 deploy: $(READY) ## layers, then `cdk deploy` with your AWS credentials (STAGE=dev and DESK=rotation by default)
+	@$(BIN)/python -m infra.intent --stage "$${STAGE:-dev}" --desk "$${DESK:-rotation}" --live "$${LIVE:-no}"
 	@$(BIN)/python layers/build.py
 	@$(BIN)/python -m infra.cdk deploy --all -c stage=$${STAGE:-dev} -c desk=$${DESK:-rotation} -c live=$${LIVE:-no}
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from aws_cdk import App
 
+from infra.intent import exit_code, refuse_unmeant
 from infra.settings import stage_settings
 from infra.stack import DeskStack
-from tickless.errors import SettingsError
+from tickless.errors import TicklessError
 from tickless.settings import load_desk
 
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.app", description="Write the cloud assembly of a desk.")
     parser.add_argument("--desk", default="rotation", help="a built-in desk or a TOML file (default: rotation)")
     parser.add_argument("--stage", default="dev", help="dev or prod (default: dev)")
+    parser.add_argument("--live", default="no", help="yes: a live desk is meant to send real orders (default: no)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a value of the desk")
     parser.add_argument("--out", default=os.environ.get("CDK_OUTDIR", "cdk.out"), help="where to write (default: cdk.out)")
     options = parser.parse_args(arguments)
@@ -50,13 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     desk = app.node.try_get_context("desk") or options.desk
     stage = app.node.try_get_context("stage") or options.stage
     try:
-        if load_desk(desk, options.set).desk.mode == "live" and app.node.try_get_context("live") != "yes":
-            sys.stderr.write(f"{desk}: desk.mode is 'live': {stage} would send real orders; say so with -c live=yes, or make LIVE=yes\n")
-            return 3
+        refuse_unmeant(desk, stage, app.node.try_get_context("live") or options.live, options.set)
         _synthesize(app, desk, stage, options.set, built_layers=True)
-    except SettingsError as error:
+    except TicklessError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return exit_code(error)
     if "CDK_OUTDIR" not in os.environ:  # the CDK command prints warnings itself
         for construct in app.node.find_all():
             for entry in construct.node.metadata:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 from aws_cdk import App
@@ -9,8 +10,10 @@ from cfnlint.api import ManualArgs, lint
 from stack_reading import canonical, functions, of_type, properties, text, the
 
 from infra.app import main, synthesize
+from infra.intent import main as intent
 from infra.layers import LAYERS
 from tickless.errors import SettingsError
+from tickless.settings import read_desk
 
 CORE, MARKET, INFERENCE, TRAINING = "LayersCore", "LayersMarket", "LayersInference", "LayersTraining"
 STATE = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::Logs::LogGroup", "AWS::SQS::Queue")
@@ -186,3 +189,44 @@ def test_synthesis_needs_no_built_layer(tmp_path, capsys, monkeypatch):
     assert main(["--stage", "dev", "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "tickless-dev.template.json").is_file()
     assert "layer core is not built: run `python layers/build.py` before you deploy" in capsys.readouterr().err
+
+
+def test_a_live_desk_may_be_previewed_where_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("infra.app._synthesize", lambda *_, **__: {})
+    live = ["--set", "desk.mode=live", "--set", "desk.secret_name=desk/keys", "--out", str(tmp_path / "out")]
+    assert main([*live, "--live", "yes"]) == 0
+
+
+def live_desk(folder):
+    text, _ = read_desk("rotation")
+    path = folder / "mine.toml"
+    path.write_text(text.replace('mode = "dry_run"', 'mode = "live"').replace('secret_name = ""', 'secret_name = "desk/keys"'))
+    return path
+
+
+def make(root, *words):
+    """What make would run."""
+    return subprocess.run(
+        ["make", "-s", "-n", *words], cwd=root, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+
+
+def test_make_asks_whether_a_deploy_is_meant_before_it_builds_and_previews_ones_own_desk(root, tmp_path):
+    desk = live_desk(tmp_path)
+    assert intent(["--desk", str(desk), "--live", "yes"]) == 0
+    words = (f"DESK={desk}", "STAGE=prod", "LIVE=no")
+    asked = '--stage "${STAGE:-dev}" --desk "${DESK:-rotation}" --live "${LIVE:-no}"'
+    assert make(root, "synth", *words)[-1].endswith(f"infra.app {asked}")
+    steps = make(root, "deploy", *words)[-3:]
+    assert steps[0].endswith(asked)
+    assert [name for step, name in zip(steps, ("infra.intent", "layers/build.py", "infra.cdk"), strict=True) if name not in step] == []
+
+
+def test_a_deploy_that_is_not_meant_is_refused_in_one_sentence(tmp_path, capsys):
+    desk = live_desk(tmp_path)
+    assert intent(["--desk", str(desk), "--stage", "prod"]) == 3
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence == f"{desk}: desk.mode is 'live': prod would send real orders; say so with -c live=yes, or make LIVE=yes"
+    assert intent(["--desk", "nowhere.toml"]) == 2
+    assert intent(["--stage", "staging"]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
