@@ -11,6 +11,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 REALDATA = ROOT.parent / "shared" / "data"
+TOOLKIT = ROOT / ".sagemaker"
+"""Where `make sagemaker` puts SageMaker's training toolkit."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LEFT_OUT = "tickless_left_out"
 
@@ -75,6 +77,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("realdata") and not REALDATA.is_dir():
             left_out.setdefault("realdata: no recorded market data in ../shared/data", []).append(item)
+        elif "toolkit" in getattr(item, "fixturenames", ()) and not TOOLKIT.is_dir():
+            left_out.setdefault("sagemaker: its training toolkit is not installed: make sagemaker", []).append(item)
         elif "chromium" in getattr(item, "fixturenames", ()) and not os.environ.get("CI") and _browser() is None:
             left_out.setdefault(f"report: no browser here ({', '.join(BROWSERS)})", []).append(item)
     gone = [item for group in left_out.values() for item in group]

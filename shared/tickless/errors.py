@@ -12,6 +12,7 @@
     │   ├── StaleTickError    the tick is too old, or in the future
     │   ├── ArtifactError     a model artifact that cannot be trusted
     │   └── LeakError         a training that would have looked into the future
+    ├── TrainingError         a training that ended without a result
     ├── LedgerError           the ledger did not take a write
     │   ├── LeaseHeldError    another tick trades just now (retry)
     │   ├── FencedError       our lease was taken over: stop at once
@@ -69,6 +70,10 @@ class ArtifactError(RefusedError):
 
 class LeakError(RefusedError):
     """A training in which something knows what it could not have known; the message names what, and when."""
+
+
+class TrainingError(TicklessError):
+    """A training, maybe in another process or on another machine, that ended without a result; the message is what it said."""
 
 
 class LedgerError(TicklessError):

@@ -21,7 +21,7 @@ from tickless.learn.classification import ClassMeasures, validate_classifier
 from tickless.learn.dataset import Samples, Split
 from tickless.learn.drift_reference import DriftReference
 from tickless.learn.fit_spec import LinearFit
-from tickless.learn.gates import Gates, decide, decide_classifier
+from tickless.learn.gates import GateDecision, Gates, decide, decide_classifier
 from tickless.learn.label_spec import in_returns, is_relative
 from tickless.learn.leak_checks import FittedStep, check_fitted
 from tickless.learn.onnx_export import check_export
@@ -165,20 +165,10 @@ def _check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None
 
 def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel | None) -> tuple[Verdict, dict[str, Any]]:
     """(what validation found, what the manifest says beside it: measures of the baseline and of classifiers, the drift reference)."""
-    rows, gates = split.validation, gates_of(terms)
-    mine = score_model(candidate.model, candidate.worth, rows, terms)
+    rows = split.validation
+    judged = judge_model(candidate.model, candidate.worth, candidate.output, split, terms, champion)
+    mine, theirs, gate = judged.mine, judged.champion, judged.gate
     baseline = _beside_linear(candidate, rows, mine, terms)
-    same, theirs = mine, None
-    if champion is not None and _comparable(champion, terms.spec, candidate.output):
-        # A champion must not be judged on rows it was fitted on; both are judged on what neither has seen.
-        common = unseen_by(rows, champion.manifest)
-        theirs = score_model(champion, worth_of(champion.manifest), common, terms)
-        same = score_model(candidate.model, candidate.worth, common, terms)
-    if mine.classes is not None:
-        gate = decide_classifier(mine.classes, theirs.classes if theirs else None, gates, same.classes, terms.spec.trials)
-        gate = gate.also(*_earns(mine.measures))
-    else:
-        gate = decide(mine.measures, theirs.measures if theirs else None, gates, same.measures, terms.spec.trials)
     if terms.spec.gates.beat_linear and baseline is not None:
         gate = gate.also(baseline["beaten"], baseline["sentence"])
     beaten = champion.label if champion and theirs else None
@@ -190,9 +180,27 @@ def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel 
         "class_measures": _classes_json(mine),
         "champion_class_measures": _classes_json(theirs),
         "baseline": baseline,
-        "gates": asdict(gates),
+        "gates": asdict(gates_of(terms)),
         "drift_reference": reference.as_json(),
     }
+
+
+def judge_model(model: OnnxModel, worth: Worth, output: Output, split: Split, terms: Terms, champion: OnnxModel | None) -> Judged:
+    """What can be said of an exported model, whoever trained it: all but how it stands to a linear baseline."""
+    rows, gates = split.validation, gates_of(terms)
+    mine = score_model(model, worth, rows, terms)
+    same, theirs = mine, None
+    if champion is not None and _comparable(champion, terms.spec, output):
+        # A champion must not be judged on rows it was fitted on; both are judged on what neither has seen.
+        common = unseen_by(rows, champion.manifest)
+        theirs = score_model(champion, worth_of(champion.manifest), common, terms)
+        same = score_model(model, worth, common, terms)
+    if mine.classes is not None:
+        gate = decide_classifier(mine.classes, theirs.classes if theirs else None, gates, same.classes, terms.spec.trials)
+        gate = gate.also(*_earns(mine.measures))
+    else:
+        gate = decide(mine.measures, theirs.measures if theirs else None, gates, same.measures, terms.spec.trials)
+    return Judged(mine, theirs, gate)
 
 
 @dataclass(frozen=True)
@@ -201,6 +209,15 @@ class Score:
 
     measures: Measures
     classes: ClassMeasures | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model on the validation slice, the champion on what neither has seen of it, and what the gates say."""
+
+    mine: Score
+    champion: Score | None
+    gate: GateDecision
 
 
 def _classes_json(score: Score | None) -> dict[str, Any] | None:

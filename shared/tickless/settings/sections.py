@@ -380,6 +380,21 @@ class TrainingSection(Section):
     """An older champion is not used; the strategy falls back."""
     num_threads: int = Field(default=2, ge=1, le=64)
     seed: int = Field(default=42, ge=0)
+    runs_on: Literal["lambda", "sagemaker"] = "lambda"
+    """Where the nightly state machine fits models: in the ``retrain`` function, or in a SageMaker training job each."""
+    image: str = Field(default="", pattern=r"^$|^[a-z0-9][A-Za-z0-9._/:@-]{2,254}$")
+    """URI of the container image of a SageMaker training job; deployed with the desk, as the next three are."""
+    instance_type: str = Field(default="ml.m5.large", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
+    spot: bool = True
+    """Train on spare capacity, which is cheaper and may have to be waited for."""
+    max_runtime_s: int = Field(default=3600, ge=60, le=7200)
+    """A training job that takes longer is stopped; one on spare capacity may take twice as long, waiting included."""
+
+    @model_validator(mode="after")
+    def _needs_an_image(self) -> Self:
+        if self.runs_on == "sagemaker" and not self.image:
+            raise ValueError("image: missing; runs_on = 'sagemaker' needs the URI of a container image")
+        return self
 
 
 class AlertsSection(Section):
