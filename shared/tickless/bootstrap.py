@@ -24,6 +24,7 @@ from tickless.adapters.powertools_metrics import PowertoolsMetrics
 from tickless.adapters.s3_bars import S3BarStore
 from tickless.adapters.s3_models import S3ModelStore
 from tickless.adapters.s3_trace import S3Trace
+from tickless.adapters.s3_training import S3TrainingFiles
 from tickless.adapters.sim_exchange import SimExchange, TextAccounts
 from tickless.adapters.sns_notifier import SnsNotifier
 from tickless.adapters.ssm_parameters import SsmParameterStore
@@ -120,6 +121,11 @@ class Cloud:
     def experience(self) -> ExperienceArchive:
         """What came of the desk's decisions."""
         return s3_experience(self.environment.bucket, self._client("s3"))
+
+    @cached_property
+    def training(self) -> S3TrainingFiles:
+        """What the steps of a nightly training hand one another."""
+        return S3TrainingFiles(self.environment.bucket, self._client("s3"))
 
     @cached_property
     def parameters(self) -> SsmParameterStore:
@@ -308,6 +314,11 @@ def wired(wiring: Wiring) -> Iterator[None]:
         yield
     finally:
         _wirings.pop()
+
+
+def training_files() -> S3TrainingFiles:
+    """The files of the training steps, inside an invocation."""
+    return _wirings[-1].cloud(Environment.read(os.environ)).training
 
 
 def parse_tick(function: str, event: Any) -> Tick:

@@ -269,6 +269,30 @@ class ModelStore(Protocol):
         ...
 
 
+class TrainingFiles(Protocol):
+    """What the steps of a nightly training hand one another: bytes by key, which a training job on another machine reaches by URI."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store the content, whatever is there. Raises RetryableError."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The content; raises TrainingError where there is none, RetryableError."""
+        ...
+
+    def claim(self, key: str, owner: str, now: datetime, until: datetime) -> bool:
+        """Whether ``owner`` may do what ``key`` names: it has the claim already, or nobody has one that lasts. Atomic."""
+        ...
+
+    def uri(self, key: str) -> str:
+        """Where others find what lies at, or below, ``key``."""
+        ...
+
+    def key_of(self, uri: str) -> str:
+        """The key behind a URI; raises ArtifactError for one that is not of these files."""
+        ...
+
+
 class ParameterStore(Protocol):
     """The desk's settings as people may change them while it runs."""
 
