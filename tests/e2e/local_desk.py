@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -98,10 +98,16 @@ class LocalDesk:
 
 @contextmanager
 def local_desk(
-    root: Path, market: FolderMarket, *, at: datetime = DAY, publish_metrics: bool = False, desk: str = "rotation"
+    root: Path,
+    market: FolderMarket,
+    *,
+    at: datetime = DAY,
+    publish_metrics: bool = False,
+    desk: str = "rotation",
+    overrides: Sequence[str] = (),
 ) -> Iterator[LocalDesk]:
     """The stack of a desk on the local AWS, its clock a minute before ``at``."""
-    template = load_assembly(ensure_assembly(root, desk, STAGE)).template
+    template = load_assembly(ensure_assembly(root, desk, STAGE, overrides)).template
     clock = ManualClock(at - timedelta(minutes=1))
     wiring = Wiring(market=market, clock=clock)
     functions = root / "functions"

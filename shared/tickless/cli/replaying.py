@@ -109,3 +109,7 @@ def _require_success(firing: Firing) -> None:
         error = firing.result.error if firing.result is not None else None
         what = f"{error.type}: {error.message}" if error is not None else "not delivered"
         raise TicklessError(f"{firing.function} at {iso(firing.scheduled_at)} failed for good: {what}")
+    answer = firing.result.payload if firing.result is not None else None
+    # In the cloud a night goes on without a model that failed; a backtest stops there, and so does its replay.
+    for model, why in (answer.get("failed") or {}).items() if isinstance(answer, dict) else ():
+        raise TicklessError(f"{firing.function} at {iso(firing.scheduled_at)}: {model} failed: {why}")

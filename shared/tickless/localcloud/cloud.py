@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import os
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from tickless.errors import InputError, TicklessError
-from tickless.localcloud.runtime import FunctionConfiguration, InvocationResult, Runtime
+from tickless.localcloud.runtime import EmittedMetric, FunctionConfiguration, FunctionError, InvocationResult, Runtime
 
 ACCOUNT = "123456789012"
 NOT_CREATED = frozenset({"AWS::CDK::Metadata"})
@@ -81,6 +82,7 @@ class LocalCloud:
         self._clients: dict[str, Any] = {}
         self._dead_letters: dict[str, str] = {}
         self._lock = RLock()
+        self._executions = 0
 
     def __enter__(self) -> Self:
         from moto import mock_aws
@@ -155,6 +157,56 @@ class LocalCloud:
             if self._publish_metrics:
                 self._publish(result)
             return result
+
+    def service_of(self, arn: str) -> str:
+        """The short name of a function or a state machine; raises InputError where there is none of this ARN."""
+        if arn.split(":")[2] == "states":
+            name = str(self._machine(arn)["name"])
+            return name.removeprefix(f"{self.stack_name}-")
+        return self.configuration(arn).service
+
+    def execute(self, machine_arn: str, event: Any) -> InvocationResult:
+        """Run a state machine of the stack to its end, through the real functions; raises InputError where there is none.
+
+        What its functions wrote and counted is in the result, and its output or the error that it failed with.
+        """
+        from tickless.localcloud.state_machine import Resource, StateError, StateMachine
+        from tickless.localcloud.training_jobs import run_training_job
+
+        description = self._machine(machine_arn)
+        self._executions += 1
+        name = f"local-{self._executions:06d}"
+        done: list[InvocationResult] = []
+
+        def invoke(parameters: Mapping[str, Any]) -> dict[str, Any]:
+            result = self.invoke(parameters["FunctionName"], parameters.get("Payload"))
+            done.append(result)
+            if result.error is not None:
+                raise StateError(result.error.type, json.dumps(result.payload))
+            return {"StatusCode": 200, "ExecutedVersion": "$LATEST", "Payload": result.payload}
+
+        resources: dict[str, Resource] = {
+            "arn:aws:states:::lambda:invoke": invoke,
+            "arn:aws:states:::sagemaker:createTrainingJob.sync": functools.partial(run_training_job, region=self.region),
+        }
+        machine = StateMachine(json.loads(description["definition"]), resources)
+        started = time.perf_counter()
+        error, payload = None, None
+        try:
+            payload = machine.run(event, name)
+        except StateError as failure:
+            error = FunctionError(failure.name, failure.cause, failure)
+            payload = {"error": failure.name, "cause": failure.cause}
+        logs = tuple(line for result in done for line in result.logs)
+        metrics: tuple[EmittedMetric, ...] = tuple(metric for result in done for metric in result.metrics)
+        return InvocationResult(self.service_of(machine_arn), name, payload, error, logs, metrics, time.perf_counter() - started)
+
+    def _machine(self, arn: str) -> Mapping[str, Any]:
+        client = self.client("stepfunctions")
+        try:
+            return dict(client.describe_state_machine(stateMachineArn=arn))
+        except client.exceptions.StateMachineDoesNotExist as error:
+            raise InputError(f"state machine {arn}: the local cloud has none of this name") from error
 
     def async_policy(self, function: str) -> AsyncPolicy:
         """How a function's asynchronous invocations are retried, and where those end that never succeed."""

@@ -1,8 +1,9 @@
-"""EventBridge Scheduler on a simulated clock: reads the stack's schedules back and fires the functions as AWS would.
+"""EventBridge Scheduler on a simulated clock: reads the stack's schedules back and fires functions and state machines as AWS would.
 
 Delivery is at least once. Scheduler hands the event to Lambda asynchronously, so there are two kinds of retry: Scheduler's, when the
 event cannot be delivered at all (its policy and dead-letter queue are the schedule's), and Lambda's, when the function fails
-(its policy is the function's event-invoke config: by default two retries, after one and two minutes).
+(its policy is the function's event-invoke config: by default two retries, after one and two minutes). A state machine that was started
+has its own retries; where it fails, nobody starts it again.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class Schedule:
     name: str
     arn: str
     expression: str
-    function_arn: str
+    target_arn: str
     function: str
-    """The service name of the function."""
+    """The short name of the function, or of the state machine."""
     strategy: str
     """Of a scan's event; else empty."""
     input: str
@@ -63,6 +64,11 @@ class Schedule:
     enabled: bool
     start: datetime | None = None
     end: datetime | None = None
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether it starts a state machine."""
+        return self.target_arn.split(":")[2] == "states"
 
 
 @dataclass(frozen=True)
@@ -182,10 +188,13 @@ class LocalScheduler:
     def _deliver(self, delivery: _Delivery, now: datetime) -> Firing:
         event = delivery.event if delivery.event is not None else self._event(delivery)
         try:
-            self._cloud.configuration(delivery.schedule.function_arn)
+            self._cloud.service_of(delivery.schedule.target_arn)
         except InputError:
             return self._not_delivered(delivery, event, now)
-        result = self._cloud.invoke(delivery.schedule.function_arn, event, retry_of=delivery.request_id)
+        if delivery.schedule.is_machine:
+            result = self._cloud.execute(delivery.schedule.target_arn, event)
+            return self._firing(delivery, now, result, dead=result.error is not None)
+        result = self._cloud.invoke(delivery.schedule.target_arn, event, retry_of=delivery.request_id)
         dead = False
         if result.error is not None:
             dead = not self._retry_failed(replace(delivery, event=event, request_id=result.request_id), now)
@@ -195,7 +204,7 @@ class LocalScheduler:
 
     def _retry_failed(self, delivery: _Delivery, now: datetime) -> bool:
         """Whether Lambda will try again."""
-        policy = self._cloud.async_policy(delivery.schedule.function_arn)
+        policy = self._cloud.async_policy(delivery.schedule.target_arn)
         wait = LAMBDA_BACKOFF_S[min(delivery.failed, len(LAMBDA_BACKOFF_S) - 1)]
         at = now + timedelta(seconds=wait)
         if delivery.failed >= policy.max_retries or at - delivery.scheduled_at > timedelta(seconds=policy.max_age_s):
@@ -212,9 +221,9 @@ class LocalScheduler:
         if schedule.dead_letter_arn:
             attributes = {
                 "ERROR_CODE": "ResourceNotFoundException",
-                "ERROR_MESSAGE": f"Function not found: {schedule.function_arn}",
+                "ERROR_MESSAGE": f"Target not found: {schedule.target_arn}",
                 "SCHEDULE_ARN": schedule.arn,
-                "TARGET_ARN": schedule.function_arn,
+                "TARGET_ARN": schedule.target_arn,
                 "RETRY_ATTEMPTS": str(delivery.undelivered),
             }
             self._cloud.send(schedule.dead_letter_arn, json.dumps(event), attributes)
@@ -260,8 +269,8 @@ def _schedule(cloud: LocalCloud, content: Mapping[str, Any]) -> Schedule:
         raise InputError(f"schedule {name}: time zone {content['ScheduleExpressionTimezone']!r}, must be UTC")
     if content["FlexibleTimeWindow"]["Mode"] != "OFF":
         raise InputError(f"schedule {name}: a flexible time window cannot be simulated")
-    if target["Arn"].split(":")[2] != "lambda":
-        raise InputError(f"schedule {name}: target {target['Arn']!r} is not a Lambda function")
+    if target["Arn"].split(":")[2] not in ("lambda", "states"):
+        raise InputError(f"schedule {name}: target {target['Arn']!r} is neither a Lambda function nor a state machine")
     try:
         event = json.loads(target.get("Input", "{}"))
     except ValueError as error:
@@ -270,8 +279,8 @@ def _schedule(cloud: LocalCloud, content: Mapping[str, Any]) -> Schedule:
         name=name,
         arn=content["Arn"],
         expression=content["ScheduleExpression"],
-        function_arn=target["Arn"],
-        function=cloud.configuration(target["Arn"]).service,
+        target_arn=target["Arn"],
+        function=cloud.service_of(target["Arn"]),
         strategy=str(event.get("strategy", "")) if isinstance(event, Mapping) else "",
         input=target.get("Input", "{}"),
         max_retries=int(target["RetryPolicy"]["MaximumRetryAttempts"]),
