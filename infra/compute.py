@@ -128,7 +128,7 @@ class DeskFunction(Construct):
             self,
             "Logs",
             log_group_name=f"/tickless/{stage.stage}/{self.settings.name}",
-            retention=_retention(stage.log_retention_days),
+            retention=retention(stage.log_retention_days),
             removal_policy=self._storage.removal,
         )
 
@@ -211,7 +211,8 @@ class TradingFunctions(Construct):
         }
 
 
-def _retention(days: int) -> logs.RetentionDays:
+def retention(days: int) -> logs.RetentionDays:
+    """How long a stage keeps its logs."""
     return {
         14: logs.RetentionDays.TWO_WEEKS,
         365: logs.RetentionDays.ONE_YEAR,

@@ -9,6 +9,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.compute import DeskFunction
@@ -32,6 +33,7 @@ class Monitoring(Construct):
         stage: str,
         settings: Settings,
         functions: Mapping[str, DeskFunction],
+        machines: Mapping[str, sfn.CfnStateMachine],
         storage: Storage,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -43,6 +45,8 @@ class Monitoring(Construct):
             self._watch_function(name, function)
             for timer in (timer for timer in settings.calendar.timers() if timer.function == name):
                 self._watch_ticks(timer, function)
+        for name, machine in machines.items():
+            self._watch_machine(name, machine)
         self._watch_queue("Undelivered", storage.undelivered, "A schedule could not deliver a tick.")
         self._watch_queue("Failed", storage.failed, "A tick failed for good.")
         self._watch_desk()
@@ -56,6 +60,20 @@ class Monitoring(Construct):
         self._count_alarm(
             f"{title(name)}Throttles", function.function.metric_throttles(statistic="Sum", period=FIVE_MINUTES), f"{name} was throttled."
         )
+
+    def _watch_machine(self, name: str, machine: sfn.CfnStateMachine) -> None:
+        """Executions that ended badly, and models whose branch did in one that went on."""
+        ends = {"Failed": "failed", "TimedOut": "took too long", "Aborted": "was stopped"}
+        for end, what in ends.items():
+            metric = cloudwatch.Metric(
+                namespace="AWS/States",
+                metric_name=f"Executions{end}",
+                dimensions_map={"StateMachineArn": machine.ref},
+                statistic="Sum",
+                period=FIVE_MINUTES,
+            )
+            self._count_alarm(f"{title(name)}Machine{end}", metric, f"The state machine of {name} {what}.")
+        self._count_alarm(f"{title(name)}ModelFailed", self._metric("TrainingFailed", name), f"{name} could not train a model.")
 
     def _watch_ticks(self, timer: Timer, function: DeskFunction) -> None:
         """What the ticks of a timer tell: of a function that runs several strategies each is heard by itself."""

@@ -27,6 +27,8 @@ class StageSettings:
     trace_infrequent_days: int
     """Traces move to infrequent access after this long."""
     trace_expiry_days: int
+    training_expiry_days: int
+    """What the steps of a nightly training handed one another is deleted after this long; the models that came of it stay."""
     retrain_concurrency: int | None
     """Reserved for ``retrain``. An account with the initial limit of 10 executions has none to reserve."""
 
@@ -39,6 +41,7 @@ STAGES: Mapping[str, StageSettings] = {
         noncurrent_version_days=7,
         trace_infrequent_days=30,
         trace_expiry_days=90,
+        training_expiry_days=7,
         retrain_concurrency=None,
     ),
     "prod": StageSettings(
@@ -48,7 +51,8 @@ STAGES: Mapping[str, StageSettings] = {
         noncurrent_version_days=90,
         trace_infrequent_days=30,
         trace_expiry_days=730,
-        retrain_concurrency=1,
+        training_expiry_days=30,
+        retrain_concurrency=2,
     ),
 }
 
@@ -89,8 +93,8 @@ FUNCTIONS: Mapping[str, FunctionSettings] = {
             3008,
             900,
             (*_RUNS_MODELS, "training"),
-            reads=("bars", "models", "trace", "experience"),
-            writes=("bars", "models", "experience"),
+            reads=("bars", "models", "trace", "experience", "training"),
+            writes=("bars", "models", "experience", "training"),
             deletes=("models",),
             trades=False,
             threads=2,

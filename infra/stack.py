@@ -31,11 +31,20 @@ class DeskStack(Stack):
         storage = Storage(self, "Storage", stage=stage, settings=settings)
         layers = Layers(self, "Layers", settings=settings, built=built_layers)
         functions = dict(TradingFunctions(self, "Trading", layers=layers, storage=storage, stage=stage, settings=settings).functions)
+        machines = {}
         if (retrain := desk_functions(settings).get("retrain")) is not None:
             training = Training(self, "Training", function=retrain, layers=layers, storage=storage, stage=stage, settings=settings)
-            functions["retrain"] = training.retrain
-        Schedules(self, "Schedules", stage=stage.stage, settings=settings, functions=functions, undelivered=storage.undelivered)
-        Monitoring(self, "Monitoring", stage=stage.stage, settings=settings, functions=functions, storage=storage)
+            functions["retrain"], machines["retrain"] = training.retrain, training.machine
+        Schedules(
+            self,
+            "Schedules",
+            stage=stage.stage,
+            settings=settings,
+            functions=functions,
+            machines=machines,
+            undelivered=storage.undelivered,
+        )
+        Monitoring(self, "Monitoring", stage=stage.stage, settings=settings, functions=functions, machines=machines, storage=storage)
         CfnOutput(self, "TableName", value=storage.table.table_name, description="The ledger")
         CfnOutput(self, "BucketName", value=storage.bucket.bucket_name, description="Bars, models and traces")
         CfnOutput(self, "TopicArn", value=storage.topic.topic_arn, description="Alerts")

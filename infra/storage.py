@@ -81,6 +81,12 @@ class Storage(Construct):
                     ],
                     expiration=Duration.days(stage.trace_expiry_days),
                 ),
+                s3.LifecycleRule(
+                    id="trainings",
+                    prefix="training/",
+                    expiration=Duration.days(stage.training_expiry_days),
+                    noncurrent_version_expiration=Duration.days(1),
+                ),
             ],
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stack_reading import IMAGE
 
 from infra.app import synthesize
 from tickless.settings import Settings, load_desk, read_desk
@@ -62,3 +63,9 @@ def both(both_file: Path) -> dict[str, Any]:
 def desk() -> Settings:
     """The settings of the built-in desk."""
     return load_desk("rotation")
+
+
+@pytest.fixture(scope="session")
+def on_sagemaker() -> dict[str, Any]:
+    """The built-in desk whose models are trained by SageMaker, on stage dev."""
+    return synthesize("rotation", "dev", overrides=["training.runs_on=sagemaker", f"training.image={IMAGE}"])

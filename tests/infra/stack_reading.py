@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 DAY = datetime(2024, 6, 1, tzinfo=UTC)
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/desk/training:7"
+"""Of a desk that trains on SageMaker."""
 
 
 def of_type(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -96,15 +98,23 @@ def _matches(field: str, value: int) -> bool:
 
 
 def schedules(template: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Properties of the schedules by the short name of the function they wake."""
+    """Properties of the schedules by the short name of the function, or the machine, that they wake."""
     names = {
-        logical: r["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
+        f"<{logical}.Arn>": r["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"]
         for logical, r in of_type(template, "AWS::Lambda::Function").items()
     }
+    for logical, r in of_type(template, "AWS::StepFunctions::StateMachine").items():
+        names[f"<{logical}>"] = r["Properties"]["StateMachineName"].split("-", 2)[2]
     found: dict[str, list[dict[str, Any]]] = {}
     for schedule in properties(template, "AWS::Scheduler::Schedule"):
-        found.setdefault(names[schedule["Target"]["Arn"]["Fn::GetAtt"][0]], []).append(schedule)
+        found.setdefault(names[text(schedule["Target"]["Arn"])], []).append(schedule)
     return found
+
+
+def definition(template: dict[str, Any]) -> dict[str, Any]:
+    """The one state machine's definition, ARNs as :func:`text` writes them."""
+    ((machine),) = properties(template, "AWS::StepFunctions::StateMachine")
+    return dict(json.loads(text(machine["DefinitionString"])))
 
 
 def alarms(template: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,7 @@ def objects(template, prefix):
         ("models", ("feature_rebalance", "full_rebalance", "retrain"), ("retrain",)),
         ("trace", ("retrain",), TRADING),
         ("experience", ("retrain",), ("retrain",)),
+        ("training", ("retrain",), ("retrain",)),
         ("anything", (), ()),
     ],
 )
@@ -44,7 +45,7 @@ def test_a_scan_reads_models_only_where_it_may_have_to_run_a_rebalance(request, 
 
 
 def test_nobody_overwrites_history_and_only_retraining_deletes_old_models(template):
-    for prefix in ("bars", "models", "trace", "experience"):
+    for prefix in ("bars", "models", "trace", "experience", "training"):
         for action in ("s3:DeleteObjectVersion", "s3:PutObjectAcl"):
             assert not any(may(template, f, action, objects(template, prefix)) for f in ALL)
         # The bucket keeps versions: what is deleted so can be had back for a while.
@@ -53,7 +54,7 @@ def test_nobody_overwrites_history_and_only_retraining_deletes_old_models(templa
 
 
 def test_listing_is_limited_to_the_prefixes_a_function_reads(template):
-    for name, expected in {"risk_check": ["bars/*"], "retrain": ["bars/*", "models/*", "trace/*", "experience/*"]}.items():
+    for name, expected in {"risk_check": ["bars/*"], "retrain": ["bars/*", "models/*", "trace/*", "experience/*", "training/*"]}.items():
         (listing,) = [s for s in statements(template, functions(template)[name]["Role"]) if "s3:ListBucket" in as_list(s["Action"])]
         assert listing["Condition"] == {"StringLikeIfExists": {"s3:prefix": expected}}
 
@@ -91,19 +92,30 @@ def test_each_function_writes_its_own_log_only(template):
         assert [g for g, logical in groups.items() if may(template, name, "logs:PutLogEvents", f"<{logical}.Arn>")] == [name]
 
 
-def test_no_policy_allows_every_action_or_every_resource(template):
-    allowed = [s for p in properties(template, "AWS::IAM::Policy") for s in p["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+KNOW_NO_RESOURCE = {
+    *(f"logs:{what}LogDelivery" for what in ("Create", "Get", "Update", "Delete")),
+    *("logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
+    *("ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"),
+}
+"""Calls that AWS authorizes for every resource or none."""
+
+
+@pytest.mark.parametrize("stack", ["template", "on_sagemaker"])
+def test_no_policy_allows_every_action_or_every_resource(request, stack):
+    found = properties(request.getfixturevalue(stack), "AWS::IAM::Policy")
+    allowed = [s for p in found for s in p["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
     assert allowed
     for statement in allowed:
         assert not [a for a in as_list(statement["Action"]) if "*" in a], statement
         resources = [text(r) for r in as_list(statement["Resource"])]
-        assert not [r for r in resources if r == "*" or r.endswith(":*")], statement
+        everything = [r for r in resources if r == "*" or r.endswith(":*")]
+        assert not everything or set(as_list(statement["Action"])) <= KNOW_NO_RESOURCE, statement
         assert "NotAction" not in statement
         assert "NotResource" not in statement
 
 
 @pytest.mark.parametrize("stack", ["template", "both"])
-def test_each_schedule_may_invoke_its_own_function_and_nothing_else(request, stack):
+def test_each_schedule_may_wake_its_own_target_and_nothing_else(request, stack):
     template = request.getfixturevalue(stack)
     for name, found in schedules(template).items():
         for schedule in found:
@@ -114,7 +126,8 @@ def test_each_schedule_may_invoke_its_own_function_and_nothing_else(request, sta
                 for r in as_list(s["Resource"])
             }
             queue = text(schedule["Target"]["DeadLetterConfig"]["Arn"])
-            assert rights == {("lambda:InvokeFunction", text(schedule["Target"]["Arn"])), ("sqs:SendMessage", queue)}, name
+            wake = "states:StartExecution" if name == "retrain" else "lambda:InvokeFunction"
+            assert rights == {(wake, text(schedule["Target"]["Arn"])), ("sqs:SendMessage", queue)}, name
 
 
 def test_only_this_desks_schedules_may_take_the_scheduler_roles(template):
