@@ -236,6 +236,14 @@ def test_a_refused_run_is_told_nothing_else(data: Path, tmp_path: Path, command:
     assert line.startswith("tickless: timerange 2099-01-01T00:00:00Z to 2099-01-02T00:00:00Z: outside the data")
 
 
+def test_settings_that_do_nothing_are_told_before_a_run(data: Path, tmp_path: Path) -> None:
+    given = ["backtest", "--data", str(data), "--out", str(tmp_path / "out"), "--timerange", "20240604-20240605", "--retrain", "never"]
+    result = CliRunner().invoke(app, [*given, "--set", "execution.unfilled_action=cross"])
+    assert result.exit_code == 0, result.stderr
+    told = "execution.unfilled_action: 'cross' does nothing with execution.order_type = 'market': only limit orders are quoted again"
+    assert told in result.stderr.splitlines()
+
+
 @pytest.mark.parametrize("timerange", ["2024", "20240602", "20240603-20240602", "20240602-20240602", "20240631-20240702", "a-b"])
 def test_a_timerange_that_is_none(command: Command, data: Path, timerange: str) -> None:
     assert command.replay(data, timerange=timerange).startswith(f"--timerange {timerange}: must ")

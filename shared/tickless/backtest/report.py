@@ -19,6 +19,7 @@ from tickless import metrics
 from tickless.backtest import charts, report_tables
 from tickless.backtest.report_tables import Cell, money, share, signed, table
 from tickless.backtest.results import RunRecord, count_ticks, write_files
+from tickless.settings import cautions
 from tickless.types import to_ms
 
 Floats = NDArray[np.float64]
@@ -146,7 +147,8 @@ def _head(record: RunRecord, summary: Mapping[str, Any]) -> str:
     how = f"Simulated fills: taker fee {execution.taker_fee_bps:g} bps, slippage {execution.slippage_bps:g} bps a side, " + (
         f"at most {part * 100:g} % of a bar's volume." if part else "whatever a bar's volume."
     )
-    note = f"<p>{escape(record.note)}</p>" if record.note else ""
+    sentences = [*([record.note] if record.note else []), *(f"Mind {caution}." for caution in cautions(record.settings))]
+    note = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     span = f"{record.start:%-d %B %Y %H:%M} to {record.end:%-d %B %Y %H:%M} UTC"
     return (
         f'<header><h1>Desk {escape(record.settings.desk.name)}</h1><p class="soft">{span}, {len(record.pairs)} pairs, '

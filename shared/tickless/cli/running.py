@@ -128,7 +128,7 @@ def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | No
     from tickless.adapters.folder_models import FolderModelStore
     from tickless.errors import InputError
     from tickless.runs.gather import pairs_to_run
-    from tickless.settings import load_desk
+    from tickless.settings import cautions, load_desk
 
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, overrides or ())
@@ -138,6 +138,8 @@ def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | No
     market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     _print_repairs(report)
     pairs_to_run(market.panel, market.pairs(), settings, start, end)  # Nothing is told about a run that will not be.
+    for sentence in cautions(settings):
+        typer.echo(sentence, err=True)
     _print_missing_bases(market, settings)
     _print_short_history(market, settings, start)
     if models is not None and not FolderModelStore(models).names():

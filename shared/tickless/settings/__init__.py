@@ -1,5 +1,6 @@
 """Settings: the desk file, its sections, the schedule. Everything is frozen and validated on the way in."""
 
+from tickless.settings.cautions import cautions
 from tickless.settings.files import (
     MAX_SECTION_BYTES,
     STRATEGY_SECTIONS,
@@ -60,6 +61,7 @@ __all__ = [
     "UniverseSection",
     "build_settings",
     "builtin_desks",
+    "cautions",
     "effect_rank",
     "explain",
     "load_desk",

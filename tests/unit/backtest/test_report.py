@@ -313,3 +313,12 @@ def test_an_empty_page_works_in_a_browser(chromium: str, tmp_path: Path) -> None
         browser.open((tmp_path / "out" / "report.html").as_uri(), 390)
         assert browser.value("document.documentElement.scrollWidth") <= 390
         assert browser.complaints() == []
+
+
+def test_settings_that_do_less_than_they_say_are_named(tmp_path: Path) -> None:
+    run = made_run()
+    plain = report(run, tmp_path / "plain")
+    assert "Mind execution" not in plain
+    execution = run.settings.execution.model_copy(update={"unfilled_requotes": 2})
+    idle = replace(run, settings=run.settings.model_copy(update={"execution": execution}))
+    assert "<p>Mind execution.unfilled_requotes: 2 does nothing with execution.order_type = &#x27;market&#x27;" in report(idle, tmp_path)
