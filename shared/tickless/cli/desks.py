@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
 from tickless.cli.printing import note
+from tickless.errors import SettingsError
 from tickless.features.half_hours import ATR
-from tickless.settings import Settings, builtin_desks, load_desk, read_desk
+from tickless.settings import ROOSTOO, Settings, builtin_desks, cautions, load_desk, read_desk
 
 desk_app = typer.Typer(no_args_is_help=True, help="Desk files: show one to copy and change, check your own.")
 
@@ -40,14 +42,41 @@ def check(
     desk: Annotated[str, typer.Argument(help="A built-in name or a file.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, repeatable.")] = None,
 ) -> None:
-    """Validate a desk file; exit code 2 and one sentence where it is wrong.
+    """Validate a desk file; exit code 2 and one sentence where it is wrong. Settings that do less than they say are noted.
 
     Example: tickless desk check my-desk.toml --set risk.initial_stop_atr=2
     """
     settings = load_desk(desk, set_ or ())
+    _refuse_what_no_exchange_has(settings, desk)
     typer.echo(f"{desk}: good; settings_sha256 {settings.sha256()}")
+    for sentence in cautions(settings):
+        note(f"{desk}: {sentence}")
     for name in _without_atr(settings):
         note(f"{desk}: strategy {name} has no feature {ATR}, which some stops of [risk] are measured in: its positions get none of those")
+
+
+def _refuse_what_no_exchange_has(settings: Settings, desk: str) -> None:
+    """Raise SettingsError for an exchange that nobody knows, or for names of spot pairs where contracts are traded."""
+    key = "bars_exchange" if settings.desk.exchange == ROOSTOO else "exchange"
+    exchange = getattr(settings.desk, key)
+    # Where ccxt is not installed nobody can tell.
+    if find_spec("ccxt") is not None:
+        from tickless.adapters.ccxt_client import exchange_class
+
+        try:
+            exchange_class(exchange)
+        except SettingsError as error:
+            raise SettingsError(f"{desk}: desk.{key}: {exchange!r} is no exchange that ccxt knows") from error
+    if settings.desk.market_type != "swap":
+        return
+    for key in ("pair_whitelist", "pair_blacklist"):
+        for pair in getattr(settings.universe, key):
+            if pair != "*" and ":" not in pair:
+                contract = settings.desk.pair(pair.partition("/")[0])
+                raise SettingsError(
+                    f"{desk}: universe.{key}: {pair!r} is no contract's name; "
+                    f"with desk.market_type = 'swap' it must be such as {contract!r}"
+                )
 
 
 def _without_atr(settings: Settings) -> list[str]:
