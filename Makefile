@@ -14,7 +14,7 @@ WORKERS ?= 2
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 # PyTorch's CPU build for Python 3.11 on x86_64 Linux, where requirements-gru.lock takes no other: the usual one brings gigabytes of CUDA.
 TORCH_CPU_SHA256 := 6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
-CODE := $(wildcard shared/tickless infra functions layers benchmarks tests)
+CODE := $(wildcard shared/tickless infra functions layers images benchmarks tests)
 TYPED := shared/tickless $(patsubst %/,%,$(sort $(foreach folder,infra functions layers benchmarks,$(if $(wildcard $(folder)/*.py $(folder)/*/*.py),$(folder)))))
 
 # Linear algebra with a thread of its own for each test worker is slower than without, and its sums depend on the count.
@@ -22,7 +22,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup gru demo test check acceptance bench synth deploy fmt format-check lint types imports lock
+.PHONY: help setup gru sagemaker demo test check acceptance bench synth deploy fmt format-check lint types imports lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -55,6 +55,15 @@ $(VENV)/.gru: $(READY) requirements-gru.lock
 	@$(BIN)/python -c 'import torch'
 	@touch $@
 	@echo "gru: ready"
+
+sagemaker: .sagemaker/.ready ## SageMaker's training toolkit, for the test that runs a training under it
+
+.sagemaker/.ready: $(READY) requirements-sagemaker.txt
+	@echo "sagemaker: the training toolkit in .sagemaker (builds a small C extension)"
+	@rm -rf .sagemaker
+	@$(BIN)/python -m pip install --no-input --quiet --no-deps --target .sagemaker -r requirements-sagemaker.txt
+	@touch $@
+	@echo "sagemaker: ready"
 
 demo: $(READY) ## three simulated days of the desk on a local AWS, with a report
 	@$(BIN)/tickless demo

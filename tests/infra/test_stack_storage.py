@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from aws_cdk import App
 from cfnlint.api import ManualArgs, lint
-from stack_reading import canonical, functions, of_type, properties, text, the
+from stack_reading import canonical, definition, functions, of_type, properties, text, the
 
 from infra.app import main, synthesize
 from infra.intent import main as intent
@@ -66,6 +66,14 @@ def test_traces_cool_down_then_expire_and_only_old_versions_of_the_rest(template
         assert rules["traces"]["ExpirationInDays"] == kept_days
         assert rules["overwritten"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": version_days}
         assert "ExpirationInDays" not in rules["overwritten"]
+
+
+def test_what_training_steps_hand_one_another_is_deleted_soon_and_models_never(template, prod):
+    for stack, days in ((template, 7), (prod, 30)):
+        (bucket,) = properties(stack, "AWS::S3::Bucket")
+        expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in bucket["LifecycleConfiguration"]["Rules"] if "Prefix" in rule}
+        assert expiring["training/"] == days
+        assert set(expiring) == {"trace/", "training/"}
 
 
 def test_dead_letters_are_encrypted_and_kept_for_two_weeks(template):
@@ -149,8 +157,9 @@ def check(template, expected):
     assert len(set(codes)) == len(codes)
 
 
-def test_one_retraining_at_a_time_where_the_account_can_reserve_it(template, prod):
-    assert functions(prod)["retrain"]["ReservedConcurrentExecutions"] == 1
+def test_models_are_trained_no_more_at_once_than_is_reserved_where_the_account_can_reserve_it(template, prod):
+    assert functions(prod)["retrain"]["ReservedConcurrentExecutions"] == 2
+    assert definition(prod)["States"]["Each model"]["MaxConcurrency"] == 2
     assert [name for name, f in functions(template).items() if "ReservedConcurrentExecutions" in f] == []
 
 
@@ -158,8 +167,8 @@ def test_the_same_desk_makes_the_same_template(template):
     assert canonical(synthesize("rotation", "dev")) == canonical(template)
 
 
-def test_cfn_lint_has_nothing_to_say(template, prod, crossover, both):
-    for stack in (template, prod, crossover, both):
+def test_cfn_lint_has_nothing_to_say(template, prod, crossover, both, on_sagemaker):
+    for stack in (template, prod, crossover, both, on_sagemaker):
         found = lint(json.dumps(stack), config=ManualArgs(regions=["eu-central-1"]))
         assert [str(match) for match in found] == []
 
