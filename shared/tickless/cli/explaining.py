@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tickless.cli.deployed import Stage, find_desk
-from tickless.cli.operating import plain, settings_of
+from tickless.cli.operating import plain, refuse_no_pair, settings_of
 from tickless.cli.options import Json
 from tickless.cli.printing import print_json, print_table
-from tickless.errors import InputError, SettingsError
+from tickless.errors import SettingsError
 from tickless.types import Order, Tick, iso
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def why(
 
     Example: tickless why BTC/USDT --last 10
     """
-    if "/" not in pair:
-        raise InputError(f"pair {pair!r}: expected base and quote, such as BTC/USDT")
+    refuse_no_pair(pair, "pair")
     desk = find_desk(stage)
     state = desk.cloud.ledger.load()
     settings, _ = settings_of(desk, state)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from tickless.cli.accounts import account_line, desk_section
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json, print_table
-from tickless.errors import SettingsError
+from tickless.errors import InputError, SettingsError
 from tickless.settings import SCAN, STRATEGY_SECTIONS, TRADING_ORDER, ScanSection, Settings
 from tickless.types import Accept, DeskState, Flatten, Halt, Order, OrderStatus, Reducing, Tick, TickRecord, Trade, iso
 
@@ -70,12 +71,13 @@ def orders(
 
     Example: tickless orders --last 50 --pair BTC/USDT
     """
+    refuse_no_pair(pair, "--pair")
     ledger = find_desk(stage).cloud.ledger
     state = ledger.load() if only_open else None
     found: Iterable[Order] = ledger.orders()
     if only_open:
         found = sorted(state.orders.values(), key=lambda order: (order.tick_at, order.client_order_id)) if state else []
-    rows = deque((_order_row(order) for order in found if pair in (None, order.pair)), last)
+    rows = deque((_order_row(order) for order in _oldest_first(found) if pair in (None, order.pair)), last)
     _print_rows(f"orders of {stage}", rows, json_=json_, empty="no order")
 
 
@@ -84,9 +86,22 @@ def trades(stage: Stage = "dev", last: Last = 20, pair: Pair = None, json_: Json
 
     Example: tickless trades --last 50 --json
     """
+    refuse_no_pair(pair, "--pair")
     found = find_desk(stage).cloud.ledger.trades()
     rows = deque((_trade_row(trade) for trade in found if pair in (None, trade.pair)), last)
     _print_rows(f"trades of {stage}", rows, json_=json_, empty="no closed trade")
+
+
+def refuse_no_pair(text: str | None, name: str) -> None:
+    """Raise InputError for a text that is no pair's name: nothing is ever found under it."""
+    if text is not None and "/" not in text:
+        raise InputError(f"{name} {text!r}: expected base and quote, such as BTC/USDT")
+
+
+def _oldest_first(orders: Iterable[Order]) -> Iterator[Order]:
+    """Orders by time and id as they come, the stops of a tick behind the orders whose positions they protect."""
+    for _, of_tick in groupby(orders, key=lambda order: order.tick_at):
+        yield from sorted(of_tick, key=lambda order: order.protects)
 
 
 def settings_of(desk: DeployedDesk, state: DeskState | None) -> tuple[Settings | None, tuple[str, ...]]:
