@@ -18,17 +18,45 @@ from tickless.errors import InputError, RefusedError, TicklessError
 FAILED, BAD_INPUT, REFUSED = 1, 2, 3
 
 
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What typer raises for arguments that cannot be parsed; it moved from click's modules into typer's own."""
+
+
 class OneSentence(TyperGroup):
-    """Errors of the package end as one sentence on stderr: exit code 2 for bad input, 3 for a refusal, 1 for the rest."""
+    """Errors of the package and of arguments end as one sentence on stderr: exit code 2 for bad input, 3 for a refusal, 1 for the rest."""
+
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        """Parse the arguments before the command's name."""
+        try:
+            return super().make_context(*arguments, **named)
+        except _UsageError as error:
+            raise _misused(error) from error
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Parse the command's arguments, and run it."""
         try:
             return super().invoke(ctx)
+        except _UsageError as error:
+            raise _misused(error) from error
         except TicklessError as error:
             typer.echo(f"tickless: {error}", err=True)
             code = BAD_INPUT if isinstance(error, InputError) else REFUSED if isinstance(error, RefusedError) else FAILED
             raise typer.Exit(code) from error
+
+
+def _misused(error: Any) -> Exception:
+    """What ends the process for arguments that are wrong, told in a sentence; a group without a command shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return error  # type: ignore[no-any-return]
+    sentence = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    # Where pydantic has looked at a value, typer keeps the value to itself.
+    problems: list[Any] = getattr(error.__cause__ or error.__context__, "errors", list)()
+    given = repr(problems[0]["input"]) if problems else ""
+    if given not in sentence:
+        sentence += f" (got {given})"
+    where = f"; `{error.ctx.command_path} --help` shows how" if error.ctx is not None else ""
+    typer.echo(f"tickless: {sentence}{where}", err=True)
+    return typer.Exit(BAD_INPUT)
 
 
 app = typer.Typer(

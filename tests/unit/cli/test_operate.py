@@ -496,3 +496,51 @@ def test_resume_refuses_where_the_desk_holds_something_and_cannot_move(tickless,
     assert "it moves once it is flattened" in tickless.refused("resume", code=3)
     facts = tickless.json("status")
     assert (facts["mode"], facts["moves_to"], len(facts["refused_parameters"])) == ("dry_run", None, 1)
+
+
+@pytest.mark.parametrize("pair", ["BTCUSDT", "BTC-USDT", "BTC", ""])
+def test_what_is_no_pairs_name_is_refused_not_searched_for(tickless, deployed, pair):
+    for command in ("orders", "trades"):
+        assert tickless.refused(command, "--pair", pair) == f"tickless: --pair {pair!r}: expected base and quote, such as BTC/USDT"
+    assert tickless("orders", "--pair", "BTC/USDT").stdout == "no order\n"
+
+
+def test_a_stop_is_listed_after_the_buy_that_it_protects(tickless, traded):
+    def order(name, at, kind, side):
+        return Order(name, parse_time(at), "rotation", "BTC/USDT", side, kind, Decimal(1), "x", status=OrderStatus.OPEN)
+
+    stop, buy = order("a-stop", SECOND, OrderType.STOP, Side.SELL), order("b-buy", SECOND, OrderType.LIMIT, Side.BUY)
+    sell = order("c-sell", SECOND, OrderType.MARKET, Side.SELL)
+    later = order("0-later", "2024-06-01T12:00:00Z", OrderType.MARKET, Side.BUY)
+    rewrite(traded, orders={one.client_order_id: one for one in (stop, buy, sell, later)})
+    for options in (("--open",), ("--last", 4)):
+        shown = [row["client_order_id"] for row in tickless.json("orders", *options)]
+        assert shown == ["b-buy", "c-sell", "a-stop", "0-later"]
+    assert [row["client_order_id"] for row in tickless.json("orders", "--last", 2)] == ["a-stop", "0-later"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("status", "--stage", "foo"),
+            "Invalid value for '--stage': 'foo' is not one of 'dev', 'prod'; `tickless status --help` shows how",
+        ),
+        (("halt",), "Missing option '--reason'; `tickless halt --help` shows how"),
+        (("orders", "--last", "many"), "Invalid value for '--last': "),
+        (("params", "set", "risk.time_stop_h"), "Missing argument 'value'; `tickless params set --help` shows how"),
+        (("statos",), "No such command 'statos'"),
+        (("--nope", "status"), "No such option: --nope"),
+    ],
+)
+def test_arguments_that_are_wrong_end_in_one_sentence(tickless, words, sentence):
+    told = tickless.refused(*words)
+    assert told.startswith(f"tickless: {sentence}")
+    assert "many" not in words or "'many'" in told
+
+
+@pytest.mark.parametrize("words", [(), ("params",)])
+def test_a_group_without_a_command_shows_its_help(tickless, words):
+    result = tickless(*words, code=2)
+    assert "Usage:" in result.output
+    assert "tickless:" not in result.stderr
