@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import tickless
-from tickless.cli import commanding, desks, explaining, features, invoking, lookahead, operating, running, training, walking
+from tickless.cli import commanding, desks, explaining, features, invoking, lookahead, operating, practising, running, training, walking
 from tickless.cli.data import data_app
 from tickless.cli.models import models_app
 from tickless.cli.params import params_app
@@ -54,7 +54,7 @@ def _misused(error: Any) -> Exception:
     given = repr(problems[0]["input"]) if problems else ""
     if given not in sentence:
         sentence += f" (got {given})"
-    where = f"; `{error.ctx.command_path} --help` shows how" if error.ctx is not None else ""
+    where = f"{'' if sentence.endswith('?') else ';'} `{error.ctx.command_path} --help` shows how" if error.ctx is not None else ""
     typer.echo(f"tickless: {sentence}{where}", err=True)
     return typer.Exit(BAD_INPUT)
 
@@ -86,6 +86,7 @@ def root(
 
 
 app.command()(running.demo)
+app.command()(practising.practise)
 app.command()(running.replay)
 app.command()(running.backtest)
 app.command()(running.compare)

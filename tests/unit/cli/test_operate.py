@@ -431,6 +431,7 @@ def test_why_of_a_desk_that_never_ran(tickless, deployed):
         "resume",
         "flatten",
         "accept",
+        "practise",
         "invoke",
         "params set",
         "params diff",
