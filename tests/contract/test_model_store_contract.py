@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from desk_values import BUCKET
@@ -15,6 +16,7 @@ from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.memory import MemoryModelStore
 from tickless.adapters.model_registry import ModelRegistry
 from tickless.adapters.s3_models import S3ModelStore
+from tickless.alpha.model_life import LifeChange, ModelEvent, ModelLife, Stage
 from tickless.errors import ArtifactError, LedgerError
 from tickless.ports import Promotion
 
@@ -198,3 +200,57 @@ def test_a_folder_that_failed_to_write_is_as_it_was(tmp_path: Path, monkeypatch:
         store.promote("lgbm_6h", a_promotion())
     assert store.promotions("lgbm_6h") == ()
     assert list(tmp_path.rglob("*.part")) == []
+
+
+def an_event(version: str, stage: Stage = "shadow", hours: float = 0, **more: Any) -> ModelEvent:
+    return ModelEvent(version, stage, T0 + timedelta(hours=hours), "passed its gates", **more)
+
+
+def test_a_life_is_written_together_and_read_back(store: ModelRegistry) -> None:
+    for version in ("v1", "v2"):
+        store.register("lgbm_6h", version, {}, ARTIFACT)
+    first = LifeChange((a_promotion("v1"),), (an_event("v1", "champion", size_frac=0.5), an_event("v2", role="challenger")))
+    store.record("lgbm_6h", first)
+    store.record("lgbm_6h", first)
+    assert store.life("lgbm_6h") == ModelLife(first.promotions, first.events)
+    withdrawn = LifeChange((Promotion("", T0, T0, "it has drifted"),), (an_event("v1", "retired", 1, by="person"),))
+    store.record("lgbm_6h", withdrawn)
+    assert store.life("lgbm_6h") == ModelLife(first.promotions + withdrawn.promotions, first.events + withdrawn.events)
+    assert store.life("lgbm_24h") == ModelLife()
+
+
+def test_nothing_is_written_of_a_version_that_is_not_registered(store: ModelRegistry) -> None:
+    with pytest.raises(ArtifactError, match="lgbm_6h@v1"):
+        store.record("lgbm_6h", LifeChange(events=(an_event("v1"),)))
+    assert store.life("lgbm_6h") == ModelLife()
+
+
+def test_a_deleted_version_is_gone_with_its_events_and_the_rest_stays(store: ModelRegistry) -> None:
+    for version in ("v1", "v2", "v3"):
+        store.register("lgbm_6h", version, {}, ARTIFACT)
+    store.record("lgbm_6h", LifeChange((a_promotion("v1"), a_promotion("v2", 1)), (an_event("v1", "retired"), an_event("v3"))))
+    store.delete("lgbm_6h", ["v1"])
+    store.delete("lgbm_6h", ["v1"])
+    assert [version.version for version in store.versions("lgbm_6h")] == ["v2", "v3"]
+    assert store.life("lgbm_6h") == ModelLife((a_promotion("v1"), a_promotion("v2", 1)), (an_event("v3"),))
+    with pytest.raises(ArtifactError, match="v1: no manifest"):
+        store.manifest("lgbm_6h", "v1")
+
+
+def test_a_life_that_changed_behind_the_back_is_seen(store: ModelRegistry, put: Put) -> None:
+    store.register("lgbm_6h", "v1", {}, ARTIFACT)
+    store.promote("lgbm_6h", a_promotion())
+    assert store.life("lgbm_6h").promotions
+    put("lgbm_6h/champion.json", b'{"promotions": []}')
+    assert store.life("lgbm_6h") == ModelLife()
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"version": "v1"}, {"stage": "boss"}, {"at": "yesterday"}, {"size_frac": 0.0}, {"size_frac": 2.0}, {"size_frac": "much"}]
+)
+def test_an_event_that_cannot_be_read_is_refused(store: ModelRegistry, put: Put, event: dict[str, object]) -> None:
+    good = {"version": "v1", "stage": "shadow", "at": "2024-06-01T00:00:00Z", "reason": "", "by": "nightly"}
+    row = {**good, **event} if event and event != {"version": "v1"} else event
+    put("lgbm_6h/champion.json", json.dumps({"promotions": [], "events": [row]}).encode())
+    with pytest.raises(ArtifactError, match=r"lgbm_6h: champion\.json"):
+        store.life("lgbm_6h")

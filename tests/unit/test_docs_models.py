@@ -27,7 +27,7 @@ def test_every_measure_is_explained() -> None:
     [
         ("min_rank_ic", "`min_rank_ic` (0)"),
         ("min_rank_ic_t", "`min_rank_ic_t` (2.5)"),
-        ("max_model_age_days", "`training.max_model_age_days` (14)"),
+        ("max_model_age_days", "`training.max_model_age_days` (30)"),
         ("effective_delay_min", "`training.effective_delay_min` (20 minutes)"),
     ],
 )

@@ -14,6 +14,7 @@ from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
+from tickless.alpha.model_life import LifeChange
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunExperience, RunLedger, Silence
 from tickless.backtest.quiet import QuietTicks
 from tickless.backtest.record import FinishedRun, collect
@@ -77,7 +78,7 @@ def backtest(request: BacktestRequest, progress: Progress = lambda _done, _of: N
     pairs = pairs_to_run(market.panel, market.pairs(), settings, request.start, request.end)
     models = MemoryModelStore()
     if request.models is not None:
-        copy_models(request.models, models)
+        copy_models(request.models, models, shadows=request.retrain)
     desk = _Desk(request, pairs, models)
     ticks = calendar(settings, request.start, request.end, with_retrain=request.retrain)
     with _without_collector():
@@ -107,13 +108,16 @@ def order_of_effect(tick: Tick) -> tuple[datetime, int, str]:
     return tick.scheduled_at, effect_rank(tick.function), tick.name
 
 
-def copy_models(source: ModelStore, target: ModelStore) -> None:
-    """Copy every version and promotion of a registry into another."""
+def copy_models(source: ModelStore, target: ModelStore, *, shadows: bool = True) -> None:
+    """Copy every version of a registry, and its life, into another.
+
+    Without ``shadows`` what forecasts without trading is left out: a run that does not retrain has no use for it.
+    """
     for name in source.names():
         for version in source.versions(name):
             target.register(name, version.version, version.manifest, source.artifact(version))
-        for promotion in source.promotions(name):
-            target.promote(name, promotion)
+        life = source.life(name)
+        target.record(name, LifeChange(life.promotions, tuple(event for event in life.events if shadows or event.stage != "shadow")))
 
 
 @contextmanager

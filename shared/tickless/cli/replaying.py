@@ -78,7 +78,7 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
     with LocalCloud(assembly.template, stage=STAGE, functions_dir=root / "functions", wiring=lambda: bootstrap.wired(wiring)) as local:
         cloud = wiring.cloud(Environment.read(local.functions()["risk_check"].environment))
         if request.models is not None:
-            copy_models(FolderModelStore(request.models), cloud.models)
+            copy_models(FolderModelStore(request.models), cloud.models, shadows=request.retrain)
         without = () if request.retrain else ("retrain",)
         before = partial(_write_due, list(request.changes), cloud)
         scheduler = LocalScheduler(local, clock, request.start, request.end, without=without, before=before)

@@ -51,7 +51,7 @@ def train(
     panel = market.bars(pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
     registry = FolderModelStore(models)
     result = train_specs(panel, settings, registry, specs, end, end)
-    promoted = store(result, registry, end, end)
+    promoted = store(result, registry, settings.training, end, end)
     _print_result(result, promoted, models, json_=json_)
     if not result.trained:
         raise TicklessError("; ".join(f"{name}: {why}" for name, why in result.skipped.items()))

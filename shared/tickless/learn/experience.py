@@ -79,6 +79,11 @@ class ExperienceDay:
     ticks: tuple[TickExperience, ...]
 
     @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What was worked out of the day, which never changes, by what it is: a backtest asks for the same every night."""
+        return {}
+
+    @cached_property
     def versions(self) -> frozenset[tuple[str, str]]:
         """(model, version) of all that spoke."""
         return frozenset((said.model, said.version) for tick in self.ticks for said in tick.said if said.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,17 +14,20 @@ from tickless.bars import Panel, step_ms
 from tickless.errors import ArtifactError, EventError, TickRecordedError
 from tickless.features import rotation as rotation_features
 from tickless.features.windows import window_start
+from tickless.learn.lifecycle import LifeRules, Moment, enter
+from tickless.learn.registry import version_name
 from tickless.learn.spec import ModelSpec, load_specs
 from tickless.learn.training_job import train_on_bars
-from tickless.learn.training_run import TrainedModel, TrainingResult
-from tickless.ports import ModelStore, Ports, Promotion
+from tickless.learn.training_run import TrainingResult
+from tickless.ports import ModelStore, Ports
 from tickless.runs.admission import refuse_stale
 from tickless.runs.experience import compile_experience
 from tickless.runs.gather import needed_pairs, refresh_bars, universe_pairs
+from tickless.runs.model_review import Review, due_specs, is_usable, review_models
 from tickless.runs.parameters import resolve_settings
 from tickless.runs.report import RunReport
-from tickless.settings import Settings
-from tickless.types import Tick, TickRecord
+from tickless.settings import Settings, TrainingSection
+from tickless.types import Tick, TickRecord, parse_time
 
 NAME = "retrain"
 DONE = "done"
@@ -44,6 +47,8 @@ class Night:
     effective_at: datetime
     experience: tuple[str, ...]
     """The days of experience that were stored on the way, as ``<strategy>/<day>``."""
+    review: Review = field(default_factory=Review)
+    """What became of the models that there are, before any is trained."""
 
 
 def run(tick: Tick, ports: Ports) -> RunReport:
@@ -56,8 +61,9 @@ def run(tick: Tick, ports: Ports) -> RunReport:
         return RunReport(tick, "already_done")
     night = gather(tick, ports)
     result = train_specs(night.panel, night.settings, ports.models, night.specs, night.as_of, night.effective_at)
-    promoted = store(result, ports.models, tick.scheduled_at, night.effective_at)
-    return report(tick, ports, result, promoted, experience=night.experience)
+    at, training, early = tick.scheduled_at, night.settings.training, night.review.early
+    promoted = store(result, ports.models, training, at, night.effective_at, early)
+    return report(tick, ports, result, promoted, experience=night.experience, reviewed=night.review.as_facts())
 
 
 def gather(tick: Tick, ports: Ports) -> Night:
@@ -81,7 +87,10 @@ def gather(tick: Tick, ports: Ports) -> Night:
     panel = ports.bars.read(timeframe, start, as_of).select(pairs)
     compiled = compile_experience(settings, panel, ports.trace, ports.experience, as_of)
     effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
-    return Night(settings, load_specs(settings.calendar.rebalanced), panel, as_of, effective_at, tuple(compiled))
+    specs = load_specs(settings.calendar.rebalanced)
+    reviewed = review_models(settings, specs, ports, at, effective_at)
+    due, waiting = due_specs(specs, ports.models, at, reviewed.early)
+    return Night(settings, due, panel, as_of, effective_at, tuple(compiled), replace(reviewed, waiting=waiting))
 
 
 def report(
@@ -91,15 +100,21 @@ def report(
     promoted: Sequence[str],
     *,
     experience: Sequence[str],
+    reviewed: Mapping[str, Any],
     failed: Mapping[str, str] | None = None,
 ) -> RunReport:
-    """Record the tick, with what came of each model; ``failed`` says why by name. Doing it again changes nothing."""
+    """Record the tick, with what came of each model; ``failed`` says why by name, ``reviewed`` what the review found, as facts.
+
+    Doing it again changes nothing.
+    """
     facts: dict[str, Any] = {
         "trained": [f"{model.name}@{model.version}" for model in result.trained],
         "promoted": list(promoted),
-        "skipped": dict(result.skipped),
+        "skipped": {**reviewed.get("waiting", {}), **result.skipped},
         "gates": {model.name: model.gate.reason for model in result.trained},
+        "stages": stages(result, ports.models),
         "experience": list(experience),
+        **{key: value for key, value in reviewed.items() if key != "waiting"},
     }
     if failed:
         facts["failed"] = dict(failed)
@@ -125,11 +140,11 @@ def training_start(settings: Settings, at: datetime) -> datetime:
 def train_specs(
     panel: Panel, settings: Settings, models: ModelStore, specs: Sequence[ModelSpec], as_of: datetime, effective_at: datetime
 ) -> TrainingResult:
-    """Train and judge models on ``panel``, against the champions of ``as_of``."""
+    """Train and judge models on ``panel``, against those who are champion when they may be used."""
     return train_on_bars(
         panel,
         specs,
-        {spec.name: _loaded(incumbent(models, spec.name, as_of)) for spec in specs},
+        {spec.name: _loaded(incumbent(models, spec.name, as_of, effective_at)) for spec in specs},
         training=settings.training,
         execution=settings.execution,
         top_k=settings.portfolio.top_k.chop,
@@ -139,21 +154,47 @@ def train_specs(
     )
 
 
-def store(result: TrainingResult, models: ModelStore, now: datetime, effective_at: datetime) -> list[str]:
-    """Register every trained model and promote those whose gates opened; returns the promoted as ``name@version``."""
+def store(
+    result: TrainingResult,
+    models: ModelStore,
+    training: TrainingSection,
+    now: datetime,
+    effective_at: datetime,
+    early: frozenset[str] = frozenset(),
+) -> list[str]:
+    """Register every trained model, and let those whose gates opened into the shadow, or make them champion where there is none.
+
+    ``early`` names the models that were trained because the champion has drifted. Returns the champions among them as ``name@version``.
+    Doing it again changes nothing.
+    """
     promoted = []
     for model in result.trained:
-        models.register(model.name, model.version, model.manifest, model.artifact)
-        if model.gate.promote:
-            if not _is_promoted(models, model):
-                models.promote(model.name, Promotion(model.version, effective_at, now, model.gate.reason))
-            promoted.append(f"{model.name}@{model.version}")
+        version = models.register(model.name, model.version, model.manifest, model.artifact)
+        usable = is_usable(models, model.name, effective_at, training.max_model_age_days)
+        rules, moment = LifeRules(training, float(version.manifest["horizon_h"])), Moment(effective_at, now)
+        life = models.life(model.name)
+        models.record(model.name, enter(life, model.version, model.gate, rules, moment, usable=usable, early=model.name in early))
+        if models.life(model.name).stage(model.version, effective_at) == "champion":
+            promoted.append(version.label)
     return promoted
 
 
-def incumbent(models: ModelStore, name: str, as_of: datetime) -> tuple[Mapping[str, Any], bytes] | None:
-    """Manifest and artifact of the champion a challenger has to beat; a damaged one counts as none, so that it can be replaced."""
-    promotion = champion_at(models.promotions(name), as_of)
+def stages(result: TrainingResult, models: ModelStore) -> dict[str, str]:
+    """Where every trained version stands from its ``effective_at`` on, by ``name@version``."""
+    found: dict[str, str] = {}
+    for model in result.trained:
+        at = parse_time(str(model.manifest["effective_at"]))
+        found[f"{model.name}@{model.version}"] = models.life(model.name).stage(model.version, at)
+    return found
+
+
+def incumbent(models: ModelStore, name: str, as_of: datetime, effective_at: datetime) -> tuple[Mapping[str, Any], bytes] | None:
+    """Manifest and artifact of the champion a challenger of ``as_of`` has to beat: who is champion when it may be used, ``effective_at``.
+
+    The challenger itself is left out, an earlier try of the same night may have promoted it; a damaged champion counts as none.
+    """
+    others = [entry for entry in models.life(name).promotions if entry.version != version_name(as_of)]
+    promotion = champion_at(others, effective_at)
     if promotion is None:
         return None
     try:
@@ -167,8 +208,3 @@ def incumbent(models: ModelStore, name: str, as_of: datetime) -> tuple[Mapping[s
 
 def _loaded(champion: tuple[Mapping[str, Any], bytes] | None) -> OnnxModel | None:
     return None if champion is None else load_model(*champion)
-
-
-def _is_promoted(models: ModelStore, model: TrainedModel) -> bool:
-    """Whether an earlier run of the same tick got as far as the promotion."""
-    return any(entry.version == model.version for entry in models.promotions(model.name))

@@ -107,10 +107,10 @@ class RotationHistory(MarketHistory):
             for version, stage in versions:
                 try:
                     model = self._model(name, version, at)
+                    said.append(ModelForecast(name, version, stage, model.horizon_h, self._rows(model, row)))
                 except ArtifactError as error:
                     self._refuse(error)
                     continue
-                said.append(ModelForecast(name, version, stage, model.horizon_h, self._rows(model, row)))
                 if stage == "champion":
                     size_frac = min(size_frac, standing.size_frac)
         return tuple(said), size_frac

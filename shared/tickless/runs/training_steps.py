@@ -29,6 +29,7 @@ from tickless.learn.training_run import TrainedModel, TrainingResult
 from tickless.ports import Ports, TrainingFiles
 from tickless.runs import retrain
 from tickless.runs.retrain import Night
+from tickless.settings import TrainingSection
 from tickless.types import Tick, parse_time
 
 CLAIM_H = 12
@@ -67,6 +68,11 @@ class _Step:
             raise ArtifactError(f"{self.event['artifact']}: not where the training of {self.model['name']} was to put its model")
         return unpack(self.files.get(key), _RESULTS)
 
+    def reviewed(self) -> dict[str, Any]:
+        """What the review before the training found, and the settings of the night."""
+        content: dict[str, Any] = json.loads(self.files.get(f"{version_name(self.tick.scheduled_at)}/review.json"))
+        return content
+
     def job(self) -> Job:
         """What the model's training was asked for."""
         key = self.files.key_of(_field(self.model, "job_files", str))
@@ -99,6 +105,12 @@ def _prepare(step: _Step) -> dict[str, Any]:
     files.put(f"{stamp}/bars/panel.npz", bars)
     bars_sha256 = sha256(bars).hexdigest()
     models = [_order(step, night, spec, stamp, bars_sha256) for spec in night.specs]
+    reviewed = {
+        "facts": night.review.as_facts(),
+        "early": sorted(night.review.early),
+        "training": night.settings.training.model_dump(mode="json"),
+    }
+    files.put(f"{stamp}/review.json", json.dumps(reviewed).encode())
     return {
         "status": PREPARED,
         "runs_on": night.settings.training.runs_on,
@@ -110,7 +122,7 @@ def _prepare(step: _Step) -> dict[str, Any]:
 def _order(step: _Step, night: Night, spec: ModelSpec, stamp: str, bars_sha256: str) -> dict[str, Any]:
     """Write the job of one model; what the following steps need to know of it."""
     settings, files = night.settings, step.files
-    champion = retrain.incumbent(step.ports.models, spec.name, night.as_of)
+    champion = retrain.incumbent(step.ports.models, spec.name, night.as_of, night.effective_at)
     job = Job(
         spec=spec,
         training=settings.training,
@@ -195,7 +207,9 @@ def _promote(step: _Step) -> dict[str, Any]:
     result, at = _result(step), step.tick.scheduled_at
     # As it was when the night was prepared: a parameter that has changed since changes nothing of it.
     effective_at = max((parse_time(str(model.manifest["effective_at"])) for model in result.trained), default=at)
-    return {"promoted": retrain.store(result, step.ports.models, at, effective_at)}
+    reviewed = step.reviewed()
+    training, early = TrainingSection.model_validate(reviewed["training"]), frozenset(reviewed["early"])
+    return {"promoted": retrain.store(result, step.ports.models, training, at, effective_at, early)}
 
 
 def _report(step: _Step) -> dict[str, Any]:
@@ -203,7 +217,8 @@ def _report(step: _Step) -> dict[str, Any]:
     promoted = list(_field(_field(step.event, "promotion", dict), "promoted", list))
     failed = {result["name"]: _sentence(result["failed"]) for result in step.results if result["failed"]}
     experience = list(_field(step.event, "experience", list))
-    return retrain.report(step.tick, step.ports, _result(step), promoted, experience=experience, failed=failed).as_dict()
+    facts = step.reviewed()["facts"]
+    return retrain.report(step.tick, step.ports, _result(step), promoted, experience=experience, reviewed=facts, failed=failed).as_dict()
 
 
 STEPS: Mapping[str, Callable[[_Step], dict[str, Any]]] = {

@@ -376,8 +376,24 @@ class TrainingSection(Section):
     """Of this and the gate in the model's ``spec.toml`` the stricter applies."""
     min_rank_ic_t: Number = 2.5
     """Of this and the gate in the model's ``spec.toml`` the stricter applies."""
-    max_model_age_days: float = Field(default=14.0, gt=0.0, le=365.0)
+    max_model_age_days: float = Field(default=30.0, gt=0.0, le=365.0)
     """An older champion is not used; the strategy falls back."""
+    promotion: Literal["shadow", "direct"] = "shadow"
+    """What becomes of a version that has passed its gates while there is a champion: it proves itself in shadow, or takes over at once."""
+    shadow_min_periods: int = Field(default=10, ge=5, le=500)
+    """So many horizons that share nothing must have been forecast before anybody is promoted or rolled back."""
+    shadow_min_t: Number = 1.0
+    """How surely a challenger must be better than the champion on the same ticks, in standard errors."""
+    shadow_deadline_days: Positive = 21.0
+    """A challenger that is no champion by then is retired; never less than its evidence takes to come in."""
+    max_shadows: int = Field(default=2, ge=1, le=20)
+    """Challengers of a model at a time."""
+    watch_days: Positive = 14.0
+    """How long a former champion goes on in shadow; never less than the evidence against the new one takes to come in."""
+    rollback_t: Positive = 2.0
+    """The former champion takes its place again when the new one is worse by so many standard errors."""
+    keep_versions: int = Field(default=30, ge=2, le=1000)
+    """Versions of a model that are kept; what is in use, and the champion before, in any case."""
     num_threads: int = Field(default=2, ge=1, le=64)
     seed: int = Field(default=42, ge=0)
     runs_on: Literal["lambda", "sagemaker"] = "lambda"

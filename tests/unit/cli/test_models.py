@@ -43,10 +43,10 @@ def folder(tmp_path):
 
 def test_list_says_which_is_used(tickless, folder):
     rows = tickless.json("models", "list", "--models", folder)
-    assert [(row["version"], row["status"], row["rank_ic"]) for row in rows] == [
-        (OLD, "former champion", 0.01),
+    assert [(row["version"], row["stage"], row["rank_ic"]) for row in rows] == [
+        (OLD, "retired", 0.01),
         (NEW, "champion", 0.02),
-        (TRIED, "challenger", 0.003),
+        (TRIED, "candidate", 0.003),
     ]
     table = tickless("models", "list", "--models", folder).stdout
     assert NEW in table
@@ -56,7 +56,7 @@ def test_list_says_which_is_used(tickless, folder):
 def test_a_promotion_that_is_not_effective_yet(tickless, folder):
     FolderModelStore(folder).promote("rotation_6h", Promotion(TRIED, NOW + timedelta(days=1), NOW, "better"))
     rows = tickless.json("models", "list", "--models", folder)
-    assert {row["version"]: row["status"] for row in rows} == {OLD: "former champion", NEW: "champion", TRIED: "promoted"}
+    assert {row["version"]: row["stage"] for row in rows} == {OLD: "retired", NEW: "champion", TRIED: "promoted"}
 
 
 def test_show_the_champion_and_any_version(tickless, folder):
@@ -100,7 +100,7 @@ def test_what_is_not_there(tickless, folder, tmp_path):
 def test_the_registry_of_the_deployed_desk(tickless, deployed):
     assert tickless("models", "list").stdout == "no model is registered\n"
     fill(deployed.adapters.models)
-    assert [row["status"] for row in tickless.json("models", "list")] == ["former champion", "champion", "challenger"]
+    assert [row["stage"] for row in tickless.json("models", "list")] == ["retired", "champion", "candidate"]
     bucket = deployed.adapters.environment.bucket
     boto3.client("s3").put_object(Bucket=bucket, Key=f"models/rotation_6h/{NEW}/artifact.onnx", Body=b"damaged")
     tickless.refused("models", "show", "rotation_6h", code=3)
@@ -111,7 +111,7 @@ def test_promote_makes_a_version_the_champion_whatever_its_gates_said(tickless, 
 
     assert facts == {"model": f"rotation_6h@{TRIED}", "effective_at": iso(NOW - timedelta(days=8)), "reason": "I know better"}
     rows = tickless.json("models", "list", "--models", folder)
-    assert {row["version"]: row["status"] for row in rows} == {OLD: "former champion", NEW: "former champion", TRIED: "champion"}
+    assert {row["version"]: row["stage"] for row in rows} == {OLD: "retired", NEW: "retired", TRIED: "champion"}
     assert FolderModelStore(folder).promotions("rotation_6h")[-1].reason == "I know better"
 
 
@@ -121,7 +121,7 @@ def test_rollback_goes_back_to_the_champion_before_from_now_on(tickless, folder)
     assert facts["model"] == f"rotation_6h@{OLD}"
     assert parse_time(facts["effective_at"]) >= NOW
     rows = tickless.json("models", "list", "--models", folder)
-    assert {row["version"]: row["status"] for row in rows} == {OLD: "champion", NEW: "former champion", TRIED: "challenger"}
+    assert {row["version"]: row["stage"] for row in rows} == {OLD: "champion", NEW: "retired", TRIED: "candidate"}
     promotions = FolderModelStore(folder).promotions("rotation_6h")
     assert champion_at(promotions, NOW - timedelta(hours=1)).version == NEW, "history stays as it was"
 

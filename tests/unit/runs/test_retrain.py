@@ -164,7 +164,7 @@ def test_a_damaged_artifact_is_refused_and_the_desk_falls_back(trained):
 
 def test_a_model_that_is_too_old_is_refused(planted, trained):
     old = only_6h(trained)
-    old.parameters.write("training", old.settings.sections()["training"].replace('"max_model_age_days":14.0', '"max_model_age_days":0.5'))
+    old.parameters.write("training", old.settings.sections()["training"].replace('"max_model_age_days":30.0', '"max_model_age_days":0.5'))
     assert "rotation_6h" in used(old, "feature_rebalance", 2)
     assert_refused(old, "feature_rebalance", at(100))
     assert old.metrics.counts["ModelFallback"] == 1

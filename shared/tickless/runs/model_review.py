@@ -1,0 +1,180 @@
+"""The nightly review of models, before anything is trained: what experience says of champions, shadows and drift, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tickless.alpha.champion import check_manifest, load_model
+from tickless.alpha.ensemble import round_trip_cost_frac
+from tickless.alpha.model_life import LifeChange, ModelLife
+from tickless.errors import ArtifactError
+from tickless.learn.drift import DriftReport
+from tickless.learn.drift_reference import DriftReference
+from tickless.learn.drift_review import PSI_DAYS, measure_drift
+from tickless.learn.experience import ExperienceDay, experience_days
+from tickless.learn.lifecycle import LifeRules, Moment, dispensable, react, review
+from tickless.learn.spec import ModelSpec
+from tickless.learn.track import Track, make_track
+from tickless.ports import ModelStore, Ports
+from tickless.settings import Settings
+from tickless.types import parse_time
+
+RETRAINS = frozenset({"retrain", "shrink", "stop"})
+"""Actions that train a model the same night, whatever its schedule: each holds the milder ones."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a review found and did, by model name."""
+
+    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """A sentence a change."""
+    drift: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The drift report of every champion."""
+    early: frozenset[str] = frozenset()
+    """Models that are to be trained this very night."""
+
+    waiting: Mapping[str, str] = field(default_factory=dict)
+    """Models that are not trained this night, and why."""
+
+    def as_facts(self) -> dict[str, Any]:
+        """For the tick's record: what changed, of the drift what matters, and who waits."""
+        told = {name: {key: report[key] for key in ("action", "breaches")} for name, report in self.drift.items() if report["breaches"]}
+        changes = {name: list(sentences) for name, sentences in self.changes.items()}
+        return {"changes": changes, "drift": told, "waiting": dict(self.waiting)}
+
+
+def review_models(settings: Settings, specs: Sequence[ModelSpec], ports: Ports, at: datetime, effective_at: datetime) -> Review:
+    """Measure drift, go back, promote and retire, and delete versions that nobody needs; changes count from ``effective_at`` on.
+
+    Doing it again changes nothing. Raises LedgerError when somebody else changed a model's life meanwhile, RetryableError, DataError.
+    """
+    changes: dict[str, list[str]] = {}
+    drift: dict[str, dict[str, Any]] = {}
+    early: set[str] = set()
+    known = _Experience(settings, ports, effective_at)
+    moment = Moment(effective_at, at)
+    for spec in specs:
+        life = ports.models.life(spec.name)
+        report, changed = _review_one(spec, life, known, moment, ports.models)
+        ports.models.record(spec.name, changed)
+        if report is not None:
+            drift[spec.name] = report.as_json()
+            ports.metrics.gauge("ModelDrift", 1.0 if report.breaches else 0.0)
+            if any(breach.action in RETRAINS for breach in report.breaches):
+                early.add(spec.name)
+        if changed:
+            changes[spec.name] = [f"{event.version} is {event.stage}: {event.reason}" for event in changed.events]
+            _tell(spec.name, changed, ports)
+        _prune(spec.name, settings, ports.models, effective_at)
+    return Review(changes, drift, frozenset(early))
+
+
+def problem_of(models: ModelStore, name: str, version: str, at: datetime, max_age_days: float) -> str:
+    """Why no tick on the day from ``at`` on could use a version; empty where it could."""
+    try:
+        found = models.manifest(name, version)
+        check_manifest(found.manifest, at + timedelta(days=1), max_age_days)
+        load_model(found.manifest, models.artifact(found))
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+def is_usable(models: ModelStore, name: str, at: datetime, max_age_days: float) -> bool:
+    """Whether there is a champion that a tick from ``at`` on can use."""
+    champion = models.life(name).champion(at)
+    return champion is not None and not problem_of(models, name, champion.version, at, max_age_days)
+
+
+def due_specs(
+    specs: Sequence[ModelSpec], models: ModelStore, at: datetime, early: frozenset[str] = frozenset()
+) -> tuple[tuple[ModelSpec, ...], dict[str, str]]:
+    """(models to train now, why the others wait): a model is trained every ``retrain.every_h``, and at once where drift asks for it."""
+    due, waiting = [], {}
+    for spec in specs:
+        last = _last_trained(models, spec) if spec.retrain.every_h > 24.0 and spec.name not in early else None
+        # An hour's grace: nights are a day apart, give or take.
+        if last is None or at - last >= timedelta(hours=spec.retrain.every_h - 1.0):
+            due.append(spec)
+        else:
+            waiting[spec.name] = f"is trained every {spec.retrain.every_h:g} h, last at {last:%Y-%m-%dT%H:%MZ}"
+    return tuple(due), waiting
+
+
+def _last_trained(models: ModelStore, spec: ModelSpec) -> datetime | None:
+    times = [parse_time(str(version.manifest["trained_at"])) for version in models.versions(spec.name) if "trained_at" in version.manifest]
+    return max(times, default=None)
+
+
+class _Experience:
+    """The days that a review may ask for, read once."""
+
+    def __init__(self, settings: Settings, ports: Ports, at: datetime) -> None:
+        self.settings, self._store, self._at = settings, ports.experience, at
+        self._days: dict[str, tuple[ExperienceDay, ...]] = {}
+
+    def of(self, spec: ModelSpec) -> tuple[ExperienceDay, ...]:
+        """The days of a strategy back to the earliest that any rule looks at."""
+        if spec.strategy not in self._days:
+            rules = LifeRules(self.settings.training, spec.horizon_h)
+            first = (self._at - max(rules.deadline, rules.watch, timedelta(days=max(spec.drift.rolling_days, PSI_DAYS)))).date()
+            stored = [day for day in self._store.days(spec.strategy) if day >= first]
+            self._days[spec.strategy] = tuple(found for day in stored if (found := self._store.read(spec.strategy, day)) is not None)
+        return self._days[spec.strategy]
+
+    def track(self, spec: ModelSpec, version: str) -> Track | None:
+        """What a version's forecasts were worth."""
+        portfolio, execution = self.settings.portfolio, self.settings.execution
+        return make_track(self.of(spec), spec.name, version, round_trip_cost_frac(execution), portfolio.top_k.chop)
+
+
+def _review_one(
+    spec: ModelSpec, life: ModelLife, known: _Experience, moment: Moment, models: ModelStore
+) -> tuple[DriftReport | None, LifeChange]:
+    training = known.settings.training
+    rules = LifeRules(training, spec.horizon_h)
+    standing = life.standing(moment.at)
+    versions = [*([standing.champion.version] if standing.champion else []), *(event.version for event in standing.shadows)]
+    problems = {v: why for v in versions if (why := problem_of(models, spec.name, v, moment.at, training.max_model_age_days))}
+    tracks = {version: known.track(spec, version) for version in versions}
+    report, changed = None, LifeChange()
+    if standing.champion is not None and standing.champion.version not in problems:
+        champion = standing.champion.version
+        reference = _reference(models, spec.name, champion)
+        ticks = experience_days(known.of(spec), moment.at - timedelta(days=PSI_DAYS + spec.horizon_h / 24.0 + 2.0))
+        report = measure_drift(reference, spec.drift, ticks, tracks[champion], moment.at, training.shadow_min_periods)
+        changed = react(life, report, spec.drift.shrink_frac, moment)
+    return report, changed.and_(review(life.with_(changed), tracks, problems, rules, moment))
+
+
+def _reference(models: ModelStore, name: str, version: str) -> DriftReference | None:
+    """What the version was fitted on; None of one that does not say."""
+    content = models.manifest(name, version).manifest.get("drift_reference")
+    return DriftReference.from_json(content) if content is not None else None
+
+
+def _tell(name: str, changed: LifeChange, ports: Ports) -> None:
+    """Count what became of a model's versions, and tell people of what changes trading."""
+    for event in changed.events:
+        ports.log.info("model changed", model=f"{name}@{event.version}", stage=event.stage, role=event.role, reason=event.reason)
+    drifted = [event for event in changed.events if event.action]
+    if drifted:
+        ports.metrics.count("ModelDrifted", len(drifted))
+        for event in drifted:
+            ports.notifier.alert(f"model {name}@{event.version} has drifted: {event.action}", event.reason)
+    back = [event for event in changed.events if event.stage == "champion" and not event.action and "is worse than it" in event.reason]
+    if back:
+        ports.metrics.count("ModelRolledBack", len(back))
+        ports.notifier.alert(f"model {name}: back to {back[0].version}", back[0].reason)
+    ports.metrics.count("ModelPromoted", sum(bool(entry.version) for entry in changed.promotions))
+
+
+def _prune(name: str, settings: Settings, models: ModelStore, at: datetime) -> None:
+    versions = [version.version for version in models.versions(name)]
+    gone = dispensable(models.life(name), versions, settings.training.keep_versions, at)
+    if gone:
+        models.delete(name, gone)

@@ -1,0 +1,133 @@
+"""Scores of forecasts against figures worked out by hand, and drift from a manifest against drift from the rows themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from tickless.learn.drift import DriftLimits
+from tickless.learn.drift_reference import DriftReference
+from tickless.learn.drift_review import measure_drift
+from tickless.learn.experience import ExperienceDay, Said, TickExperience
+from tickless.learn.track import make_track
+from tickless.types import to_ms
+
+DAY = date(2024, 6, 1)
+T0 = datetime(2024, 6, 1, tzinfo=UTC)
+PAIRS = tuple(f"P{n}/USDT" for n in range(6))
+NAN = float("nan")
+
+
+def a_tick(at: datetime, forecast, outcome, *, features=None, probability=None, version="v1") -> TickExperience:
+    forecast, outcome = np.asarray(forecast, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
+    none = np.full(len(outcome), NAN)
+    until = to_ms(at) + 7 * 3_600_000
+    said = Said("m", version, "champion", 6.0, forecast, none if probability is None else probability, outcome, outcome * 50.0, until)
+    values = np.zeros((len(outcome), 1)) if features is None else features
+    return TickExperience(at, PAIRS[: len(outcome)], tuple(f"f{n}" for n in range(values.shape[1])), values, (said,))
+
+
+def a_day(*ticks: TickExperience) -> ExperienceDay:
+    return ExperienceDay("s", DAY, ticks)
+
+
+def test_scores_are_rank_ics_and_net_returns_pay_both_sides():
+    outcome = [0.06, 0.05, 0.04, 0.03, 0.02, 0.01]
+    day = a_day(a_tick(T0, outcome, outcome), a_tick(T0 + timedelta(minutes=30), outcome[::-1], outcome))
+    track = make_track([day], "m", "v1", cost_frac=0.001, top_k=2)
+    assert track is not None
+    assert track.score == pytest.approx([1.0, -1.0])
+    # The best two earn 0.055 on average, the worst two 0.015, all six 0.035; a round trip costs 0.001.
+    assert track.net_frac == pytest.approx([0.055 - 0.036, 0.015 - 0.036])
+    assert track.overlap == 12
+    assert make_track([day], "m", "v2", 0.001, 2) is None
+
+
+def test_with_too_few_pairs_the_error_saved_counts():
+    track = make_track([a_day(a_tick(T0, [0.01, 0.03], [0.02, 0.02]))], "m", "v1", 0.0, 1)
+    assert track is not None
+    # In units of the volatility: outcome 1, forecasts 0.5 and 1.5, each off by 0.5 where zero is off by 1.
+    assert track.score == pytest.approx([0.75])
+
+
+def test_an_outcome_that_nobody_knows_counts_for_nothing():
+    outcome = [NAN, 0.05, 0.04, 0.03, 0.02, 0.01]
+    track = make_track([a_day(a_tick(T0, [9.0, 5.0, 4.0, 3.0, 2.0, 1.0], outcome))], "m", "v1", 0.0, 1)
+    assert track is not None
+    assert track.score == pytest.approx([1.0])
+    assert track.net_frac == pytest.approx([0.05 - 0.03])
+
+
+RNG = np.random.default_rng(5)
+FITTED = np.column_stack([RNG.standard_normal(2000), np.where(RNG.random(2000) < 0.4, 0.0, RNG.random(2000)), np.full(2000, 3.0)]).astype(
+    np.float32
+)
+REFERENCE = DriftReference.of(("f0", "f1", "f2"), FITTED, to_ms(T0 - timedelta(days=30)), np.zeros(0), 10)
+
+
+def some_ticks(days: int, shift: float = 0.0, start: datetime = T0) -> list[TickExperience]:
+    rng = np.random.default_rng(8)
+    hours = range(days * 24)
+    features = [np.column_stack([rng.standard_normal(6) + shift, rng.random(6), np.full(6, 3.0)]) for _ in hours]
+    return [a_tick(start + timedelta(hours=hour), np.zeros(6), np.zeros(6), features=features[hour]) for hour in hours]
+
+
+def test_inputs_are_held_against_the_reference_of_the_manifest():
+    ticks = some_ticks(7, shift=0.4)
+    limits = DriftLimits(min_rows=100)
+    report = measure_drift(REFERENCE, limits, ticks, None, T0 + timedelta(days=7), 10)
+    expected = REFERENCE.psi(np.concatenate([tick.features for tick in ticks]), to_ms(T0))
+    assert report.psi == pytest.approx(expected)
+    assert report.psi["f0"] > 0.1
+    assert report.psi["f2"] == 0.0
+
+
+def test_a_window_that_the_reference_saw_is_not_held_against_it():
+    seen = replace(REFERENCE, until_ms=to_ms(T0 + timedelta(days=7)))
+    report = measure_drift(seen, DriftLimits(min_rows=100), some_ticks(7), None, T0 + timedelta(days=7), 10)
+    assert np.isnan(list(report.psi.values())).all()
+    assert report.action is None
+
+
+def test_a_feature_that_left_for_days_is_sustained_and_one_day_is_not():
+    limits = DriftLimits(min_rows=100)
+    gone = measure_drift(REFERENCE, limits, some_ticks(5, shift=4.0), None, T0 + timedelta(days=5), 10)
+    assert gone.feature_z["f0"] > 3.0
+    assert "f0" in {breach.subject for breach in gone.breaches if breach.measure == "feature_z"}
+    briefly = some_ticks(4) + some_ticks(1, shift=9.0, start=T0 + timedelta(days=4))
+    assert abs(measure_drift(REFERENCE, limits, briefly, None, T0 + timedelta(days=5), 10).feature_z["f0"]) < 3.0
+
+
+def a_track(forecast_is_right: float, probability: float = NAN):
+    rng = np.random.default_rng(2)
+    ticks = []
+    for n in range(48 * 8):
+        outcome = 0.01 * rng.standard_normal(6)
+        said = outcome * forecast_is_right + 0.002 * rng.standard_normal(6)
+        ticks.append(a_tick(T0 + timedelta(minutes=30 * n), said, outcome, probability=np.full(6, probability)))
+    track = make_track([a_day(*ticks)], "m", "v1", 0.0, 2)
+    assert track is not None
+    return track
+
+
+def test_rolling_ic_sharpe_and_calibration_come_of_the_track():
+    limits, end = DriftLimits(), T0 + timedelta(days=8)
+    good = measure_drift(None, limits, (), a_track(1.0), end, 10)
+    bad = measure_drift(None, limits, (), a_track(-1.0), end, 10)
+    assert good.rolling_ic > 0.8 > -0.8 > bad.rolling_ic
+    assert good.rolling_sharpe > 0.4 > bad.rolling_sharpe
+    assert (good.action, bad.action) == (None, "shrink")
+    assert np.isnan(good.calibration_error)
+    sure = measure_drift(None, limits, (), a_track(1.0, probability=0.95), end, 10)
+    assert sure.calibration_error == pytest.approx(0.45, abs=0.05)
+    assert sure.action == "retrain"
+
+
+def test_of_too_few_periods_nothing_is_told():
+    track = a_track(-1.0).since(T0 + timedelta(days=7))
+    report = measure_drift(None, DriftLimits(), (), track, T0 + timedelta(days=8), 10)
+    assert np.isnan(report.rolling_ic)
+    assert report.action is None

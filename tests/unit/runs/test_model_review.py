@@ -1,0 +1,143 @@
+"""Drift wired to action: what each action does to the ticks after it, and to the night's training."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from datetime import timedelta
+
+import pytest
+
+from made_moods import a_version, moody_market, trained
+from made_world import T0, World
+from tickless.errors import LedgerError
+from tickless.learn.drift import DriftLimit
+from tickless.learn.gates import GateDecision
+from tickless.learn.spec import ModelSpec, load_specs
+from tickless.pipeline import MODEL_DRIFT
+from tickless.runs.experience import compile_experience
+from tickless.runs.model_review import due_specs, problem_of, review_models
+from tickless.runs.retrain import store
+from tickless.settings import load_desk
+from tickless.types import Tick
+
+NAME = "rotation_6h"
+NIGHT = T0 + timedelta(days=3, hours=2, minutes=10)
+EFFECTIVE = NIGHT + timedelta(minutes=20)
+AFTER = T0 + timedelta(days=3, hours=3)
+SPEC = load_specs("rotation")[0]
+
+
+def with_action(action: str) -> ModelSpec:
+    """A specification in which a rolling IC below zero asks for ``action``, and nothing else asks for anything."""
+    never = {"psi": 1e9, "feature_z": 98.0, "rolling_sharpe": -1e9}
+    limits = {name: DriftLimit(limit=limit, action="alert") for name, limit in never.items()}
+    return SPEC.model_copy(update={"drift": SPEC.drift.model_copy(update={**limits, "rolling_ic": DriftLimit(limit=0.0, action=action)})})
+
+
+@pytest.fixture(scope="module")
+def drifted() -> World:
+    """A desk whose model liked the market of before: its experience of two days is complete."""
+    market = moody_market(T0 - timedelta(days=40), T0, T0 + timedelta(days=4), pairs=6)
+    world = World(market, load_desk("rotation", ["training.shadow_min_periods=5"]))
+    store(trained(a_version("follower", "v1", T0)), world.models, world.settings.training, T0, T0)
+    for hour in range(0, 48, 2):
+        world.run("feature_rebalance", T0 + timedelta(hours=hour, minutes=30))
+    panel = market.panel.closed_at(NIGHT)
+    assert compile_experience(world.settings, panel, world.trace, world.experience, NIGHT)
+    return world
+
+
+@pytest.fixture
+def world(drifted: World) -> World:
+    fresh = World(drifted.market, drifted.settings, trace=drifted.trace, experience=drifted.experience)
+    fresh.models.objects.contents.update(deepcopy(drifted.models.objects.contents))
+    return fresh
+
+
+def reviewed(world: World, *specs: ModelSpec):
+    return review_models(world.settings, specs, world.ports(), NIGHT, EFFECTIVE)
+
+
+def the_tick_after(world: World) -> dict:
+    world.run("feature_rebalance", AFTER)
+    return world.trace.read(Tick(AFTER, "feature_rebalance"))
+
+
+def test_a_market_that_did_not_change_asks_for_nothing(world):
+    steady = with_action("shrink").model_copy(update={"name": "rotation_24h"})
+    assert reviewed(world, steady).as_facts() == {"changes": {}, "drift": {}, "waiting": {}}
+    assert world.notifier.alerts == []
+
+
+@pytest.mark.parametrize(("action", "early"), [("alert", False), ("retrain", True), ("shrink", True), ("stop", True)])
+def test_each_action_tells_people_once_and_all_but_the_mildest_train_at_once(world, action, early):
+    found = reviewed(world, with_action(action))
+    assert (NAME in found.early) == early
+    assert found.drift[NAME]["action"] == action
+    assert [subject for subject, _ in world.notifier.alerts] == [f"model {NAME}@v1 has drifted: {action}"]
+    assert world.metrics.counts["ModelDrifted"] == 1
+    again = reviewed(world, with_action(action))
+    assert len(world.notifier.alerts) == 1
+    assert again.changes == {}
+
+
+def test_an_alert_changes_no_trade(world):
+    before = the_tick_after(World(world.market, world.settings, models=world.models))
+    reviewed(world, with_action("alert"))
+    assert the_tick_after(world)["targets"] == before["targets"]
+
+
+def test_shrink_halves_what_is_held_from_the_next_tick_on(world):
+    before = the_tick_after(World(world.market, world.settings, models=world.models))
+    reviewed(world, with_action("shrink"))
+    after = the_tick_after(world)
+    assert before["targets"]
+    assert after["targets"] == pytest.approx({pair: weight / 2.0 for pair, weight in before["targets"].items()})
+    assert MODEL_DRIFT in after["limits"]
+    assert after["models"] == {NAME: f"{NAME}@v1"}
+
+
+def test_stop_withdraws_the_model_and_the_strategy_falls_back(world):
+    reviewed(world, with_action("stop"))
+    after = the_tick_after(world)
+    assert (after["models"], after["source"]) == ({}, "fallback")
+    assert world.metrics.counts["ModelFallback"] == 1
+    store(trained(a_version("contrarian", "v2", EFFECTIVE)), world.models, world.settings.training, NIGHT, EFFECTIVE)
+    assert world.models.life(NAME).champion(AFTER).version == "v2", "the next that passes its gates takes the empty place"
+
+
+def test_a_model_of_every_week_is_trained_the_same_night_when_it_drifts(world):
+    weekly = with_action("retrain").model_copy(update={"retrain": SPEC.retrain.model_copy(update={"every_h": 168.0})})
+    result = trained(a_version("follower", "v0", T0, trained_at="2024-06-01T02:00:00Z"))
+    store(result, world.models, world.settings.training, T0, T0)
+    due, waiting = due_specs([weekly], world.models, NIGHT)
+    assert (due, list(waiting)) == ((), [NAME])
+    assert "every 168 h" in waiting[NAME]
+    assert due_specs([weekly], world.models, NIGHT, reviewed(world, weekly).early)[0] == (weekly,)
+    assert due_specs([weekly], world.models, T0 + timedelta(days=7, hours=2))[0] == (weekly,)
+
+
+def test_a_champion_that_a_tick_will_refuse_tomorrow_makes_room_tonight(world):
+    late = T0 + timedelta(days=29.5)
+    assert problem_of(world.models, NAME, "v1", T0 + timedelta(days=28), 30.0) == ""
+    assert "max_model_age_days" in problem_of(world.models, NAME, "v1", late, 30.0)
+    store(trained(a_version("blind", "v2", late)), world.models, world.settings.training, late, late)
+    assert world.models.life(NAME).champion(late).version == "v2"
+
+
+def test_old_versions_go_and_those_in_use_stay(world):
+    failed = GateDecision(False, ("no",))
+    for n in range(4):
+        made = a_version("blind", f"w{n}", T0 + timedelta(hours=n + 1))
+        store(trained(type(made)(**{**vars(made), "gate": failed})), world.models, world.settings.training, NIGHT, NIGHT)
+    world.settings = load_desk("rotation", ["training.keep_versions=2"])
+    reviewed(world, with_action("alert"))
+    assert [version.version for version in world.models.versions(NAME)] == ["v1", "w2", "w3"]
+
+
+def test_two_reviews_at_once_are_not_both_written(world, monkeypatch):
+    seen = world.models._champion(NAME)
+    store(trained(a_version("blind", "v2", T0 + timedelta(hours=1))), world.models, world.settings.training, NIGHT, NIGHT)
+    monkeypatch.setattr(world.models, "_champion", lambda _name: seen)
+    with pytest.raises(LedgerError, match="changed meanwhile"):
+        reviewed(world, with_action("shrink"))
