@@ -74,6 +74,8 @@ class Monitoring(Construct):
             )
             self._count_alarm(f"{title(name)}Machine{end}", metric, f"The state machine of {name} {what}.")
         self._count_alarm(f"{title(name)}ModelFailed", self._metric("TrainingFailed", name), f"{name} could not train a model.")
+        self._count_alarm(f"{title(name)}ModelDrifted", self._metric("ModelDrifted", name), f"{name}: a model in use has drifted.")
+        self._count_alarm(f"{title(name)}ModelRolledBack", self._metric("ModelRolledBack", name), f"{name} went back to a former champion.")
 
     def _watch_ticks(self, timer: Timer, function: DeskFunction) -> None:
         """What the ticks of a timer tell: of a function that runs several strategies each is heard by itself."""

@@ -35,7 +35,7 @@ class Life:
 
     def __init__(self, desk: LocalDesk) -> None:
         self.desk, self.models = desk, desk.cloud.models
-        self.refused = 0.0
+        self.refused, self.rolled_back = 0.0, 0.0
         desk.parameter("training", json.dumps(desk.settings("training") | json.loads(TRAINING.model_dump_json())))
 
     def days(self, first: int, last: int) -> None:
@@ -49,6 +49,7 @@ class Life:
         result = self.desk.tick(function, at)
         assert result.error is None, result.error
         self.refused += result.metric("ModelRefused") or 0.0
+        self.rolled_back += result.metric("ModelRolledBack") or 0.0
 
     def enter(self, taste: str, version: str, at: datetime, **changes: object) -> None:
         """As if a night had trained it, and its gates had opened."""
@@ -98,6 +99,7 @@ def test_the_full_life(life: Life) -> None:
     assert [life.stage(version, 8) for version in ("v1", "v2")] == ["champion", "retired"], "degraded: rolled back"
     assert "v2 is worse than it: -" in life.reason("v1", 8)
     assert life.refused > 0.0
+    assert life.rolled_back == 1.0
 
     days = life.desk.cloud.experience.days("rotation")
     assert [str(day) for day in days][:2] == ["2024-06-03", "2024-06-04"]

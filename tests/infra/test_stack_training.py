@@ -185,8 +185,9 @@ def test_a_failed_machine_and_a_failed_model_ring(template):
         assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/States", f"Executions{end}")
         assert dimensions(alarm) == {"StateMachineArn": f"<{machine}>"}
         assert (alarm["Statistic"], alarm["Threshold"], alarm["TreatMissingData"]) == ("Sum", 1, "notBreaching")
-    model = alarms(template)["RetrainModelFailed"]
-    assert (model["MetricName"], dimensions(model)) == ("TrainingFailed", {"service": "retrain", "stage": "dev"})
+    for name, metric in {"ModelFailed": "TrainingFailed", "ModelDrifted": "ModelDrifted", "ModelRolledBack": "ModelRolledBack"}.items():
+        model = alarms(template)[f"Retrain{name}"]
+        assert (model["MetricName"], dimensions(model)) == (metric, {"service": "retrain", "stage": "dev"})
 
 
 def test_a_desk_without_models_has_no_machine(crossover):

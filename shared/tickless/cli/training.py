@@ -51,7 +51,9 @@ def train(
     panel = market.bars(pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
     registry = FolderModelStore(models)
     result = train_specs(panel, settings, registry, specs, end, end)
-    promoted = store(result, registry, settings.training, end, end)
+    # A folder has no live ticks on which a version in shadow could prove itself.
+    training = settings.training.model_copy(update={"promotion": "direct"})
+    promoted = store(result, registry, training, end, end)
     _print_result(result, promoted, models, json_=json_)
     if not result.trained:
         raise TicklessError("; ".join(f"{name}: {why}" for name, why in result.skipped.items()))

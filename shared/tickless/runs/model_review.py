@@ -9,7 +9,7 @@ from typing import Any
 
 from tickless.alpha.champion import check_manifest, load_model
 from tickless.alpha.ensemble import round_trip_cost_frac
-from tickless.alpha.model_life import LifeChange, ModelLife
+from tickless.alpha.model_life import FORMER, LifeChange, ModelLife
 from tickless.errors import ArtifactError
 from tickless.learn.drift import DriftReport
 from tickless.learn.drift_reference import DriftReference
@@ -68,7 +68,7 @@ def review_models(settings: Settings, specs: Sequence[ModelSpec], ports: Ports, 
                 early.add(spec.name)
         if changed:
             changes[spec.name] = [f"{event.version} is {event.stage}: {event.reason}" for event in changed.events]
-            _tell(spec.name, changed, ports)
+            _tell(spec.name, life, changed, ports, effective_at)
         _prune(spec.name, settings, ports.models, effective_at)
     return Review(changes, drift, frozenset(early))
 
@@ -157,7 +157,7 @@ def _reference(models: ModelStore, name: str, version: str) -> DriftReference | 
     return DriftReference.from_json(content) if content is not None else None
 
 
-def _tell(name: str, changed: LifeChange, ports: Ports) -> None:
+def _tell(name: str, life: ModelLife, changed: LifeChange, ports: Ports, at: datetime) -> None:
     """Count what became of a model's versions, and tell people of what changes trading."""
     for event in changed.events:
         ports.log.info("model changed", model=f"{name}@{event.version}", stage=event.stage, role=event.role, reason=event.reason)
@@ -166,10 +166,11 @@ def _tell(name: str, changed: LifeChange, ports: Ports) -> None:
         ports.metrics.count("ModelDrifted", len(drifted))
         for event in drifted:
             ports.notifier.alert(f"model {name}@{event.version} has drifted: {event.action}", event.reason)
-    back = [event for event in changed.events if event.stage == "champion" and not event.action and "is worse than it" in event.reason]
-    if back:
-        ports.metrics.count("ModelRolledBack", len(back))
-        ports.notifier.alert(f"model {name}: back to {back[0].version}", back[0].reason)
+    formers = {event.version for event in life.shadows(at, FORMER)}
+    for entry in changed.promotions:
+        if entry.version in formers:
+            ports.metrics.count("ModelRolledBack")
+            ports.notifier.alert(f"model {name}: back to {entry.version}", entry.reason)
     ports.metrics.count("ModelPromoted", sum(bool(entry.version) for entry in changed.promotions))
 
 
