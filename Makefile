@@ -112,7 +112,7 @@ imports: $(READY) ## the import contracts of .importlinter
 
 lock: ## write requirements.lock and requirements-gru.lock anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/" >&2; exit 2; }
-	@$(COMPILE) $(foreach extra,aws market inference train cli infra local dev,--extra $(extra)) --upgrade -o requirements.lock pyproject.toml
+	@$(COMPILE) $(foreach extra,aws market inference train research cli infra local dev,--extra $(extra)) --upgrade -o requirements.lock pyproject.toml
 	@grep -oE 'torch==[0-9.]+' pyproject.toml | $(COMPILE) --no-annotate -c requirements.lock - \
 	  | awk -v here='sys_platform == "linux" and platform_machine == "x86_64"' -v there='sys_platform != "linux" or platform_machine != "x86_64"' \
 	    '/^[a-z]/ { cuda = /^(cuda-|nvidia-|triton)/ } /^torch==/ { print $$1 " ; " here " \\\n    --hash=sha256:$(TORCH_CPU_SHA256)"; $$0 = $$1 " ; " there " \\" } !cuda' > requirements-gru.lock

@@ -9,7 +9,20 @@ import typer
 from typer.core import TyperGroup
 
 import tickless
-from tickless.cli import commanding, desks, explaining, features, invoking, lookahead, operating, practising, running, training, walking
+from tickless.cli import (
+    commanding,
+    desks,
+    explaining,
+    features,
+    invoking,
+    lookahead,
+    operating,
+    practising,
+    running,
+    training,
+    tuning,
+    walking,
+)
 from tickless.cli.data import data_app
 from tickless.cli.models import models_app
 from tickless.cli.params import params_app
@@ -92,6 +105,7 @@ app.command()(running.backtest)
 app.command()(running.compare)
 app.command()(training.train)
 app.command("walk-forward")(walking.walk_forward)
+app.command()(tuning.tune)
 app.command("features")(features.features)
 app.command()(lookahead.lookahead)
 app.command()(invoking.invoke)

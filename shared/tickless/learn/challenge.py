@@ -105,7 +105,7 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
     Raises LeakError where a scaler or a calibration has seen more than the rows it may be fitted on.
     """
     spec, output = terms.spec, OUTPUTS[terms.spec.algorithm]
-    slices = Slices(*(_rows(part, spec) for part in (split.train, split.inner, split.fit)))
+    slices = Slices(*(fit_rows(part, spec) for part in (split.train, split.inner, split.fit)))
     conditions = Conditions(terms.training.seed, terms.training.num_threads)
     fitted = fit_model(slices, spec, conditions)
     artifact = fitted.export(split.fit.features)
@@ -120,7 +120,7 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
     if split.calibration is not None:
         calibration = _calibrate(model, split.calibration, split, spec)
         model = OnnxModel.from_bytes(artifact, draft | {"calibration": calibration.as_json()})
-    worth = _worth(fitted, output, split.inner, terms, model.calibration)
+    worth = worth_on(fitted, output, split.inner, terms, model.calibration)
     return Candidate(
         artifact=artifact,
         fitted=fitted,
@@ -130,7 +130,7 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
         rounds=fitted.rounds,
         export_difference=difference,
         baseline=linear,
-        baseline_worth=_worth(linear, "value" if output == "score" else output, split.inner, terms) if linear else worth,
+        baseline_worth=worth_on(linear, "value" if output == "score" else output, split.inner, terms) if linear else worth,
     )
 
 
@@ -258,7 +258,8 @@ def worth_of(manifest: Mapping[str, Any]) -> Worth:
     return Worth(float(stated.get("slope", 1.0)), float(stated.get("intercept", 0.0)))
 
 
-def _rows(samples: Samples, spec: ModelSpec) -> Rows:
+def fit_rows(samples: Samples, spec: ModelSpec) -> Rows:
+    """Samples as what is fitted, weighted as the specification says."""
     weight = uniqueness_weights(samples) if spec.weights == "uniqueness" else None
     return Rows(samples.x, samples.y, weight, samples.start_ms)
 
@@ -278,7 +279,7 @@ def _draft(artifact: bytes, features: tuple[str, ...], terms: Terms) -> dict[str
     }
 
 
-def _worth(fitted: Fitted, output: Output, inner: Samples, terms: Terms, calibration: Calibration | None = None) -> Worth:
+def worth_on(fitted: Fitted, output: Output, inner: Samples, terms: Terms, calibration: Calibration | None = None) -> Worth:
     """What the output is worth: itself where it is a return in units of the scale, plus the cost where that was subtracted; else fitted."""
     label = terms.spec.label
     if output == "value" and label.kind == "forward_return_net":
