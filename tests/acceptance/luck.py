@@ -65,7 +65,7 @@ def null_trainings(data: Path, count: int, window_days: int = 90) -> Iterator[Tr
 def power_trainings(count: int, first_seed: int = 1, days: int = 120, pairs: int = 60) -> Iterator[TrainedModel]:
     """Trainings on synthetic markets in which the last six hours' return tells of the next six, with a rank IC of ``PLANTED_IC``.
 
-    Trading costs 5 basis points a round trip: at the desk's 23 so weak a signal is not worth its trades, and gates that refuse it are right.
+    Trading costs 5 basis points a round trip: at the desk's 23 so weak a signal is not worth its trades, and is rightly refused.
     """
     settings = _settings(300, "execution.taker_fee_bps=2.5", "execution.slippage_bps=0")
     spec = load_specs("rotation")[0]
@@ -91,7 +91,10 @@ def _train(
 
     def make_samples(*arguments: object) -> Sampled:
         made = honest(*arguments)  # type: ignore[arg-type]
-        return made if shuffle is None else replace(made, samples=shuffled_in_blocks(made.samples, *shuffle))
+        if shuffle is None:
+            return made
+        made.check(settings.training.seed)  # What is shuffled afterwards is not relative to its own tick any more.
+        return replace(made, samples=shuffled_in_blocks(made.samples, *shuffle), absolute=None)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_run, "make_samples", make_samples)

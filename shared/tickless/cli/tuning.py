@@ -63,7 +63,7 @@ def tune(
     best = best_attempt(found, prepared)
     luck = judge_luck(best, found.returns, found.failed, prepared)
     content = _facts(found, best, luck, prepared, objective, (study, target))
-    _write(target, found, content)
+    _write(target, found, luck, content)
     _print(content, json_=json_)
 
 
@@ -118,19 +118,18 @@ def _facts(found: StudyResult, best: Attempt, luck: Luck, data: TuningData, obje
     def known(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
-    overfitting = luck.tried.overfitting
     return {
         "model": found.best.name,
         "objective": objective,
-        "trials": found.count,
+        "trials": luck.tried.count,
         "tried_now": found.tried_now,
         "failed": found.failed,
         "best_trial": found.best_number,
         "best_value": found.best_value,
         "value_before": known(found.first_value),
         "fit": found.best.fit.model_dump(mode="json"),
-        "deflated_sharpe": known(luck.tried.deflated_sharpe),
-        "overfitting_probability": known(overfitting.probability) if overfitting else None,
+        "deflated_sharpe": luck.tried.deflated_sharpe,
+        "overfitting_probability": luck.tried.overfitting,
         "would_pass_gates": luck.gate.promote,
         "gate": list(luck.gate.reasons),
         "folds": len(data.folds),
@@ -163,7 +162,7 @@ def statement(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _write(target: Path, found: StudyResult, content: dict[str, Any]) -> None:
+def _write(target: Path, found: StudyResult, luck: Luck, content: dict[str, Any]) -> None:
     from tickless.errors import InputError
     from tickless.learn.spec import models_folder
     from tickless.learn.spec_text import with_fit_values
@@ -171,7 +170,7 @@ def _write(target: Path, found: StudyResult, content: dict[str, Any]) -> None:
     text = (models_folder() / found.best.name / "spec.toml").read_text("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(with_fit_values(text, found.best, statement(content)), "utf-8")
+        target.write_text(with_fit_values(text, found.best.model_copy(update={"trials": luck.tried}), statement(content)), "utf-8")
     except OSError as error:
         raise InputError(f"--out {target}: cannot be written ({error.strerror or error})") from error
 

@@ -8,7 +8,7 @@ from tickless.learn.spec import ModelSpec
 
 
 def with_fit_values(text: str, spec: ModelSpec, head: str) -> str:
-    """The text of a ``spec.toml`` with the ``[fit]`` of ``spec``, under ``head`` as comment lines. Defaults may be left out."""
+    """The text of a ``spec.toml`` with ``[fit]`` and ``[trials]`` of ``spec``, under ``head`` as comments. Defaults may be left out."""
     values = {name: _value(value) for name, value in spec.fit.model_dump(mode="json").items()}
     defaults = type(spec.fit)().model_dump(mode="json")
     lines: list[str] = []
@@ -20,6 +20,8 @@ def with_fit_values(text: str, spec: ModelSpec, head: str) -> str:
             if table == "fit":
                 _add_missing(lines, values, defaults, told)
             table = found[1]
+        if table == "trials":
+            continue
         name = re.match(r"(\s*(\w+)\s*=\s*)([^#]*?)(\s*(?:#.*)?)$", line)
         if table == "fit" and name and name[2] in values:
             told.add(name[2])
@@ -31,6 +33,10 @@ def with_fit_values(text: str, spec: ModelSpec, head: str) -> str:
         table = "fit"
     if table == "fit":
         _add_missing(lines, values, defaults, told)
+    if spec.trials.count > 1:
+        chosen = spec.trials.model_dump(mode="json", exclude_none=True)
+        lines += ["", "[trials]                           # what this specification was chosen among; its gates take the luck off"]
+        lines += [f"{name} = {value!r}" for name, value in chosen.items()]
     comment = "".join(f"# {line}".rstrip() + "\n" for line in head.splitlines())
     return comment + "\n".join(lines).rstrip() + "\n"
 

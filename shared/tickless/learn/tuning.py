@@ -22,14 +22,14 @@ from tickless.learn.algorithms.contract import Conditions, Slices
 from tickless.learn.challenge import Score, Terms, fit_rows, gates_of, returned, score_forecast, worth_on
 from tickless.learn.dataset import Samples, rows_until
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
-from tickless.learn.gates import GateDecision, Tried, decide, decide_classifier
+from tickless.learn.gates import GateDecision, decide, decide_classifier
 from tickless.learn.leak_checks import check_features, check_split
-from tickless.learn.sampling import make_samples
+from tickless.learn.sampling import hold_out, make_samples
 from tickless.learn.spec import ModelSpec
 from tickless.learn.splits import Fold, WalkForward, equal_folds, walk_forward
 from tickless.learn.train import OUTPUTS, fit_model, missing_library
 from tickless.learn.training_run import Features
-from tickless.learn.trials import Trials, backtest_overfitting, deflated_sharpe, sharpe_stats, stack_returns
+from tickless.learn.trials import Trials, Tried, stack_returns
 from tickless.learn.validate import forecast_series
 
 Objective = Literal["rank_ic", "net"]
@@ -62,7 +62,7 @@ class TuningData:
     @property
     def sha256(self) -> str:
         """Of everything that a trial's value depends on but its hyper-parameters."""
-        spec = self.terms.spec.model_dump(mode="json", exclude={"fit"})
+        spec = self.terms.spec.model_dump(mode="json", exclude={"fit", "trials"})
         about = f"{self.samples.sha256} {spec} {self.terms.trial} {[fold.validation for fold in self.folds]} {self.terms.training.seed}"
         return hashlib.sha256(about.encode()).hexdigest()
 
@@ -100,7 +100,7 @@ def prepare_tuning(table: FeatureTable, panel: Panel, terms: Terms, features: Fe
     folds = _folds(samples, terms, embargo_ms)
     least = spec.window.min_rows
     for fold in folds:
-        split = fold.split(samples)
+        split = hold_out(fold.split(samples), terms)
         for name, part in (("training", split.train), ("early-stopping", split.inner), ("test", split.validation)):
             if len(part) < least:
                 raise DataError(f"model {spec.name}: the {name} slice of fold {fold.number} has {len(part)} rows, fewer than {least}")
@@ -158,7 +158,7 @@ def try_spec(spec: ModelSpec, data: TuningData) -> Attempt:
     output = OUTPUTS[spec.algorithm]
     said, forecast, rounds = [], [], []
     for fold in data.folds:
-        split = fold.split(data.samples)
+        split = hold_out(fold.split(data.samples), terms)
         slices = Slices(*(fit_rows(part, spec) for part in (split.train, split.inner, split.fit)))
         fitted = fit_model(slices, spec, Conditions(terms.training.seed, terms.training.num_threads))
         words = fitted.predict(split.validation.x)
@@ -189,8 +189,9 @@ def judge_luck(best: Attempt, returns: Sequence[Floats], failed: int, data: Tuni
     overlap = data.terms.trial.overlap
     matrix = stack_returns(returns)
     known = Trials.of_returns(matrix, overlap)
-    trials = Trials((*known.sharpes, *[math.nan] * failed), matrix)
-    tried = Tried(trials.count, deflated_sharpe(sharpe_stats(best.active, overlap), trials), backtest_overfitting(matrix))
+    # What was tried before the specification came here counts too; what it returned is not known any more.
+    unknown = failed + data.terms.spec.trials.count - 1
+    tried = Tried.of_study(best.active, Trials((*known.sharpes, *[math.nan] * unknown), matrix), overlap)
     gates = gates_of(data.terms)
     if best.score.classes is not None:
         return Luck(tried, decide_classifier(best.score.classes, None, gates, tried=tried))

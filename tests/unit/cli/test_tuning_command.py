@@ -37,6 +37,7 @@ def test_it_writes_the_best_specification_with_a_plain_statement(tickless, bars,
     assert out.read_text().startswith("# rotation_6h: the best of 2 trials")
     assert read_spec(out).fit.model_dump(mode="json") == found["fit"]
     assert read_spec(out).gates == read_spec(Path(__file__).parents[3] / "models" / "rotation_6h" / "spec.toml").gates
+    assert read_spec(out).trials.count == 2
     changed = tickless.refused("tune", "--data", bars, *RANGE, "--study", study, "--trials", "1", "--set", "training.seed=1")
     assert "was made with another data" in changed
 

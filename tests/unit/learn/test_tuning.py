@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from tickless.learn.spec import ModelSpec, SplitSpec, WindowSpec, models_folder,
 from tickless.learn.spec_text import with_fit_values
 from tickless.learn.study import run_study
 from tickless.learn.training_run import Features
+from tickless.learn.trials import Tried
 from tickless.learn.tuning import judge_luck, prepare_tuning, suggest_fit, try_spec, with_fit
 from tickless.settings import ExecutionSection, TrainingSection
 
@@ -62,8 +64,6 @@ def test_nothing_of_the_holdout_is_ever_read(data, planted):
     row = (data.holdout_from_ms - panel.start_ms) // panel.step_ms
     price = panel.open.copy()
     price[row:] *= np.random.default_rng(1).uniform(0.9, 1.1, price[row:].shape)
-    from dataclasses import replace
-
     other = prepare(table, replace(panel, open=price))
     assert other.sha256 == data.sha256
     assert try_spec(LINE, other).value("rank_ic") == try_spec(LINE, data).value("rank_ic")
@@ -135,6 +135,9 @@ def test_a_trial_that_fails_or_was_cut_off_counts_as_tried(data, tmp_path, monke
     assert (result.count, result.failed, result.tried_now) == (5, 2, 1)
     luck = judge_luck(honest(result.best, data), result.returns, result.failed, data)
     assert luck.tried.count == 5
+    before = replace(data, terms=replace(data.terms, spec=LINE.model_copy(update={"trials": Tried(count=30)})))
+    assert before.sha256 == data.sha256
+    assert judge_luck(honest(result.best, before), result.returns, result.failed, before).tried.count == 34
 
 
 def test_a_study_of_other_data_or_another_objective_is_refused(data, planted, tmp_path):
@@ -192,5 +195,11 @@ def test_the_written_specification_keeps_its_comments_and_reads_back(tmp_path):
     (folder / "spec.toml").write_text(written)
     assert read_spec(folder / "spec.toml") == chosen
     assert with_fit_values(text, spec, "").strip() == text.strip()
+    among = chosen.model_copy(update={"trials": Tried(count=40, deflated_sharpe=0.25, overfitting=0.5)})
+    (folder / "spec.toml").write_text(with_fit_values(written, among, ""))
+    assert read_spec(folder / "spec.toml") == among
+    more = among.model_copy(update={"trials": Tried(count=41)})
+    (folder / "spec.toml").write_text(with_fit_values((folder / "spec.toml").read_text(), more, ""))
+    assert read_spec(folder / "spec.toml") == more
     bare = with_fit_values('name = "m"\n', LINE.model_copy(update={"fit": LinearFit(clip_z=3.0)}), "")
     assert tomllib.loads(bare) == {"name": "m", "fit": {"clip_z": 3.0}}
