@@ -121,7 +121,7 @@ def test_the_same_walk_leaves_the_same_bytes_and_models_only_leaves_no_run(tickl
     [
         (("--every", "7"), "--every 7: must be days or hours"),
         (("--every", "0d"), "--every 0d: must be days or hours"),
-        (("--every", "20d"), "older than training.max_model_age_days = 14"),
+        (("--every", "40d"), "older than training.max_model_age_days = 30"),
         (("--model", "rotation_9h"), "--model rotation_9h: unknown; known: rotation_6h, rotation_24h"),
         (("--desk", "crossover"), "--desk crossover: no strategy of this desk has models"),
         (("--timerange", "20240301-20240310"), "no test rows after 2024-03-1"),
