@@ -30,6 +30,8 @@ LEASE_TTL_S = 60
 LEASE_WAIT_S = 300
 """Longer than any lease of a tick by default: a tick that runs is waited for."""
 POLL_S = 1.0
+MOST_REASON_CHARS = 500
+"""A reason is part of the ledger's one item of the desk, and of every alert and status that tells it."""
 
 
 def halt(
@@ -41,8 +43,7 @@ def halt(
 
     Example: tickless halt --reason "exchange maintenance at noon"
     """
-    if not reason.strip():
-        raise InputError("--reason: must say why")
+    _check_reason(reason)
     from tickless.adapters.system_clock import SystemClock
 
     halted, before = halt_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
@@ -108,8 +109,7 @@ def flatten(
     """
     if not yes:
         raise RefusedError(f"flatten sells everything that {stage} holds, at market; say --yes")
-    if not reason.strip():
-        raise InputError("--reason: must say why")
+    _check_reason(reason)
     from tickless.adapters.system_clock import SystemClock
 
     wanted, before = flatten_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
@@ -134,8 +134,7 @@ def accept(
     """
     if not yes:
         raise RefusedError(f"accept writes off what {stage}'s exchange does not have; say --yes")
-    if not reason.strip():
-        raise InputError("--reason: must say why")
+    _check_reason(reason)
     from tickless.adapters.system_clock import SystemClock
 
     wanted, before = accept_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
@@ -148,6 +147,15 @@ def accept(
     }
     text = f"{stage} takes over what the exchange holds {'already, ' if before else ''}from the next tick on: {wanted.mismatch}"
     _print_outcome(content, text, json_=json_)
+
+
+def _check_reason(reason: str) -> None:
+    """Raise InputError for a reason that says nothing, or more than the ledger and an alert should carry."""
+    length = len(reason.strip())
+    if not length:
+        raise InputError("--reason: must say why")
+    if length > MOST_REASON_CHARS:
+        raise InputError(f"--reason: has {length} characters, at most {MOST_REASON_CHARS}")
 
 
 def halt_desk(ledger: Ledger, clock: Clock, reason: str) -> tuple[Halt, bool]:

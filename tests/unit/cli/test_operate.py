@@ -304,6 +304,13 @@ def test_resume_leaves_reducing_to_the_exchange(tickless, traded):
 # Flatten
 
 
+@pytest.mark.parametrize("command", [("halt",), ("flatten", "--yes"), ("accept", "--yes")])
+def test_a_reason_may_not_be_longer_than_a_ledger_should_carry(tickless, traded, command):
+    before = traded.adapters.ledger.load()
+    assert tickless.refused(*command, "--reason", "x" * 501) == "tickless: --reason: has 501 characters, at most 500"
+    assert traded.adapters.ledger.load() == before
+
+
 def test_flatten_needs_a_yes_and_a_reason(tickless, traded):
     before = traded.adapters.ledger.load()
     assert tickless.refused("flatten", code=3) == "tickless: flatten sells everything that dev holds, at market; say --yes"
