@@ -292,7 +292,7 @@ def _open_market(settings: Settings, accounts: Accounts) -> Market:
     from tickless.adapters.roostoo_market import RoostooMarket
 
     client = RoostooClient(purse=accounts.purse(ROOSTOO, settings), time_left_s=accounts.left_s, now=accounts.clock)
-    return RoostooMarket(client, bars, desk.stake_currency, quote)
+    return RoostooMarket(client, bars, desk.stake_currency, quote, now=accounts.clock)
 
 
 def open_venue(wiring: Wiring, cloud: Cloud, settings: Settings) -> Venue:

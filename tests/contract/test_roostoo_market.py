@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -98,3 +99,23 @@ def test_pairs_are_asked_for_once_and_malformed_ones_refused(roostoo: Roostoo) -
     for _ in range(3):
         found.pairs()
     assert roostoo.requests == ["/v3/exchangeInfo"]
+
+
+def test_pairs_are_asked_for_again_every_hour_and_those_of_before_stay_where_they_cannot_be_read(roostoo: Roostoo) -> None:
+    clock = ManualClock(START)
+    found = RoostooMarket(RoostooClient(base_url=roostoo.url), source(), "USD", "USDT", now=clock.now)
+    before = found.pairs()
+    roostoo.requests.clear()
+    clock.set(START + timedelta(minutes=59))
+    assert (found.pairs(), roostoo.requests) == (before, [])
+    roostoo.faults["/v3/exchangeInfo"] = [(200, '{"IsRunning": true}')]
+    clock.set(START + timedelta(minutes=60))
+    assert (found.pairs(), roostoo.requests) == (before, ["/v3/exchangeInfo"])
+    one = {"CanTrade": True, "PricePrecision": 2, "AmountPrecision": 6, "MiniOrder": 1}
+    roostoo.faults["/v3/exchangeInfo"] = [
+        (200, json.dumps({"IsRunning": True, "TradePairs": {"SOL/USD": {"Coin": "SOL", "Unit": "USD", **one}}}))
+    ]
+    clock.set(START + timedelta(minutes=64))
+    assert (found.pairs(), len(roostoo.requests)) == (before, 1)
+    clock.set(START + timedelta(minutes=65))
+    assert found.pairs() == ["SOL/USD"], "also in the mapping to the source"

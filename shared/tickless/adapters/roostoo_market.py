@@ -7,39 +7,49 @@ prices that do not exist.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
+from tickless.adapters.ccxt_client import MARKETS_AGAIN, MARKETS_FOR
 from tickless.adapters.roostoo_answers import read_rules
 from tickless.adapters.roostoo_client import RoostooClient
 from tickless.bars import Panel
-from tickless.errors import DataError, RetryableError
+from tickless.errors import DataError, ExchangeError, RetryableError
 from tickless.ports import Market
-from tickless.types import PairRules, base_asset
+from tickless.types import PairRules, base_asset, from_ms
 
 
 class RoostooMarket:
     """Roostoo's pairs in ``stake``, with the bars of ``source``, whose pairs are quoted in ``source_quote``.
 
-    ``renamed`` maps pairs of Roostoo to pairs of the source. Pairs and filters are asked for once.
+    ``renamed`` maps pairs of Roostoo to pairs of the source. Pairs and filters are asked for when first
+    needed, and again every hour; those of before stay where they cannot be read. ``now`` tells when an hour is over.
     """
 
     def __init__(
-        self, client: RoostooClient, source: Market, stake: str, source_quote: str, renamed: Mapping[str, str] | None = None
+        self,
+        client: RoostooClient,
+        source: Market,
+        stake: str,
+        source_quote: str,
+        renamed: Mapping[str, str] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
         self._source = source
         self._stake = stake
         self._source_quote = source_quote
         self._renamed = dict(renamed or {})
+        self._now = now
+        self._renew_at = from_ms(0)
         self._rules: Mapping[str, PairRules] | None = None
         self._mapped: Mapping[str, str] | None = None
 
     def pairs(self) -> Sequence[str]:
         """Every pair that trades now and has bars at the source, sorted. Raises RetryableError, ExchangeError."""
-        rules = self.rules()
-        return [pair for pair in self._mapping() if rules[pair].active]
+        mapping, rules = self._mapping(), self.rules()
+        return [pair for pair in mapping if pair in rules and rules[pair].active]
 
     @property
     def left_out(self) -> Sequence[str]:
@@ -48,15 +58,27 @@ class RoostooMarket:
 
     def rules(self) -> Mapping[str, PairRules]:
         """Roostoo's filters by pair, not the source's. Raises RetryableError, ExchangeError."""
-        if self._rules is None:
+        now = self._now()
+        if self._rules is None or now >= self._renew_at:
+            self._renew_at = now + MARKETS_AGAIN
             try:
-                rules = read_rules(self._client.exchange_info(), self._stake)
-            except ValueError as error:
-                raise RetryableError(f"roostoo: exchangeInfo: {error}") from error
-            if not rules:
-                raise RetryableError(f"roostoo: exchangeInfo: no pair is quoted in {self._stake}")
-            self._rules = rules
+                rules = self._read()
+            except ExchangeError:
+                if self._rules is None:
+                    raise
+            else:
+                # The pairs of the source are asked for again, too: it may have taken up, or lost, one of ours.
+                self._rules, self._mapped, self._renew_at = rules, None, now + MARKETS_FOR
         return self._rules
+
+    def _read(self) -> Mapping[str, PairRules]:
+        try:
+            rules = read_rules(self._client.exchange_info(), self._stake)
+        except ValueError as error:
+            raise RetryableError(f"roostoo: exchangeInfo: {error}") from error
+        if not rules:
+            raise RetryableError(f"roostoo: exchangeInfo: no pair is quoted in {self._stake}")
+        return rules
 
     def bars(self, pairs: Sequence[str], timeframe: str, start: datetime, end: datetime) -> Panel:
         """The source's bars under Roostoo's names, in this order; a pair that the source does not have is NaN. Raises as the source."""
@@ -75,9 +97,10 @@ class RoostooMarket:
 
     def _mapping(self) -> Mapping[str, str]:
         """Pairs of the source by ours, sorted; raises DataError where two of ours would be one of the source's."""
+        rules = self.rules()
         if self._mapped is None:
             there = set(self._source.pairs())
-            wanted = {pair: self._renamed.get(pair, f"{base_asset(pair)}/{self._source_quote}") for pair in sorted(self.rules())}
+            wanted = {pair: self._renamed.get(pair, f"{base_asset(pair)}/{self._source_quote}") for pair in sorted(rules)}
             mapped = {pair: name for pair, name in wanted.items() if name in there}
             if len(set(mapped.values())) < len(mapped):
                 names = list(mapped.values())
