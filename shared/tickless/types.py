@@ -448,7 +448,8 @@ class DeskState:
     halt: Halt | None = None
     reducing: Reducing | None = None
     external: Mapping[str, Decimal] = field(default_factory=dict)
-    """Assets that the exchange holds beyond the ledger, by how much: reported, never touched."""
+    """Assets that the exchange holds beyond the ledger, by how much: reported, never touched. Of the stake currency, what somebody else's
+    coins were sold for."""
     flatten: Flatten | None = None
     """What risk checks turn into exits of everything that is held."""
     quarantined: Mapping[str, str] = field(default_factory=dict)

@@ -158,10 +158,11 @@ class Checks:
 
     def _holdings(self, state: DeskState) -> Iterator[str]:
         held, stake = self._venue.holdings(), self._venue.stake
-        if abs(state.cash - held.get(stake, ZERO)) > TOLERANCE:
-            yield f"cash: {state.cash} in the ledger, {held.get(stake, ZERO)} at the exchange"
-        if abs(state.cash - self._wallet - self._ledger.booked_cash) > TOLERANCE * 100:
-            yield f"cash: {state.cash} in the ledger, {self._wallet + self._ledger.booked_cash} by its fills: a flow that never was"
+        cash = state.cash + state.external.get(stake, ZERO)
+        if abs(cash - held.get(stake, ZERO)) > TOLERANCE:
+            yield f"cash: {cash} in the ledger, {held.get(stake, ZERO)} at the exchange"
+        if abs(cash - self._wallet - self._ledger.booked_cash) > TOLERANCE * 100:
+            yield f"cash: {cash} in the ledger, {self._wallet + self._ledger.booked_cash} by its fills: a flow that never was"
         owned = {base_asset(pair): position.qty for pair, position in state.positions.items()}
         # What is left of an asset that pays fees is known at the next tick only.
         paying = {"BNB"} if self._exchange.world.fee_in is FeeIn.BNB else set()

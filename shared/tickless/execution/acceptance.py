@@ -30,8 +30,9 @@ class Acceptance(NamedTuple):
 def accept_exchange(state: DeskState, snapshot: AccountSnapshot, found: Reconciliation, stake: str, at: datetime) -> Acceptance:
     """Carry out ``state.accept``, where ``found`` is still what the person has seen; else the request ends without effect.
 
-    Positions are cut to what is there, cash becomes the balance, REDUCING ends; what is external shows when compared again. ``found`` must
-    be conclusive. The update of the desk comes last: an attempt that is cut short is told to have found another difference.
+    Positions are cut to what is there, cash becomes the balance but for what is external of it, REDUCING ends; what else is external shows
+    when compared again. ``found`` must be conclusive. The update of the desk comes last: an attempt that is cut short is told to have found
+    another difference.
     """
     request = state.accept
     if request is None or found.mismatch != request.mismatch:
@@ -54,7 +55,7 @@ def accept_exchange(state: DeskState, snapshot: AccountSnapshot, found: Reconcil
         state,
         positions=positions,
         marks=marks,
-        cash=snapshot.balances.get(stake, ZERO),
+        cash=snapshot.balances.get(stake, ZERO) - found.external.get(stake, ZERO),
         reducing=None,
         accept=None,
     )

@@ -25,6 +25,9 @@ from tickless.types import (
     quote_asset,
 )
 
+PAID_AS_FEE = "fee"
+"""Why a position is closed of which fees have taken all."""
+
 
 @dataclass(frozen=True)
 class Booking:
@@ -39,7 +42,8 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
 
     Fills are cumulative in a report; those whose ids the order has were booked before. Cash and holding move as they do at the exchange:
     by price times quantity, and by the fee in the asset that it was charged in. A sell of a pair without position is booked to cash and
-    its order alone. A fill that comes after the order's end moves money all the same; the end stays.
+    its order alone. A fee in a third asset is taken of what lies beyond the ledger, and where that is not enough, of the desk's own
+    position in it, as a sale for what the fee was worth. A fill that comes after the order's end moves money all the same; the end stays.
     """
     fresh = _unbooked(order, report)
     status = next_status(order.status, report.status, has_fills=bool(report.fills) or order.filled_qty > 0)
@@ -48,7 +52,7 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     positions = dict(state.positions)
     moved: dict[str, Position] = {}
     trades: list[Trade] = []
-    cash = state.cash
+    cash, external = state.cash, state.external
     for fill in fresh:
         order = _fill_order(order, fill, status)
         signed = -1 if fill.side is Side.BUY else 1
@@ -62,6 +66,15 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
                 positions[fill.pair] = position
         if trade is not None:
             trades.append(trade)
+        external, owed = _from_external(external, fill)
+        payer = _payer(fill)
+        if owed > 0 and payer in positions:
+            paid, trade = _pay_fee(positions.pop(payer), fill, owed)
+            moved[payer] = paid
+            if paid.qty > 0:
+                positions[payer] = paid
+            if trade is not None:
+                trades.append(trade)
     if not fresh:
         order = evolve(order, status=status)
     orders = dict(state.orders)
@@ -69,7 +82,7 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     if not order.status.is_final:
         orders[order.client_order_id] = order
     marks = _marked(state.marks, positions, fresh)
-    state = evolve(state, cash=cash, positions=positions, orders=orders, marks=marks, external=_external(state.external, fresh))
+    state = evolve(state, cash=cash, positions=positions, orders=orders, marks=marks, external=external)
     return Booking(state, LedgerUpdate(state, (order,), tuple(moved.values()), fresh, tuple(trades)))
 
 
@@ -81,15 +94,31 @@ def _marked(marks: Mapping[str, float], positions: Mapping[str, Position], fresh
     return {**marks, **new} if new else marks
 
 
-def _external(external: Mapping[str, Decimal], fresh: Sequence[Fill]) -> Mapping[str, Decimal]:
-    """What is there beyond the ledger, less what the desk's fees took of it: else a deposit would pass for somebody's sale of it."""
-    for fill in fresh:
-        asset = fill.fee_asset
-        if fill.fee_qty and asset in external and asset not in (base_asset(fill.pair), quote_asset(fill.pair)):
-            left = external[asset] - fill.fee_qty
-            others = {other: qty for other, qty in external.items() if other != asset}
-            external = {**others, asset: left} if left > 0 else others
-    return external
+def _from_external(external: Mapping[str, Decimal], fill: Fill) -> tuple[Mapping[str, Decimal], Decimal]:
+    """What is there beyond the ledger, less a fee in a third asset: else a deposit would pass for somebody's sale. And what it lacked."""
+    asset = fill.fee_asset
+    if asset in (base_asset(fill.pair), quote_asset(fill.pair)):
+        return external, ZERO
+    before = external.get(asset, ZERO)
+    taken = min(before, fill.fee_qty)
+    if taken <= 0:
+        return external, fill.fee_qty
+    left = {other: qty for other, qty in external.items() if other != asset}
+    return left if taken == before else {**left, asset: before - taken}, fill.fee_qty - taken
+
+
+def _payer(fill: Fill) -> str:
+    """The pair whose position pays a fee in a third asset; a contract's position is no holding of its asset, and pays nothing."""
+    return "" if ":" in fill.pair else f"{fill.fee_asset}/{quote_asset(fill.pair)}"
+
+
+def _pay_fee(position: Position, fill: Fill, owed: Decimal) -> tuple[Position, Trade | None]:
+    """The position less a fee, sold for what the fee was worth: the trade that the fee belongs to bears it, and nothing counts twice."""
+    taken = min(owed, position.qty)
+    worth = money(fill.fee * taken / fill.fee_qty)
+    held_cost = position.entry_price * (position.qty - taken)
+    paid = evolve(position, sold_qty=position.sold_qty + taken, sold_value=position.sold_value + worth, held_cost=held_cost)
+    return paid, closed_trade(paid, fill.filled_at, PAID_AS_FEE, f"{fill.fill_id}-fee") if paid.qty <= 0 else None
 
 
 def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:

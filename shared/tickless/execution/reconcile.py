@@ -8,27 +8,30 @@ less of a base asset                       mismatch: the desk only sells, what i
 more of a base asset                       external: reported, never touched, never counted
 another amount of the stake currency,      a deposit or a withdrawal: cash and peak equity move together, so that neither a
 and no base asset looks traded for it      drawdown nor a profit comes of it
-more of the stake currency, while an       nothing: somebody's own sale, or an answer that is not of now; the figures before stay
-external asset has shrunk
+more of the stake currency, and external   external, too: somebody's own sale, or an answer that is not of now. What comes out of it
+assets have shrunk by about its value      later (the other half of a late answer, a withdrawal, a purchase) is taken from there
 less of the stake currency, while a base   mismatch: it looks like a trade that the ledger does not know
 asset has grown beyond the ledger
 ========================================== =====================================================================================
 
-Nothing is concluded from balances while an order's outcome is unknown.
+Nothing is concluded from balances while an order's outcome is unknown, nor of cash while there is a mismatch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from tickless.execution.rounding import exact
 from tickless.types import ZERO, AccountSnapshot, DeskState, OrderStatus, base_asset
 
 TOLERANCE = Decimal("0.01")
 """Stake currency by which an exchange's own rounding of fills may differ from ours."""
 DUST_FRAC = Decimal("1e-9")
 """Share of a holding that an exchange's rounding may cost."""
+FIT_FRAC = Decimal("0.1")
+"""Share of what was traded by which its price may have been another than the last close: what fits no better was not traded."""
 UNSETTLED = frozenset({OrderStatus.INTENT, OrderStatus.UNKNOWN})
 """Orders that may have traded without our knowing."""
 
@@ -40,7 +43,7 @@ class Reconciliation:
     mismatch: str = ""
     """What the ledger claims and the exchange does not have; empty where there is nothing of the kind."""
     external: Mapping[str, Decimal] = field(default_factory=dict)
-    """What the exchange holds beyond the ledger, by asset."""
+    """What the exchange holds beyond the ledger, by asset; of the stake currency, what somebody else's coins were sold for."""
     flow: Decimal = ZERO
     """Stake currency that somebody has put in (positive) or taken out."""
     available: Mapping[str, Decimal] = field(default_factory=dict)
@@ -49,34 +52,76 @@ class Reconciliation:
     """False while an order may have traded without our knowing: only ``available`` then says anything."""
 
 
-def reconcile(state: DeskState, snapshot: AccountSnapshot, stake: str) -> Reconciliation:
-    """Compare positions and cash with balances, both after every known order has been settled."""
+PriceOf = Callable[[str], Decimal | None]
+"""The last close of an asset in the stake currency; None = nobody knows."""
+
+
+def reconcile(state: DeskState, snapshot: AccountSnapshot, stake: str, price_of: PriceOf | None = None) -> Reconciliation:
+    """Compare positions and cash with balances, both after every known order has been settled.
+
+    ``price_of`` is asked only where cash came and external assets went; without it, prices are those of what the desk holds.
+    """
     balances = snapshot.balances
     available = _available(state, balances)
     if any(order.status in UNSETTLED for order in state.orders.values()):
         return Reconciliation(available=available, conclusive=False)
     owned = {base_asset(pair): position.qty for pair, position in state.positions.items()}
-    external = {
+    beyond = {
         asset: held - owned.get(asset, ZERO)
         for asset, held in sorted(balances.items())
         if asset != stake and held > owned.get(asset, ZERO) * (1 + DUST_FRAC)
     }
     mismatch = _shortage(state, available)
-    difference = balances.get(stake, ZERO) - state.cash
+    theirs = state.external.get(stake, ZERO)
+    difference = balances.get(stake, ZERO) - theirs - state.cash
     if abs(difference) <= TOLERANCE:
-        return Reconciliation(mismatch, external, ZERO, available)
-    shrunk = [asset for asset, before in state.external.items() if external.get(asset, ZERO) < before * (1 - DUST_FRAC)]
-    if difference > 0 and shrunk:
-        # Somebody's own sale, or an answer from before our own purchase, which took the coins out of it and left the cash in: no deposit.
-        return Reconciliation(mismatch, {**external, **{asset: state.external[asset] for asset in shrunk}}, ZERO, available)
-    grown = [asset for asset, beyond in external.items() if beyond > state.external.get(asset, ZERO) * (1 + DUST_FRAC)]
-    if difference < 0 and grown:
-        cash = f"{stake}: the ledger holds {state.cash}, the exchange {balances.get(stake, ZERO)}, and {', '.join(grown)} has grown"
-        # What has grown is not taken for external: the next comparison would see a plain withdrawal, and that is a guess.
-        known = {asset: state.external.get(asset, ZERO) if asset in grown else beyond for asset, beyond in external.items()}
-        external = {asset: beyond for asset, beyond in known.items() if beyond}
-        return Reconciliation(mismatch or f"{cash}: a trade that the ledger does not know", external, ZERO, available)
-    return Reconciliation(mismatch, external, ZERO if mismatch else difference, available)
+        return Reconciliation(mismatch, _external(beyond, stake, theirs), ZERO, available)
+    shrunk = {asset for asset, before in state.external.items() if asset != stake and beyond.get(asset, ZERO) < before * (1 - DUST_FRAC)}
+    grown = {asset for asset, qty in beyond.items() if qty > state.external.get(asset, ZERO) * (1 + DUST_FRAC)}
+    # What somebody else's coins brought goes first: a late answer, a purchase or a withdrawal of theirs is no business of the desk's.
+    used = min(theirs, max(ZERO, -difference))
+    flow = difference + used
+    if not mismatch and flow < -TOLERANCE and grown:
+        cash = f"{stake}: the ledger holds {state.cash}, the exchange {balances.get(stake, ZERO)}, and {', '.join(sorted(grown))} has grown"
+        mismatch = f"{cash}: a trade that the ledger does not know"
+    if mismatch:
+        # What may explain the cash stays as it was: the next comparison would see a plain deposit or withdrawal, and that is a guess.
+        unsure = {asset: state.external.get(asset, ZERO) for asset in (shrunk if difference > 0 else grown)}
+        return Reconciliation(mismatch, _external({**beyond, **unsure}, stake, theirs), ZERO, available)
+    if difference > 0 and shrunk and _fits(difference, state, beyond, shrunk | grown, price_of or _price_in(state, stake)):
+        return Reconciliation("", _external(beyond, stake, theirs + difference), ZERO, available)
+    flow = ZERO if abs(flow) <= TOLERANCE else flow
+    return Reconciliation("", _external(beyond, stake, theirs - used), flow, available)
+
+
+def _external(beyond: Mapping[str, Decimal], stake: str, theirs: Decimal) -> dict[str, Decimal]:
+    return {asset: qty for asset, qty in sorted({**beyond, stake: theirs}.items()) if qty}
+
+
+def _fits(difference: Decimal, state: DeskState, beyond: Mapping[str, Decimal], assets: Collection[str], price_of: PriceOf) -> bool:
+    """Whether what changed beyond the ledger may have been traded for the cash that came: about as much as it is worth, or nobody knows."""
+    net = gross = ZERO
+    for asset in sorted(assets):
+        price, went = price_of(asset), state.external.get(asset, ZERO) - beyond.get(asset, ZERO)
+        if price is None:
+            if went > 0:
+                return True
+            continue
+        net, gross = net + went * price, gross + abs(went) * price
+    return abs(difference - net) <= gross * FIT_FRAC
+
+
+def _price_in(state: DeskState, stake: str) -> PriceOf:
+    """Prices of what the desk itself holds."""
+
+    def price_of(asset: str) -> Decimal | None:
+        for pair in (f"{asset}/{stake}", f"{asset}/{stake}:{stake}"):
+            if pair in state.positions:
+                mark = state.marks.get(pair)
+                return state.positions[pair].entry_price if mark is None else exact(mark)
+        return None
+
+    return price_of
 
 
 def _available(state: DeskState, balances: Mapping[str, Decimal]) -> dict[str, Decimal]:

@@ -29,6 +29,7 @@ from tickless.execution.funding import book_funding
 from tickless.execution.quarantine import quarantine
 from tickless.execution.reconcile import UNSETTLED, Reconciliation, reconcile
 from tickless.execution.requotes import end_by_time, overdue, remember
+from tickless.execution.rounding import exact
 from tickless.execution.settlement import settlement_due
 from tickless.pipeline import Decision, portfolio_value
 from tickless.ports import Fence, Ports, Venue
@@ -38,7 +39,7 @@ from tickless.runs.admission import refuse_off_grid, refuse_stale, schedule_of, 
 from tickless.runs.desk_state import move_cash, new_desk
 from tickless.runs.desk_strategies import history_start
 from tickless.runs.gather import needed_pairs, refresh_bars
-from tickless.runs.parameters import LoadedSettings, resolve_settings
+from tickless.runs.parameters import LoadedSettings, moves_account, resolve_settings
 from tickless.runs.protecting import Hands, ProtectPhase, resting_trace
 from tickless.runs.report import RunReport
 from tickless.settings import Settings
@@ -64,6 +65,8 @@ _CHUNK = 40
 """Intents an update; with the fence and the record a transaction stays far below 100 items."""
 _SETTLING = timedelta(seconds=60)
 """How long an order may be on its way before an exchange that does not know it is believed."""
+_PRICES_OF = timedelta(hours=4)
+"""How old the close may be that tells what somebody else's coins are worth."""
 _IN_FLIGHT = timedelta(seconds=30)
 """How long a request may be on its way after its sender has failed: several of an exchange's time-outs, and less than a tick waits."""
 
@@ -127,6 +130,8 @@ def _run_fenced(
     refuse_off_grid(tick, settings)
     venue = ports.connect(settings)
     state = stored if stored is not None else new_desk(venue, settings, tick.scheduled_at)
+    if stored is not None and moves_account(settings, stored.settings):
+        state = evolve(state, external={})  # What lay beyond the ledger in the old account says nothing of the new one.
     ran: list[str] = []
     status = DONE
     facts: dict[str, Any] = {}
@@ -302,12 +307,24 @@ class TickRun:
             state = self._book_reports(state, snapshot)
         for order in [o for o in state.orders.values() if o.client_order_id not in snapshot.reports]:
             state = self._settle_unseen(state, order)
-        found = reconcile(state, snapshot, self.settings.desk.stake_currency)
+        found = reconcile(state, snapshot, self.settings.desk.stake_currency, self._price_of)
         if state.accept is not None and found.conclusive:
             state = self._accept(state, snapshot, found)
-            found = reconcile(state, snapshot, self.settings.desk.stake_currency)
+            found = reconcile(state, snapshot, self.settings.desk.stake_currency, self._price_of)
         self._note_missing(state, found)
         return self._adopt(state, found) if found.conclusive else state, found.available
+
+    def _price_of(self, asset: str) -> Decimal | None:
+        """The last close of an asset in the stake currency; None for one of which there are no bars."""
+        desk = self.settings.desk
+        panel = self.ports.bars.read(desk.timeframe, self.at - _PRICES_OF, self.at)
+        for pair in (f"{asset}/{desk.stake_currency}", f"{asset}/{desk.stake_currency}:{desk.stake_currency}"):
+            if pair in panel.column:
+                closes = panel.close[:, panel.column[pair]]
+                last = [close for close in closes.tolist() if close > 0][-1:]
+                if last:
+                    return exact(last[0])
+        return None
 
     def _end(self, state: DeskState, late: Sequence[Order]) -> DeskState:
         """Cancel orders whose time is over. Whoever finds them cancelled must know why: nobody stopped wanting them."""
@@ -371,6 +388,12 @@ class TickRun:
         if dict(found.external) != dict(state.external):
             log.warning("the exchange holds more than the ledger", external={asset: str(qty) for asset, qty in found.external.items()})
             state = evolve(state, external=found.external)
+        stake = self.settings.desk.stake_currency
+        sold = found.external.get(stake, Decimal(0)) - before.external.get(stake, Decimal(0))
+        if sold > 0:
+            notifier.alert(
+                name, f"{sold:f} {stake} came as coins went that are not the desk's: taken for what they were sold for, no deposit"
+            )
         if found.flow:
             log.warning("cash has moved", flow=str(found.flow))
             notifier.alert(
@@ -416,10 +439,13 @@ class TickRun:
                 state = evolve(state, blocked={**state.blocked, order.pair: iso(self.at)})
                 update = evolve(update, desk=state)
         if order.side is Side.BUY:
-            protected = tuple([protect(position, order.exits.atr, self.settings.risk) for position in update.positions if position.qty > 0])
+            # Of what it bought: a position that only paid the fee keeps the stop that it has.
+            protected = tuple(
+                [protect(p, order.exits.atr, self.settings.risk) if p.pair == order.pair and p.qty > 0 else p for p in update.positions]
+            )
             if protected != update.positions:
                 for position in protected:
-                    state = state.with_position(position)
+                    state = state.with_position(position) if position.qty > 0 else state
                 update = evolve(update, desk=state, positions=protected)
         self.updates.append(update)
         return state

@@ -72,6 +72,12 @@ def _refuse_other_account(wanted: Section, last_good: str) -> None:
         )
 
 
+def moves_account(settings: Settings, last_good: Mapping[str, str]) -> bool:
+    """Whether the desk trades another account than the one that its ledger was last written for."""
+    before = parse_section("desk", last_good["desk"], "last good") if "desk" in last_good else None
+    return isinstance(before, DeskSection) and bool(settings.desk.other_account(before))
+
+
 def _parse(name: str, texts: Mapping[str, str]) -> Section:
     if name not in texts:
         raise SettingsError(f"parameter {name}: missing")
