@@ -407,4 +407,5 @@ def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, met
         notifier=cloud.notifier(log),
         log=log,
         invocation=invocation_id,
+        time_left_s=cloud.accounts.left_s,
     )

@@ -403,3 +403,5 @@ class Ports:
     log: Log
     invocation: str = ""
     """What retries of one invocation have in common and no other has: Lambda's request id; empty = unknown."""
+    time_left_s: Callable[[], float] = lambda: float("inf")
+    """What is left of the invocation's time, in seconds."""

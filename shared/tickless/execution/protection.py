@@ -6,9 +6,10 @@ level never falls, so neither does what rests; it is moved once it has risen by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from itertools import count
 from typing import NamedTuple
 
 from tickless.execution.planning import client_order_id
@@ -67,11 +68,14 @@ def resting_orders(state: DeskState) -> dict[str, list[Order]]:
     return found
 
 
-def plan_protection(state: DeskState, tick: Tick, venue: Venue, *, desk: str, settings: ExecutionSection) -> Protection:
+def plan_protection(
+    state: DeskState, tick: Tick, venue: Venue, *, desk: str, settings: ExecutionSection, ended: Collection[str] = ()
+) -> Protection:
     """The moves after which every position has the stop that it is owed, and nothing else has one.
 
     A pair is left as it is while one of its stops is on its way, has begun to fill, or lies in a closed market. Without
-    ``execution.stoploss_on_exchange`` no stop is owed, and those that rest are cancelled.
+    ``execution.stoploss_on_exchange`` no stop is owed, and those that rest are cancelled. No stop gets an id that is in ``ended``: an
+    attempt before has placed it, and it is over.
     """
     moves: list[Move] = []
     without: dict[str, str] = {}
@@ -87,13 +91,22 @@ def plan_protection(state: DeskState, tick: Tick, venue: Venue, *, desk: str, se
             if own:
                 moves.append(_move(pair, None, own, venue))
         elif (kept := _fitting(own, wanted, settings)) is None:
-            order = _stop_order(state.positions[pair], wanted, tick, desk)
+            order = unused(_stop_order(state.positions[pair], wanted, tick, desk), ended, tick, desk=desk)
             moves.append(_move(pair, order, own, venue))
         elif len(own) > 1:
             moves.append(_move(pair, None, [order for order in own if order is not kept], venue))
         if isinstance(wanted, str):
             without[pair] = wanted
     return Protection(tuple(moves), without)
+
+
+def unused(stop: Order, ended: Collection[str], tick: Tick, *, desk: str) -> Order:
+    """The same stop under the first id, counting attempts, that is not over: whoever cancelled the one before, the position is bare."""
+    for attempt in count(stop.attempt):
+        found = client_order_id(desk, stop.strategy, tick, stop.pair, _leg(stop.qty, stop.stop_price), attempt)
+        if found not in ended:
+            return stop if found == stop.client_order_id else evolve(stop, client_order_id=found, attempt=attempt)
+    raise AssertionError("counting ends only at an id")
 
 
 def stop_out(stop: Order, qty: Decimal, tick: Tick, *, desk: str, settings: ExecutionSection) -> Order:
@@ -150,10 +163,8 @@ def _move(pair: str, place: Order | None, cancels: list[Order], venue: Venue) ->
 
 
 def _stop_order(position: Position, wanted: _Wanted, tick: Tick, desk: str) -> Order:
-    # Quantity and level are part of the id: a tick that is cut short and resumed may find that more has filled, and place another stop.
-    leg = f"stop|{wanted.qty}|{wanted.level}"
     return Order(
-        client_order_id(desk, position.strategy, tick, position.pair, leg),
+        client_order_id(desk, position.strategy, tick, position.pair, _leg(wanted.qty, wanted.level)),
         tick.scheduled_at,
         position.strategy,
         position.pair,
@@ -164,3 +175,8 @@ def _stop_order(position: Position, wanted: _Wanted, tick: Tick, desk: str) -> O
         stop_price=wanted.level,
         reduce_only=True,
     )
+
+
+def _leg(qty: Decimal, level: Decimal | None) -> str:
+    # Quantity and level are part of the id: a tick that is cut short and resumed may find that more has filled, and place another stop.
+    return f"stop|{qty}|{level}"

@@ -67,6 +67,8 @@ _SETTLING = timedelta(seconds=60)
 """How long an order may be on its way before an exchange that does not know it is believed."""
 _PRICES_OF = timedelta(hours=4)
 """How old the close may be that tells what somebody else's coins are worth."""
+_MOVE_S = 15.0
+"""What must be left of the invocation when a stop is cancelled to be replaced: two requests, the first of them slow."""
 _IN_FLIGHT = timedelta(seconds=30)
 """How long a request may be on its way after its sender has failed: several of an exchange's time-outs, and less than a tick waits."""
 
@@ -170,6 +172,10 @@ class TickRun:
     """Why the exchange refuses the account, once it does: the tick then sends nothing more."""
     failed: dict[str, ExchangeError] = field(default_factory=dict)
     """Why the exchange did not take an order, by its id."""
+    ended: set[str] = field(default_factory=set)
+    """The ids of this tick's orders that are over: none is used again."""
+    over: set[str] = field(default_factory=set)
+    """Of those, which the exchange said to be over, and unfilled, when they were sent."""
     missing: Mapping[str, Decimal] = field(default_factory=dict)
     """By how much the exchange holds less of a pair than the ledger."""
 
@@ -209,6 +215,7 @@ class TickRun:
         orders = decision.plan.orders
         if orders or decision.plan.cancels:
             state = self._journal(state, orders, decision.plan.cancels, trace)
+            self._check_time(state, decision.plan.cancels)
             state = self._cancel(state, decision.plan.cancels)
             state = self._submit(state, orders)
         state = self._protect(state)
@@ -230,7 +237,9 @@ class TickRun:
         # Stops that the attempt before had only written down: what should rest is decided on anew.
         forgotten = {i for i, o in state.orders.items() if self._never_left(o) and i not in record.intents and i not in snapshot.reports}
         state = evolve(state, orders={i: order for i, order in state.orders.items() if i not in forgotten}) if forgotten else state
-        state = self._cancel(state, [i for i in record.summary.get("cancels", ()) if i in state.orders])
+        cancels = [i for i in record.summary.get("cancels", ()) if i in state.orders]
+        self._check_time(state, cancels)
+        state = self._cancel(state, cancels)
         state = self._submit(state, [order for order in pending if order.client_order_id not in snapshot.reports])
         state = self._protect(state)
         return state, self._record(state, record.intents, trace)
@@ -246,6 +255,9 @@ class TickRun:
             write=self._add,
             flush=self._flush,
             failed=self.failed,
+            ended=self.ended,
+            over=self.over,
+            has_time=self._has_time,
         )
         rules = self.venue.market.rules()
         return ProtectPhase(self.tick, self.ports, self.venue.exchange, self.settings, rules, self.missing, hands).carry_out(state)
@@ -433,6 +445,8 @@ class TickRun:
         if booking.update is None:
             return state
         state, update = booking.state, booking.update
+        if order.tick_at == self.at:
+            self.ended.update(booked.client_order_id for booked in update.orders if booked.status.is_final)
         if order.protects and update.fills:
             self.ports.log.info("stop went off at the exchange", pair=order.pair, client_order_id=order.client_order_id)
             if self.settings.risk.block_after_stop:
@@ -511,6 +525,9 @@ class TickRun:
                 self._flush()
                 self.sending = False
                 continue
+            else:
+                if report.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and not report.fills:
+                    self.over.add(order.client_order_id)
             self.sending = False
             state = self._book(state, order, report)
         return state
@@ -533,14 +550,30 @@ class TickRun:
         except ExchangeError:
             return False
 
+    @property
+    def _quiet(self) -> timedelta:
+        """How long before the end of the lease the last order may be sent."""
+        return min(_IN_FLIGHT, timedelta(seconds=self.settings.schedule.lease_ttl_s / 4))
+
+    def _has_time(self) -> bool:
+        """Whether a stop may be cancelled: what takes its place must still be sent by this tick."""
+        expires_at = self.fence.expires_at
+        in_lease = expires_at is None or self.ports.clock.now() < expires_at - 2 * self._quiet
+        return in_lease and self.ports.time_left_s() > _MOVE_S
+
+    def _check_time(self, state: DeskState, cancels: Sequence[str]) -> None:
+        """Raise RetryableError where stops would be cancelled for sales that may not be sent any more: whoever retries does both."""
+        stops = [i for i in cancels if i in state.orders and state.orders[i].protects]
+        if stops and not self._has_time():
+            raise RetryableError(f"tick {self.tick.id}: too little time is left to cancel {len(stops)} stops and sell; nothing was sent")
+
     def _check_lease(self) -> None:
         """Raise FencedError where another tick may have the lease before an order has arrived.
 
         The ledger would refuse our writes, the exchange no order; and the other would not find there what is still on its way.
         """
         expires_at = self.fence.expires_at
-        quiet = min(_IN_FLIGHT, timedelta(seconds=self.settings.schedule.lease_ttl_s / 4))
-        if expires_at is not None and self.ports.clock.now() >= expires_at - quiet:
+        if expires_at is not None and self.ports.clock.now() >= expires_at - self._quiet:
             raise FencedError(f"tick {self.tick.id}: its lease ends at {iso(expires_at)}; it sends no further order")
 
     def _record(self, state: DeskState, intents: Sequence[str], trace: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ intents: who takes the tick up again asks the exchange for them and decides anew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from tickless.execution.protection import (
     plan_protection,
     resting_orders,
     stop_out,
+    unused,
 )
 from tickless.ports import Exchange, Ports
 from tickless.risk.stops import with_loss_limit
@@ -28,6 +29,9 @@ from tickless.types import DeskState, LedgerUpdate, Order, OrderStatus, PairRule
 
 _ROUNDS = 2
 """What a cancellation tells may change what a stop should be: then it is decided on once more."""
+_ATTEMPTS = 3
+"""How often a stop is placed that the exchange knows to be over already: ids of attempts at this tick that died."""
+NO_TIME = "there was no time left to move it"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,12 @@ class Hands:
     """Write the tick's updates."""
     failed: Mapping[str, ExchangeError]
     """Why the exchange did not take an order, by its id."""
+    ended: Collection[str]
+    """The ids of this tick's orders that are over."""
+    over: Collection[str]
+    """Of those, which the exchange said to be over, and unfilled, when they were sent: an attempt before had placed them."""
+    has_time: Callable[[], bool]
+    """Whether lease and invocation leave time for a cancellation and what takes its place."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,9 @@ class ProtectPhase:
         stops = {pair: how for pair in pairs if (how := self._stops_of(pair)) is not None}
         rules = self.rules if self.settings.execution.filters else {}
         venue = Venue(stops, rules, self.missing)
-        plan = plan_protection(state, self.tick, venue, desk=self.settings.desk.name, settings=self.settings.execution)
+        plan = plan_protection(
+            state, self.tick, venue, desk=self.settings.desk.name, settings=self.settings.execution, ended=self.hands.ended
+        )
         moves = tuple(move for move in plan.moves if move.pair in stops)
         return Protection(moves, {pair: reason for pair, reason in plan.without.items() if pair in stops})
 
@@ -119,6 +131,9 @@ class ProtectPhase:
     def _move(self, state: DeskState, move: Move) -> DeskState:
         order, first = move.place, move.how is not RestingStops.PLACE_FIRST
         held = _held(state, move.pair)
+        if order is not None and first and move.cancels and not self.hands.has_time():
+            # What rests at an older level is better than nothing, and the next tick moves it.
+            return self.hands.drop(state, order, NO_TIME)
         if first or order is None:
             state = self.hands.cancel(state, move.cancels)
         if order is None:
@@ -127,13 +142,23 @@ class ProtectPhase:
             return self.hands.drop(state, order, "the stop before it may still rest")
         if _held(state, move.pair) != held:
             return self.hands.drop(state, order, "the stop before it has filled")
-        state = self.hands.submit(state, [order])
+        state, order = self._place(state, order)
         rests = state.orders.get(order.client_order_id)
         if rests is None and order.client_order_id in self.hands.failed:
             return self._stop_out(state, order)
         if not first and rests is not None and rests.status is not OrderStatus.UNKNOWN:
             state = self.hands.cancel(state, move.cancels)
         return state
+
+    def _place(self, state: DeskState, order: Order) -> tuple[DeskState, Order]:
+        """Send a stop; under another id where the exchange says that this one is over, so that there is never one beside it."""
+        state = self.hands.submit(state, [order])
+        for _ in range(_ATTEMPTS - 1):
+            if order.client_order_id not in self.hands.over:
+                break
+            order = unused(order, self.hands.ended, self.tick, desk=self.settings.desk.name)
+            state = self.hands.submit(self._intend(state, [order]), [order])
+        return state, order
 
     def _stop_out(self, state: DeskState, stop: Order) -> DeskState:
         """Sell at market where the stop was refused because its price has been reached: nothing would protect the position."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -101,10 +101,10 @@ class Faulty:
         return answer if answer is not None else getattr(self._exchange, name)(order, when)
 
 
-def run_on(world: World, exchange: Faulty, name: str, bar: int) -> None:
-    inside = ("sim_store", "bars", "market")
-    ports = world.ports(lambda what, port: exchange.wrap(port) if what == "exchange" and what not in inside else port)
-    world.run(name, at(bar), ports)
+def run_on(world: World, exchange: Faulty, name: str, bar: int, left_s: float = float("inf")) -> None:
+    """Run a tick; ``left_s`` are left of its invocation."""
+    ports = world.ports(lambda what, port: exchange.wrap(port) if what == "exchange" else port)
+    world.run(name, at(bar), replace(ports, time_left_s=lambda: left_s))
 
 
 def no_fault(_name: str, _order: Order) -> None:
@@ -411,3 +411,115 @@ def test_a_quarantined_pair_is_left_alone(desk):
     run_on(desk, exchange, "risk_check", 1)
     assert pair not in {order.pair for _, order in exchange.calls}
     assert pair in state(desk).quarantined
+
+
+# Ids and time
+
+
+class Died(Exception):
+    """The process is gone."""
+
+
+def ids_of_stops(world: World) -> dict[str, list[OrderStatus]]:
+    """The statuses of all stops there ever were, by pair."""
+    found: dict[str, list[OrderStatus]] = {}
+    for order in world.ledger.orders():
+        if order.type is OrderType.STOP:
+            found.setdefault(order.pair, []).append(order.status)
+    return found
+
+
+def cancel_by_hand(world: World, order: Order) -> None:
+    world.venue(world.sim_store, world.bars, world.market, world.settings).cancel(order, world.clock.now())
+
+
+def test_a_stop_that_a_person_cancels_between_two_attempts_at_a_tick_is_placed_again_under_another_id(new_world):
+    world = new_world(RESTING)
+    placed: list[Order] = []
+
+    def die(name: str, order: Order) -> None:
+        if name == "submit" and order.type is OrderType.STOP:
+            exchange._exchange.submit(order, at(0))
+            placed.append(order)
+            raise Died
+
+    exchange = Faulty(die)
+    with pytest.raises(Died):
+        run_on(world, exchange, "full_rebalance", 0)
+    [first] = placed
+    cancel_by_hand(world, first)
+    world.run("full_rebalance", at(0), late_s=60)
+    expect_protected(world)
+    assert sorted(ids_of_stops(world)[first.pair]) == [OrderStatus.CANCELED, OrderStatus.OPEN]
+    assert stops(world)[first.pair].attempt == 1
+
+
+def test_where_the_exchange_alone_knows_that_an_id_is_over_the_stop_gets_another_at_once(new_world):
+    world = new_world(RESTING)
+    told: set[str] = set()
+
+    def over(name: str, order: Order) -> OrderReport | None:
+        if name == "cancel" or order.type is not OrderType.STOP or order.pair in told:
+            return None
+        told.add(order.pair)
+        return OrderReport(order.client_order_id, OrderStatus.CANCELED, ())
+
+    run_on(world, Faulty(over), "full_rebalance", 0)
+    assert told
+    expect_protected(world)
+    assert [sorted(found) for found in ids_of_stops(world).values()] == [[OrderStatus.CANCELED, OrderStatus.OPEN]] * len(told)
+
+
+def test_an_exchange_that_ends_every_stop_is_not_asked_for_ever(new_world):
+    world = new_world(RESTING)
+    always = Faulty(lambda _, order: OrderReport(order.client_order_id, OrderStatus.CANCELED, ()) if order.type is OrderType.STOP else None)
+    run_on(world, always, "full_rebalance", 0)
+    assert {len(found) for found in ids_of_stops(world).values()} == {3}
+    assert state(world).unprotected.keys() == state(world).positions.keys()
+
+
+class Slow(Faulty):
+    """An exchange that is asked for so long that ``left_s`` of the lease are left."""
+
+    def __init__(self, world: World, left_s: float) -> None:
+        super().__init__(no_fault)
+        self.world, self.left_s = world, left_s
+
+    def resting_stops(self, pair: str) -> RestingStops:
+        lease_ends = at(self.bar) + timedelta(seconds=self.world.settings.schedule.lease_ttl_s - self.left_s)
+        self.world.clock.set(max(self.world.clock.now(), lease_ends))
+        return super().resting_stops(pair)
+
+    bar = 0
+
+
+@pytest.mark.parametrize("of", ["lease", "invocation"])
+def test_a_stop_is_not_moved_where_no_time_is_left_to_place_the_new_one(desk, of):
+    kept = 0
+    for bar in range(1, 30):
+        before = stops(desk)
+        exchange = Slow(desk, 45 if of == "lease" else 200)
+        exchange.bar = bar
+        run_on(desk, exchange, "risk_check", bar, 10.0 if of == "invocation" else float("inf"))
+        held = state(desk).positions.keys()
+        assert stops(desk) == {pair: order for pair, order in before.items() if pair in held}
+        assert state(desk).unprotected == {}
+        kept += len([order for order in desk.ledger.orders() if order.tick_at == at(bar) and order.type is OrderType.STOP])
+        if kept:
+            break
+    assert kept, "one was to be moved"
+    desk.run("risk_check", at(bar + 1))
+    expect_protected(desk)
+    assert stops(desk) != before
+
+
+def test_no_stop_is_cancelled_for_a_sale_that_may_not_be_sent_any_more(desk):
+    before = stops(desk)
+    flatten(desk)
+    exchange = Faulty(no_fault)
+    with pytest.raises(RetryableError, match="too little time is left to cancel"):
+        run_on(desk, exchange, "risk_check", 1, 10.0)
+    assert exchange.calls == []
+    assert stops(desk).keys() == before.keys()
+    desk.run("risk_check", at(1), late_s=5)
+    assert not state(desk).positions
