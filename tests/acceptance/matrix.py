@@ -80,7 +80,8 @@ class Desk:
             "cash": (state.cash, state.peak_equity, state.reducing, dict(state.external), dict(state.blocked), state.halt),
             "positions": [replace(position, opened_at=T0) for _, position in sorted(state.positions.items())],
             "open orders": sorted(state.orders),
-            "orders": [repr(order) for order in ledger.orders()],
+            # When an order was sent is kept only where its answer was lost: a time of day.
+            "orders": [repr(replace(order, sent_at=None)) for order in ledger.orders()],
             "fills": sorted(repr(replace(fill, filled_at=T0)) for fill in ledger.fills()),
             "trades": sorted(repr(replace(trade, opened_at=T0, closed_at=T0)) for trade in ledger.trades()),
             "equity": [repr(row) for row in ledger.equity()],
