@@ -18,7 +18,8 @@ import numpy as np
 from measuring import load, machine, say, spread, table
 from numpy.typing import NDArray
 
-from tickless.alpha.onnx_model import Floats, OnnxModel, artifact_sha256
+from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
+from tickless.bars import Floats
 from tickless.learn.algorithms.contract import Conditions, Fitted, Rows, Slices
 from tickless.learn.algorithms.linear import fit_ridge
 from tickless.learn.algorithms.trees import fit_trees

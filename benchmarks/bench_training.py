@@ -15,7 +15,8 @@ from measuring import DAY, FIRST, LAST, days, load, machine, market, peak_mb, sa
 
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory_models import MemoryModelStore
-from tickless.alpha.onnx_model import Floats, OnnxModel, artifact_sha256
+from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
+from tickless.bars import Floats
 from tickless.features.rotation import build_features
 from tickless.learn.onnx_export import export_onnx
 from tickless.learn.spec import load_specs

@@ -83,11 +83,11 @@ _RUNS_MODELS = (*_RUNS_NO_MODELS, "inference")
 FUNCTIONS: Mapping[str, FunctionSettings] = {
     function.name: function
     for function in (
-        FunctionSettings("risk_check", 1024, 120, _RUNS_NO_MODELS, reads=("bars",), writes=("bars", "trace")),
-        FunctionSettings("feature_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
-        FunctionSettings("full_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
+        FunctionSettings("risk_check", 1024, 120, _RUNS_NO_MODELS, reads=("bars", "trace"), writes=("bars", "trace")),
+        FunctionSettings("feature_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models", "trace"), writes=("bars", "trace")),
+        FunctionSettings("full_rebalance", 1769, 180, _RUNS_MODELS, reads=("bars", "models", "trace"), writes=("bars", "trace")),
         # It runs the rebalance of its minute where that is late, so it must be able to.
-        FunctionSettings(SCAN, 1769, 180, _RUNS_MODELS, reads=("bars", "models"), writes=("bars", "trace")),
+        FunctionSettings(SCAN, 1769, 180, _RUNS_MODELS, reads=("bars", "models", "trace"), writes=("bars", "trace")),
         FunctionSettings(
             "retrain",
             3008,
@@ -103,7 +103,7 @@ FUNCTIONS: Mapping[str, FunctionSettings] = {
 }
 """1,769 MB is one whole processor; 3,008 MB the most that a new account may ask for."""
 
-_SCAN_ALONE = FunctionSettings(SCAN, 1024, 120, _RUNS_NO_MODELS, reads=("bars",), writes=("bars", "trace"))
+_SCAN_ALONE = FunctionSettings(SCAN, 1024, 120, _RUNS_NO_MODELS, reads=("bars", "trace"), writes=("bars", "trace"))
 """On a desk that rebalances nothing."""
 
 LEASE_MARGIN_S = 10

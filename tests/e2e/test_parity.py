@@ -139,7 +139,7 @@ def test_a_model_and_a_retraining_decide_alike(tmp_path: Path) -> None:
     settings = load_desk("rotation")
     folder = FolderModelStore(tmp_path / "models")
     panel = market.bars(market.pairs(), "15m", training_start(settings, START), START)
-    promoted = store(train_specs(panel, settings, folder, load_specs("rotation"), START, START), folder, START, START)
+    promoted = store(train_specs(panel, settings, folder, load_specs("rotation"), START, START), folder, settings.training, START, START)
     assert promoted
 
     assert both(tmp_path, market, START, 0.5, models=tmp_path / "models", retrain=True).orders

@@ -20,7 +20,7 @@ def objects(template, prefix):
     [
         ("bars", ALL, ALL),
         ("models", ("feature_rebalance", "full_rebalance", "retrain"), ("retrain",)),
-        ("trace", ("retrain",), TRADING),
+        ("trace", ALL, TRADING),  # A tick that is resumed reads what its first attempt wrote.
         ("experience", ("retrain",), ("retrain",)),
         ("training", ("retrain",), ("retrain",)),
         ("anything", (), ()),
@@ -32,7 +32,7 @@ def test_each_part_of_the_bucket_is_open_to_exactly_those_who_need_it(template, 
     assert tuple(f for f in ALL if may(template, f, "s3:PutObject", place)) == writers
 
 
-@pytest.mark.parametrize(("stack", "reads"), [("crossover", {"bars"}), ("both", {"bars", "models"})])
+@pytest.mark.parametrize(("stack", "reads"), [("crossover", {"bars", "trace"}), ("both", {"bars", "models", "trace"})])
 def test_a_scan_reads_models_only_where_it_may_have_to_run_a_rebalance(request, stack, reads):
     template = request.getfixturevalue(stack)
     prefixes = ("bars", "models", "trace", "anything")
@@ -54,7 +54,10 @@ def test_nobody_overwrites_history_and_only_retraining_deletes_old_models(templa
 
 
 def test_listing_is_limited_to_the_prefixes_a_function_reads(template):
-    for name, expected in {"risk_check": ["bars/*"], "retrain": ["bars/*", "models/*", "trace/*", "experience/*", "training/*"]}.items():
+    for name, expected in {
+        "risk_check": ["bars/*", "trace/*"],
+        "retrain": ["bars/*", "models/*", "trace/*", "experience/*", "training/*"],
+    }.items():
         (listing,) = [s for s in statements(template, functions(template)[name]["Role"]) if "s3:ListBucket" in as_list(s["Action"])]
         assert listing["Condition"] == {"StringLikeIfExists": {"s3:prefix": expected}}
 
