@@ -128,8 +128,13 @@ class OnnxModel:
             return np.concatenate(list(pool.map(self._run_part, np.array_split(rows, _THREADS))))
 
     def _run_part(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        (out,) = self._session.run(None, {self._session.get_inputs()[0].name: rows})
+        try:
+            (out,) = self._session.run(None, {self._session.get_inputs()[0].name: rows})
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise ArtifactError(f"model {self.label}: the artifact cannot be run on {len(rows)} rows: {error}") from error
         flat: NDArray[np.float32] = out.reshape(-1)
+        if len(flat) != len(rows):
+            raise ArtifactError(f"model {self.label}: the artifact gives {len(flat)} values for {len(rows)} rows")
         return flat
 
 

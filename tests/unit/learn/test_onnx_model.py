@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,29 @@ def test_only_a_probability_can_be_calibrated(artifact, manifest):
         OnnxModel.from_bytes(artifact, {**manifest, "calibration": platt})
     with pytest.raises(ArtifactError, match="the calibration is damaged"):
         OnnxModel.from_bytes(artifact, {**manifest, "output": "probability", "calibration": {"method": "platt"}})
+
+
+class BadSession:
+    """A graph that loads and then cannot be run, or runs and answers of other rows."""
+
+    def __init__(self, session, answer):
+        self._session, self._answer = session, answer
+
+    def get_inputs(self):
+        return self._session.get_inputs()
+
+    def run(self, _outputs, _inputs):
+        if self._answer is None:
+            raise RuntimeError("node 7: index out of bounds")
+        return [self._answer]
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [(None, "cannot be run on 4 rows: node 7"), (np.zeros((3, 1), np.float32), "gives 3 values for 4 rows")],
+)
+def test_a_model_that_fails_on_a_tick_is_refused_like_a_damaged_one(artifact, manifest, answer, sentence):
+    model = OnnxModel.from_bytes(artifact, manifest)
+    model = replace(model, _session=BadSession(model._session, answer))
+    with pytest.raises(ArtifactError, match=sentence):
+        model.predict(np.zeros((4, 3)))
