@@ -96,7 +96,8 @@ def enter(
     """What becomes of a version that was just trained and validated.
 
     ``usable`` says whether a tick can use the champion that there is; without one, the version that passed its gates takes its place. An
-    ``early`` one, trained because the champion has drifted, takes the place of the challenger that has waited longest.
+    ``early`` one, trained because the champion has drifted, takes the place of the challenger that has waited longest, if that was trained
+    before this champion first drifted: each may be displaced once, or a drift that lasts would let nobody wait for its evidence.
     """
     if not gate.promote or life.stage(version, moment.at) != "candidate":
         return LifeChange()
@@ -107,7 +108,8 @@ def enter(
     joins = moment.event(version, "shadow", gate.reason, role=CHALLENGER)
     if len(challengers) < rules.training.max_shadows:
         return LifeChange(events=(joins,))
-    if early and challengers:
+    drifted = _first_drift(life, champion, moment.at)
+    if early and drifted is not None and challengers[0].at < drifted:
         gone = moment.event(
             challengers[0].version, "retired", f"made room for {version}, which was trained because the champion has drifted"
         )
@@ -170,6 +172,16 @@ def _crown(life: ModelLife, version: str, reason: str, moment: Moment, *, keep: 
     elif champion is not None:
         events.append(moment.event(champion.version, "retired", replaced))
     return LifeChange((moment.promotion(version, reason),), tuple(events))
+
+
+def _first_drift(life: ModelLife, champion: Promotion, at: datetime) -> datetime | None:
+    """When this champion first asked for more than an alert."""
+    since = (
+        event.at
+        for event in life.events
+        if event.version == champion.version and champion.effective_at <= event.at <= at and event.action not in ("", "alert")
+    )
+    return min(since, default=None)
 
 
 def _retire_broken(life: ModelLife, problems: Mapping[str, str], moment: Moment) -> list[ModelEvent]:

@@ -71,10 +71,24 @@ def test_a_champion_that_no_tick_can_use_stands_in_nobodys_way():
 
 def test_the_shadow_holds_only_so_many_and_an_early_version_takes_the_oldest_place():
     full = life(("v2", 1, "challenger"), ("v3", 2, "challenger"), ("v0", 0, "former"))
+    full = full.with_(LifeChange(events=(drift_event(3),)))
     assert not enter(full, "v4", PASSED, RULES, moment(3), usable=True)
     after = full.with_(enter(full, "v4", PASSED, RULES, moment(3), usable=True, early=True))
     assert [event.version for event in after.shadows(moment(3).at)] == ["v0", "v3", "v4"]
     assert after.stage("v2", moment(3).at) == "retired"
+
+
+def drift_event(day: float, action: str = "retrain") -> ModelEvent:
+    return ModelEvent("v1", "champion", T0 + timedelta(days=day), "has drifted", action=action)
+
+
+def test_a_drift_that_lasts_does_not_push_out_one_challenger_a_night_for_ever():
+    now = life(("a", 0, "challenger"), ("b", 1, "challenger")).with_(LifeChange(events=(drift_event(3),)))
+    for night in range(3, 16):
+        if night in (6, 9):  # It comes and goes.
+            now = now.with_(LifeChange(events=(drift_event(night, ""), drift_event(night))))
+        now = now.with_(enter(now, f"n{night}", PASSED, RULES, moment(night), usable=True, early=True))
+    assert [event.version for event in now.shadows(moment(16).at)] == ["n3", "n4"], "who was trained for the drift has time to prove itself"
 
 
 def test_a_better_challenger_is_promoted_and_the_champion_goes_on_in_shadow():
