@@ -39,12 +39,12 @@ def moody_market(start: datetime, turn: datetime, end: datetime, pairs: int = 8,
     return FolderMarket(Panel("15m", names, to_ms(start), first, high, low, last, volume), {})
 
 
-class _OneTree:
+class OneTree:
     """What ``export_onnx`` reads of a booster: one split."""
 
-    def __init__(self, threshold: float, below: float, above: float) -> None:
+    def __init__(self, threshold: float, below: float, above: float, feature: int = MODEL_FEATURES.index("r_6h")) -> None:
         self._node = {
-            "split_feature": MODEL_FEATURES.index("r_6h"),
+            "split_feature": feature,
             "threshold": threshold,
             "decision_type": "<=",
             "missing_type": "None",
@@ -62,7 +62,7 @@ TASTES = {"follower": (0.0, -1.0, 2.0), "contrarian": (0.0, 2.0, -1.0), "blind":
 
 def a_version(taste: str, version: str, at: datetime, name: str = "rotation_6h", **changes: Any) -> TrainedModel:
     """A version by hand that may be used from ``at`` on, and that has passed its gates."""
-    artifact = export_onnx(_OneTree(*TASTES[taste]), MODEL_FEATURES)
+    artifact = export_onnx(OneTree(*TASTES[taste]), MODEL_FEATURES)
     known = iso(at - timedelta(minutes=30))
     manifest = {
         "model": name,

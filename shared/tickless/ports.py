@@ -260,8 +260,11 @@ class ModelStore(Protocol):
         """Everything that became of the model's versions; an empty life where nothing is known of it."""
         ...
 
-    def record(self, name: str, change: LifeChange) -> None:
-        """Append promotions and events together, in one conditional write; raises LedgerError when somebody else was faster."""
+    def record(self, name: str, change: LifeChange, seen: ModelLife | None = None) -> None:
+        """Append promotions and events together, in one conditional write; raises LedgerError when somebody else was faster.
+
+        ``seen`` is the life on which the change was decided: what was written since then may speak against it.
+        """
         ...
 
     def delete(self, name: str, versions: Sequence[str]) -> None:

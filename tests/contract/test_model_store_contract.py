@@ -254,3 +254,31 @@ def test_an_event_that_cannot_be_read_is_refused(store: ModelRegistry, put: Put,
     put("lgbm_6h/champion.json", json.dumps({"promotions": [], "events": [row]}).encode())
     with pytest.raises(ArtifactError, match=r"lgbm_6h: champion\.json"):
         store.life("lgbm_6h")
+
+
+def test_a_damaged_version_can_still_be_retired(store: ModelRegistry, put: Put) -> None:
+    store.register("m", "v1", {}, ARTIFACT)
+    store.record("m", LifeChange((a_promotion("v1"),), (ModelEvent("v1", "champion", T0, "first"),)))
+    put("m/v1/manifest.json", b"{")
+    store.record("m", LifeChange((a_promotion("", 1),), (ModelEvent("v1", "retired", T0 + timedelta(hours=1), "damaged"),)))
+    assert store.life("m").champion(T0 + timedelta(hours=2)) is None
+
+
+def test_a_change_that_was_decided_on_an_older_life_is_refused(store: ModelRegistry) -> None:
+    for version in ("v1", "v2"):
+        store.register("m", version, {}, ARTIFACT)
+    seen = store.life("m")
+    store.record("m", LifeChange((a_promotion("v1"),)), seen)
+    with pytest.raises(LedgerError, match=r"champion\.json changed meanwhile; v2 was not promoted"):
+        store.record("m", LifeChange((a_promotion("v2"),)), seen)
+    store.record("m", LifeChange((a_promotion("v2"),)), store.life("m"))
+    assert [entry.version for entry in store.promotions("m")] == ["v1", "v2"]
+
+
+def test_a_life_written_before_there_were_events_is_read(store: ModelRegistry, put: Put) -> None:
+    row = {"version": "v1", "effective_at": "2024-06-01T02:30:00Z", "promoted_at": "2024-06-01T02:10:00Z", "reason": "better"}
+    put("m/champion.json", json.dumps({"promotions": [row]}).encode())
+    assert store.life("m") == ModelLife((Promotion("v1", T0 + timedelta(minutes=20), T0, "better"),))
+    put("m/champion.json", json.dumps({"promotions": [row | {"version": 5}]}).encode())
+    with pytest.raises(ArtifactError, match="version 5 is not text"):
+        store.life("m")

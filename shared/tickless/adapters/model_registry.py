@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from tickless.adapters.object_store import ObjectStore
-from tickless.alpha.model_life import NOBODY, STAGES, LifeChange, ModelEvent, ModelLife
+from tickless.alpha.model_life import FORMER, NOBODY, STAGES, LifeChange, ModelEvent, ModelLife
 from tickless.errors import ArtifactError, LedgerError
 from tickless.learn.card import render_card
 from tickless.ports import ModelVersion, Promotion
@@ -96,7 +96,7 @@ class ModelRegistry:
         if not life.promotions or life.promotions[-1] != promotion:
             self._write(name, LifeChange((promotion,)))
 
-    def record(self, name: str, change: LifeChange) -> None:
+    def record(self, name: str, change: LifeChange, seen: ModelLife | None = None) -> None:
         """See ``ModelStore.record``. What is written there already is left out, so a retry is safe.
 
         Raises ArtifactError for a version that is not registered.
@@ -107,7 +107,7 @@ class ModelRegistry:
             tuple(event for event in change.events if event not in life.events),
         )
         if new:
-            self._write(name, new)
+            self._write(name, new, seen)
 
     def delete(self, name: str, versions: Sequence[str]) -> None:
         """See ``ModelStore.delete``. The manifest goes first: a version without one does not exist."""
@@ -119,13 +119,18 @@ class ModelRegistry:
         if kept != life:
             self._put_life(name, kept, tag, "nothing was deleted of its life")
 
-    def _write(self, name: str, change: LifeChange) -> None:
-        named = [*(entry.version for entry in change.promotions), *(event.version for event in change.events)]
+    def _write(self, name: str, change: LifeChange, seen: ModelLife | None = None) -> None:
+        # One that goes need not be readable: what is damaged could never be taken away otherwise.
+        stays = (event.version for event in change.events if event.stage != "retired" and event.role != FORMER)
+        named = [*(entry.version for entry in change.promotions), *stays]
         for version in dict.fromkeys(version for version in named if version != NOBODY):
             self.manifest(name, version)
         life, tag = self._champion(name)
         last = change.promotions[-1].version or "nobody" if change.promotions else ""
-        self._put_life(name, life.with_(change), tag, f"{last} was not promoted" if last else "nothing was written")
+        else_ = f"{last} was not promoted" if last else "nothing was written"
+        if seen is not None and seen != life:
+            raise LedgerError(f"model {name}: champion.json changed meanwhile; {else_}")
+        self._put_life(name, life.with_(change), tag, else_)
 
     def _put_life(self, name: str, life: ModelLife, tag: str | None, else_: str) -> None:
         content = {"promotions": [_row(entry) for entry in life.promotions], "events": [_event_row(event) for event in life.events]}
@@ -201,6 +206,13 @@ def _text(content: Mapping[str, Any], what: str) -> bytes:
         raise ArtifactError(f"{what} cannot be written as JSON: {error}") from error
 
 
+def _named(row: Mapping[str, Any]) -> str:
+    version = row["version"]
+    if not isinstance(version, str):
+        raise TypeError(f"version {version!r} is not text")
+    return version
+
+
 def _row(promotion: Promotion) -> dict[str, str]:
     return {
         "version": promotion.version,
@@ -211,7 +223,7 @@ def _row(promotion: Promotion) -> dict[str, str]:
 
 
 def _promotion(row: Mapping[str, str]) -> Promotion:
-    return Promotion(row["version"], parse_time(row["effective_at"]), parse_time(row["promoted_at"]), row["reason"])
+    return Promotion(_named(row), parse_time(row["effective_at"]), parse_time(row["promoted_at"]), row["reason"])
 
 
 def _event_row(event: ModelEvent) -> dict[str, Any]:
@@ -226,4 +238,4 @@ def _event(row: Mapping[str, Any]) -> ModelEvent:
     if stage not in STAGES or not 0.0 < size_frac <= 1.0:
         raise ValueError(f"an event of stage {stage!r} and size_frac {size_frac:g}")
     role, action = str(row.get("role", "")), str(row.get("action", ""))
-    return ModelEvent(row["version"], stage, parse_time(row["at"]), row["reason"], row["by"], role, size_frac, action)
+    return ModelEvent(_named(row), stage, parse_time(row["at"]), row["reason"], row["by"], role, size_frac, action)

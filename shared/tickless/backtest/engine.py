@@ -14,7 +14,7 @@ from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
-from tickless.alpha.model_life import LifeChange
+from tickless.alpha.model_life import NOBODY, LifeChange
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunExperience, RunLedger, Silence
 from tickless.backtest.quiet import QuietTicks
 from tickless.backtest.record import FinishedRun, collect
@@ -114,10 +114,14 @@ def copy_models(source: ModelStore, target: ModelStore, *, shadows: bool = True)
     Without ``shadows`` what forecasts without trading is left out: a run that does not retrain has no use for it.
     """
     for name in source.names():
-        for version in source.versions(name):
+        versions = source.versions(name)
+        for version in versions:
             target.register(name, version.version, version.manifest, source.artifact(version))
-        life = source.life(name)
-        target.record(name, LifeChange(life.promotions, tuple(event for event in life.events if shadows or event.stage != "shadow")))
+        life, kept = source.life(name), {version.version for version in versions}
+        # A champion of old whose version was deleted since is nobody here: its ticks fall back, as they would with its promotion.
+        promotions = tuple(entry if entry.version in kept else replace(entry, version=NOBODY) for entry in life.promotions)
+        events = tuple(event for event in life.events if event.version in kept and (shadows or event.stage != "shadow"))
+        target.record(name, LifeChange(promotions, events))
 
 
 @contextmanager

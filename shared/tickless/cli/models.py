@@ -177,7 +177,7 @@ def retire(
         change = withdraw(life, reason, moment)
     else:
         change = LifeChange(events=(moment.event(version, "retired", reason),))
-    registry.record(name, change)
+    registry.record(name, change, life)
     facts = {"model": f"{name}@{version}", "stage": "retired", "at": iso(now), "reason": reason}
     if json_:
         print_json(facts)
@@ -188,8 +188,8 @@ def retire(
 def _promote(registry: ModelRegistry, found: ModelVersion, effective_at: datetime, reason: str, *, json_: bool) -> None:
     from tickless.learn.lifecycle import Moment, roll_back
 
-    now = datetime.now(UTC)
-    registry.record(found.name, roll_back(registry.life(found.name), found.version, reason, Moment(effective_at, now, PERSON)))
+    now, life = datetime.now(UTC), registry.life(found.name)
+    registry.record(found.name, roll_back(life, found.version, reason, Moment(effective_at, now, PERSON)), life)
     facts = {"model": found.label, "effective_at": iso(effective_at), "reason": reason}
     if json_:
         print_json(facts)

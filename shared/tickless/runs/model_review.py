@@ -11,6 +11,7 @@ from tickless.alpha.champion import check_manifest, load_model
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.alpha.model_life import FORMER, LifeChange, ModelLife
 from tickless.errors import ArtifactError
+from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.drift import DriftReport
 from tickless.learn.drift_reference import DriftReference
 from tickless.learn.drift_review import PSI_DAYS, measure_drift
@@ -57,10 +58,17 @@ def review_models(settings: Settings, specs: Sequence[ModelSpec], ports: Ports, 
     early: set[str] = set()
     known = _Experience(settings, ports, effective_at)
     moment = Moment(effective_at, at)
+    waiting: dict[str, str] = {}
     for spec in specs:
-        life = ports.models.life(spec.name)
-        report, changed = _review_one(spec, life, known, moment, ports.models)
-        ports.models.record(spec.name, changed)
+        try:
+            life = ports.models.life(spec.name)
+        except ArtifactError as error:
+            # Nobody can say what became of its versions: the ticks do without it, and a night must not end for the others.
+            waiting[spec.name] = str(error)
+            _tell_damage(ports, spec.name, error)
+            continue
+        report, changed = _review_one(spec, life, known, moment, ports)
+        ports.models.record(spec.name, changed, life)
         if report is not None:
             drift[spec.name] = report.as_json()
             ports.metrics.gauge("ModelDrift", 1.0 if report.breaches else 0.0)
@@ -69,8 +77,8 @@ def review_models(settings: Settings, specs: Sequence[ModelSpec], ports: Ports, 
         if changed:
             changes[spec.name] = [f"{event.version} is {event.stage}: {event.reason}" for event in changed.events]
             _tell(spec.name, life, changed, ports, effective_at)
-        _prune(spec.name, settings, ports.models, effective_at)
-    return Review(changes, drift, frozenset(early))
+        _prune(spec.name, settings, ports, effective_at)
+    return Review(changes, drift, frozenset(early), waiting)
 
 
 def problem_of(models: ModelStore, name: str, version: str, at: datetime, max_age_days: float) -> str:
@@ -78,7 +86,7 @@ def problem_of(models: ModelStore, name: str, version: str, at: datetime, max_ag
     try:
         found = models.manifest(name, version)
         check_manifest(found.manifest, at + timedelta(days=1), max_age_days)
-        load_model(found.manifest, models.artifact(found))
+        load_model(found.manifest, models.artifact(found)).require_features(MODEL_FEATURES)
     except ArtifactError as error:
         return str(error)
     return ""
@@ -106,7 +114,11 @@ def due_specs(
 
 
 def _last_trained(models: ModelStore, spec: ModelSpec) -> datetime | None:
-    times = [parse_time(str(version.manifest["trained_at"])) for version in models.versions(spec.name) if "trained_at" in version.manifest]
+    try:
+        versions = models.versions(spec.name)
+    except ArtifactError:
+        return None  # Trained once more than it must be: better than never.
+    times = [parse_time(str(version.manifest["trained_at"])) for version in versions if "trained_at" in version.manifest]
     return max(times, default=None)
 
 
@@ -133,9 +145,9 @@ class _Experience:
 
 
 def _review_one(
-    spec: ModelSpec, life: ModelLife, known: _Experience, moment: Moment, models: ModelStore
+    spec: ModelSpec, life: ModelLife, known: _Experience, moment: Moment, ports: Ports
 ) -> tuple[DriftReport | None, LifeChange]:
-    training = known.settings.training
+    training, models = known.settings.training, ports.models
     rules = LifeRules(training, spec.horizon_h)
     standing = life.standing(moment.at)
     versions = [*([standing.champion.version] if standing.champion else []), *(event.version for event in standing.shadows)]
@@ -144,17 +156,26 @@ def _review_one(
     report, changed = None, LifeChange()
     if standing.champion is not None and standing.champion.version not in problems:
         champion = standing.champion.version
-        reference = _reference(models, spec.name, champion)
+        reference = _reference(ports, spec.name, champion)
         ticks = experience_days(known.of(spec), moment.at - timedelta(days=PSI_DAYS + spec.horizon_h / 24.0 + 2.0))
         report = measure_drift(reference, spec.drift, ticks, tracks[champion], moment.at, training.shadow_min_periods)
         changed = react(life, report, spec.drift.shrink_frac, moment)
     return report, changed.and_(review(life.with_(changed), tracks, problems, rules, moment))
 
 
-def _reference(models: ModelStore, name: str, version: str) -> DriftReference | None:
-    """What the version was fitted on; None of one that does not say."""
-    content = models.manifest(name, version).manifest.get("drift_reference")
-    return DriftReference.from_json(content) if content is not None else None
+def _reference(ports: Ports, name: str, version: str) -> DriftReference | None:
+    """What the version was fitted on; None of one that does not say, or no longer can."""
+    content = ports.models.manifest(name, version).manifest.get("drift_reference")
+    try:
+        return DriftReference.from_json(content) if content is not None else None
+    except ArtifactError as error:
+        _tell_damage(ports, f"{name}@{version}", error)
+        return None
+
+
+def _tell_damage(ports: Ports, who: str, error: ArtifactError) -> None:
+    ports.metrics.count("ModelRefused")
+    ports.log.warning("model refused", model=who, error=str(error))
 
 
 def _tell(name: str, life: ModelLife, changed: LifeChange, ports: Ports, at: datetime) -> None:
@@ -174,8 +195,13 @@ def _tell(name: str, life: ModelLife, changed: LifeChange, ports: Ports, at: dat
     ports.metrics.count("ModelPromoted", sum(bool(entry.version) for entry in changed.promotions))
 
 
-def _prune(name: str, settings: Settings, models: ModelStore, at: datetime) -> None:
-    versions = [version.version for version in models.versions(name)]
-    gone = dispensable(models.life(name), versions, settings.training.keep_versions, at)
+def _prune(name: str, settings: Settings, ports: Ports, at: datetime) -> None:
+    try:
+        versions = [version.version for version in ports.models.versions(name)]
+    except ArtifactError as error:
+        # One that cannot be read has no place among the others: nothing is deleted until somebody has looked at it.
+        _tell_damage(ports, name, error)
+        return
+    gone = dispensable(ports.models.life(name), versions, settings.training.keep_versions, at)
     if gone:
-        models.delete(name, gone)
+        ports.models.delete(name, gone)

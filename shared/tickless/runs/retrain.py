@@ -89,8 +89,10 @@ def gather(tick: Tick, ports: Ports) -> Night:
     effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
     specs = load_specs(settings.calendar.rebalanced)
     reviewed = review_models(settings, specs, ports, at, effective_at)
-    due, waiting = due_specs(specs, ports.models, at, reviewed.early)
-    return Night(settings, due, panel, as_of, effective_at, tuple(compiled), replace(reviewed, waiting=waiting))
+    readable = [spec for spec in specs if spec.name not in reviewed.waiting]
+    due, waiting = due_specs(readable, ports.models, at, reviewed.early)
+    reviewed = replace(reviewed, waiting={**reviewed.waiting, **waiting})
+    return Night(settings, due, panel, as_of, effective_at, tuple(compiled), reviewed)
 
 
 def report(
@@ -173,7 +175,8 @@ def store(
         usable = is_usable(models, model.name, effective_at, training.max_model_age_days)
         rules, moment = LifeRules(training, float(version.manifest["horizon_h"])), Moment(effective_at, now)
         life = models.life(model.name)
-        models.record(model.name, enter(life, model.version, model.gate, rules, moment, usable=usable, early=model.name in early))
+        entered = enter(life, model.version, model.gate, rules, moment, usable=usable, early=model.name in early)
+        models.record(model.name, entered, life)
         if models.life(model.name).stage(model.version, effective_at) == "champion":
             promoted.append(version.label)
     return promoted

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from datetime import timedelta
 
 import pytest
 
-from made_moods import a_version, moody_market, trained
+from made_moods import OneTree, a_version, moody_market, trained
 from made_world import T0, World
+from tickless.adapters.memory_models import MemoryModelStore
+from tickless.alpha.onnx_model import artifact_sha256
+from tickless.backtest.engine import copy_models
 from tickless.errors import LedgerError
 from tickless.learn.drift import DriftLimit
 from tickless.learn.gates import GateDecision
+from tickless.learn.onnx_export import export_onnx
 from tickless.learn.spec import ModelSpec, load_specs
 from tickless.pipeline import MODEL_DRIFT
 from tickless.runs.experience import compile_experience
@@ -141,3 +146,54 @@ def test_two_reviews_at_once_are_not_both_written(world, monkeypatch):
     monkeypatch.setattr(world.models, "_champion", lambda _name: seen)
     with pytest.raises(LedgerError, match="changed meanwhile"):
         reviewed(world, with_action("shrink"))
+
+
+def put(world: World, key: str, content: bytes) -> None:
+    world.models.objects.contents[key] = content
+
+
+def test_a_life_that_cannot_be_read_ends_the_night_of_its_model_alone(world):
+    put(world, f"{NAME}/champion.json", b"{")
+    steady = with_action("shrink").model_copy(update={"name": "rotation_24h"})
+    found = reviewed(world, with_action("shrink"), steady)
+    assert list(found.waiting) == [NAME]
+    assert "champion.json is not JSON" in found.waiting[NAME]
+    assert world.metrics.counts["ModelRefused"] == 1
+
+
+def test_a_champion_whose_manifest_is_damaged_is_replaced(world):
+    put(world, f"{NAME}/v1/manifest.json", b"{")
+    reviewed(world, with_action("shrink"))
+    store(trained(a_version("blind", "v2", EFFECTIVE)), world.models, world.settings.training, NIGHT, EFFECTIVE)
+    assert world.models.life(NAME).champion(AFTER).version == "v2"
+    assert world.models.life(NAME).stage("v1", AFTER) == "retired"
+
+
+def test_a_damaged_reference_leaves_the_other_measures(world):
+    manifest = json.loads(world.models.objects.get(f"{NAME}/v1/manifest.json")[0])
+    put(world, f"{NAME}/v1/manifest.json", json.dumps(manifest | {"drift_reference": {"features": 1}}).encode())
+    assert reviewed(world, with_action("shrink")).drift[NAME]["action"] == "shrink"
+    assert world.metrics.counts["ModelRefused"] == 1
+
+
+def test_a_champion_of_other_features_stands_in_nobodys_way(world):
+    manifest = json.loads(world.models.objects.get(f"{NAME}/v1/manifest.json")[0])
+    names = ["r_6h"]
+    artifact = export_onnx(OneTree(0.0, 1.0, 2.0, feature=0), names)
+    digest = artifact_sha256(artifact)
+    put(world, f"{NAME}/v1/artifact.onnx", artifact)
+    put(world, f"{NAME}/v1/manifest.json", json.dumps(manifest | {"features": names, "sha256": digest}).encode())
+    assert the_tick_after(world)["source"] == "fallback"
+    assert "wants features r_6h" in problem_of(world.models, NAME, "v1", NIGHT, 30.0)
+
+
+def test_a_backtest_starts_from_a_registry_whose_old_champion_was_deleted(world):
+    direct = world.settings.training.model_copy(update={"promotion": "direct"})
+    for n in range(2, 5):
+        at = T0 + timedelta(hours=n)
+        store(trained(a_version("blind", f"v{n}", at)), world.models, direct, at, at)
+    world.models.delete(NAME, ["v1"])
+    copy = MemoryModelStore()
+    copy_models(world.models, copy)
+    assert copy.life(NAME).champion(T0 + timedelta(hours=1)) is None
+    assert copy.life(NAME).champion(AFTER).version == "v4"
