@@ -5,6 +5,7 @@ Optuna is needed here alone, and imported inside. Every trial is one line or a f
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -80,11 +81,13 @@ def _open(path: Path, data: TuningData, objective: Objective) -> Any:
     name, about = data.terms.spec.name, {"model": data.terms.spec.name, "objective": objective, "data": data.sha256}
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        lock = JournalFileOpenLock(str(path))
+        _mend(path, lock)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
             study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError, OSError) as error:
         raise InputError(f"--study {path}: is no study that can be gone on with ({error})") from error
     stored = {key: study.user_attrs.get(key) for key in about}
     if study.trials and stored != about:
@@ -101,6 +104,24 @@ def _open(path: Path, data: TuningData, objective: Objective) -> Any:
     if not study.trials:
         study.enqueue_trial(_present(data.terms.spec))
     return study
+
+
+def _mend(path: Path, lock: Any) -> None:
+    """Take away the last line of a journal whose writer died in the middle of it: what is appended to it could never be read again.
+
+    A file of something else is refused before Optuna writes to it.
+    """
+    if not path.is_file():
+        return
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        if content and not content.startswith(b'{"op_code"'):
+            raise ValueError("its first line is no journal's")
+        if not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 def _present(spec: ModelSpec) -> dict[str, Any]:

@@ -98,6 +98,8 @@ def prepare_tuning(table: FeatureTable, panel: Panel, terms: Terms, features: Fe
     embargo_ms = round(spec.split.embargo_h * 3_600_000)
     samples = made.samples.take(slice(0, rows_until(made.samples, holdout - embargo_ms)))
     folds = _folds(samples, terms, embargo_ms)
+    if not folds:
+        raise DataError(f"model {spec.name}: {len(samples)} rows before the holdout are too few for {spec.folds.count} folds")
     least = spec.window.min_rows
     for fold in folds:
         split = hold_out(fold.split(samples), terms)

@@ -50,6 +50,7 @@ def test_it_writes_the_best_specification_with_a_plain_statement(tickless, bars,
         (("--model", "rotation_9h"), "--model rotation_9h: unknown"),
         (("--desk", "crossover"), "no strategy of this desk has models"),
         (("--timerange", "20240301-20240304"), "model rotation_6h: "),
+        (("--timerange", "20240301-20240303"), "rows before the holdout are too few for 5 folds"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(tickless, bars, tmp_path, options, sentence) -> None:

@@ -154,6 +154,27 @@ def test_a_study_of_other_data_or_another_objective_is_refused(data, planted, tm
         run_study(tmp_path / "no", data, "rank_ic", times(1))
 
 
+@pytest.mark.parametrize("left", [0.3, 0.5, 0.99])
+def test_a_study_whose_last_line_was_cut_off_goes_on(data, tmp_path, monkeypatch, left):
+    monkeypatch.setattr(study_module, "try_spec", lambda _spec, _on: SimpleNamespace(active=np.ones(3), value=lambda _objective: 0.1))
+    path = tmp_path / "m6.journal"
+    run_study(path, data, "rank_ic", times(2))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * left)])
+    first = run_study(path, data, "rank_ic", times(1))
+    again = run_study(path, data, "rank_ic", times(1))
+    assert again.count == first.count + 1
+
+
+@pytest.mark.parametrize("content", [b"notes of mine", b"notes\n", b'{"a": 1}\n', b'{"op_code": 99, "worker_id": "w"}\n'])
+def test_a_file_that_is_no_study_is_refused_and_left_alone(data, tmp_path, content):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is no study that can be gone on with"):
+        run_study(path, data, "rank_ic", times(1))
+    assert path.read_bytes() == content
+
+
 def test_where_every_trial_fails_it_says_why(data, tmp_path, monkeypatch):
     def nothing(spec, on):
         raise DataError("nothing to learn")
