@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import groupby
@@ -45,13 +46,13 @@ class ExperienceArchive:
             return None
         try:
             return decode_day(strategy, day, gzip.decompress(found[0]).decode().splitlines())
-        except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
             raise DataError(f"experience {key}: cannot be read: {error!r}") from error
 
     def days(self, strategy: str) -> Sequence[date]:
         """See ``ExperienceStore.days``."""
         names = (key.rpartition("/")[2].removesuffix(SUFFIX) for key in self._objects.keys(f"{strategy}/") if key.endswith(SUFFIX))
-        return sorted(date.fromisoformat(name) for name in names)
+        return sorted(day for name in names if (day := _day_of(name)) is not None)
 
 
 class MemoryExperience(ExperienceArchive):
@@ -118,6 +119,14 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> Said:
 def _decided(decision: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: _number(float(value)) for key in ("score", "confidence") if (value := decision.get(key)) is not None}
     return {"action": decision.get("action"), "reason": decision.get("reason"), "score": None, "confidence": None, **values}
+
+
+def _day_of(name: str) -> date | None:
+    """The day that an object is of; None of one that somebody else has put there."""
+    try:
+        return date.fromisoformat(name)
+    except ValueError:
+        return None
 
 
 def _number(value: float) -> float | None:

@@ -20,8 +20,9 @@ LOOK_BACK_DAYS = 14
 def compile_experience(settings: Settings, panel: Panel, trace: Trace, store: ExperienceStore, at: datetime) -> list[str]:
     """Store every day whose outcomes are known at ``at`` and that is not stored yet, of each of the desk's strategies.
 
-    ``panel`` holds the universe's bars of those days and up to ``at``. Goes back from the latest such day to the first that is stored, or
-    that has no traces. Returns what was stored, as ``<strategy>/<day>``. A second call stores nothing. Raises RetryableError.
+    ``panel`` holds the universe's bars of those days and up to ``at``. Goes back over days that are stored, and over days without traces as
+    long as an earlier one is stored: a night may have died between two days, and a desk may have had a day off. Returns what was stored, as
+    ``<strategy>/<day>``. A second call stores nothing. Raises RetryableError.
     """
     stored: list[str] = []
     for strategy in sorted(settings.strategy):
@@ -29,11 +30,12 @@ def compile_experience(settings: Settings, panel: Panel, trace: Trace, store: Ex
         known = set(store.days(strategy))
         for day in _complete_days(at, max([PLAIN_HORIZON_H, *horizons.values()]), panel.step_ms):
             if day in known:
-                break
+                continue
             made = _day(settings, panel, trace, strategy, day, horizons)
             if not made.ticks:
-                break
-            if store.write(made):
+                if not any(earlier < day for earlier in known):
+                    break
+            elif store.write(made):
                 stored.append(f"{strategy}/{day}")
     return stored
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from tickless.alpha.champion import check_manifest, load_model
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.alpha.model_life import FORMER, LifeChange, ModelLife
-from tickless.errors import ArtifactError
+from tickless.errors import ArtifactError, DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.drift import DriftReport
 from tickless.learn.drift_reference import DriftReference
@@ -126,7 +126,7 @@ class _Experience:
     """The days that a review may ask for, read once."""
 
     def __init__(self, settings: Settings, ports: Ports, at: datetime) -> None:
-        self.settings, self._store, self._at = settings, ports.experience, at
+        self.settings, self._ports, self._at = settings, ports, at
         self._days: dict[str, tuple[ExperienceDay, ...]] = {}
 
     def of(self, spec: ModelSpec) -> tuple[ExperienceDay, ...]:
@@ -134,9 +134,18 @@ class _Experience:
         if spec.strategy not in self._days:
             rules = LifeRules(self.settings.training, spec.horizon_h)
             first = (self._at - max(rules.deadline, rules.watch, timedelta(days=max(spec.drift.rolling_days, PSI_DAYS)))).date()
-            stored = [day for day in self._store.days(spec.strategy) if day >= first]
-            self._days[spec.strategy] = tuple(found for day in stored if (found := self._store.read(spec.strategy, day)) is not None)
+            stored = [day for day in self._ports.experience.days(spec.strategy) if day >= first]
+            self._days[spec.strategy] = tuple(found for day in stored if (found := self._read(spec.strategy, day)) is not None)
         return self._days[spec.strategy]
+
+    def _read(self, strategy: str, day: date) -> ExperienceDay | None:
+        """A day; None of one that is damaged: what the others say stands without it."""
+        try:
+            return self._ports.experience.read(strategy, day)
+        except DataError as error:
+            self._ports.metrics.count("ModelRefused")
+            self._ports.log.warning("experience refused", strategy=strategy, day=day.isoformat(), error=str(error))
+            return None
 
     def track(self, spec: ModelSpec, version: str) -> Track | None:
         """What a version's forecasts were worth."""

@@ -105,3 +105,23 @@ def test_nights_that_failed_are_made_up_for(ticked):
         "rotation/2024-06-01",
         "rotation/2024-05-31",
     ]
+
+
+def test_a_night_that_died_between_two_days_and_a_day_off_lose_nothing(ticked):
+    world = World(ticked.market, ticked.settings, trace=ticked.trace)
+    for tick, content in list(ticked.trace.written.items()):
+        for days in (-3, -1, 1):
+            if tick.scheduled_at.date() == T0.date():
+                world.trace.write(type(tick)(tick.scheduled_at + timedelta(days=days), tick.function), content)
+    panel = world.market.panel
+
+    def stored(bar: int) -> list[str]:
+        return compile_experience(world.settings, panel, world.trace, world.experience, at(bar))
+
+    assert stored(96 * -1 + 1) == ["rotation/2024-05-29"]
+    kept = dict(world.experience.objects.contents)
+    assert stored(96 * 2 + 1) == ["rotation/2024-06-01", "rotation/2024-05-31"], "over the day off"
+    latest = {key: body for key, body in world.experience.objects.contents.items() if "06-01" in key}
+    world.experience.objects.contents.clear()
+    world.experience.objects.contents.update(kept | latest)
+    assert stored(96 * 2 + 1) == ["rotation/2024-05-31"], "what the night that died did not come to"

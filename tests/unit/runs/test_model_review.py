@@ -197,3 +197,17 @@ def test_a_backtest_starts_from_a_registry_whose_old_champion_was_deleted(world)
     copy_models(world.models, copy)
     assert copy.life(NAME).champion(T0 + timedelta(hours=1)) is None
     assert copy.life(NAME).champion(AFTER).version == "v4"
+
+
+def test_a_damaged_day_of_experience_leaves_what_the_others_say(world):
+    contents = world.experience.objects.contents
+    kept = dict(contents)
+    try:
+        key = min(contents)
+        contents[key] = contents[key][:40] + b"????" + contents[key][44:]
+        contents["rotation/notes.jsonl.gz"] = b"mine"
+        assert list(reviewed(world, with_action("shrink")).drift) == [NAME]
+        assert world.metrics.counts["ModelRefused"] == 1
+    finally:
+        contents.clear()
+        contents.update(kept)
