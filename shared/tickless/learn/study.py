@@ -61,12 +61,17 @@ def run_study(
     """Try hyper-parameters for as long as ``go_on`` (asked with the number tried this time) says so, at least once in a new file.
 
     The first trial of a file is the specification as it is. Raises InputError for a file that is no study, or one of other data, other
-    settings or another objective; DataError where no trial came to an end.
+    settings or another objective, or one that another run goes on with at the same time; DataError where no trial came to an end.
     """
+    from optuna.exceptions import UpdateFinishedTrialError
+
     study = _open(path, data, objective)
     done = 0
     while (done == 0 and not study.trials) or go_on(done):
-        _one(study, data, objective)
+        try:
+            _one(study, data, objective)
+        except UpdateFinishedTrialError as error:
+            raise InputError(f"--study {path}: another run has gone on with it meanwhile ({error})") from error
         done += 1
         progress(done)
     return _result(study, data.terms.spec, done)

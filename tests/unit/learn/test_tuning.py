@@ -175,6 +175,21 @@ def test_a_file_that_is_no_study_is_refused_and_left_alone(data, tmp_path, conte
     assert path.read_bytes() == content
 
 
+def test_of_two_runs_on_one_study_the_later_goes_on(data, tmp_path, monkeypatch):
+    path, counts = tmp_path / "m6.journal", []
+
+    def try_spec(_spec, _on):
+        if not counts:
+            counts.append(0)
+            counts[0] = run_study(path, data, "rank_ic", times(1)).count
+        return SimpleNamespace(active=np.ones(3), value=lambda _objective: 0.1)
+
+    monkeypatch.setattr(study_module, "try_spec", try_spec)
+    with pytest.raises(InputError, match="another run has gone on with it meanwhile"):
+        run_study(path, data, "rank_ic", times(1))
+    assert counts == [2], "the trial that was cut off counts"
+
+
 def test_where_every_trial_fails_it_says_why(data, tmp_path, monkeypatch):
     def nothing(spec, on):
         raise DataError("nothing to learn")
