@@ -159,6 +159,10 @@ def models_folder() -> Path:
     return shipped if shipped.is_dir() else package.parents[1] / "models"
 
 
+_SHOWN = 80
+"""So much of a refused value is told."""
+
+
 def read_spec(path: Path) -> ModelSpec:
     """The specification in a TOML file; raises SettingsError naming file, key and value."""
     try:
@@ -169,8 +173,11 @@ def read_spec(path: Path) -> ModelSpec:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in _TAGS) or "specification"
-        raise SettingsError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
+        where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
+        said, given = first["msg"].removeprefix("Value error, "), repr(first["input"])
+        # A rule over several keys names them and their values itself.
+        got = "" if isinstance(first["input"], dict) else f" (got {given if len(given) <= _SHOWN else given[: _SHOWN - 3] + '...'})"
+        raise SettingsError(f"{path}: {where}{': ' if where else ''}{said}{got}") from error
     if spec.name != path.parent.name:
         raise SettingsError(f"{path}: name: {spec.name!r} must be the folder's name, {path.parent.name!r}")
     return spec

@@ -133,3 +133,10 @@ def test_a_spec_in_another_folder_or_nowhere_is_refused(tmp_path):
         read_spec(write(tmp_path, TEXT, folder="other"))
     with pytest.raises(SettingsError, match="no such model specification"):
         read_spec(tmp_path / "gone" / "spec.toml")
+
+
+def test_a_rule_over_two_keys_is_told_in_one_sentence_without_the_whole_file(tmp_path):
+    path = write(tmp_path, TEXT + "[split]\nembargo_h = 5\n")
+    with pytest.raises(SettingsError) as refused:
+        read_spec(path)
+    assert str(refused.value) == f"{path}: split.embargo_h = 5 must be at least horizon_h = 6"
