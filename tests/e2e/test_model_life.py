@@ -142,3 +142,21 @@ def test_drift_shrinks_positions_in_a_replay_and_in_a_backtest_alike(tmp_path: P
     nights = [line for line in lines if line["function"] == "retrain"]
     assert min(shrunk) > nights[-1]["at"] == "2024-06-06T02:10:00Z", "from the night on in which enough was known"
     assert models.life(NAME).standing(end).size_frac == 1.0, "a run changes nothing of the folder that it starts from"
+
+
+def test_a_promotion_out_of_the_shadow_is_the_same_in_a_replay_and_in_a_backtest(tmp_path: Path) -> None:
+    end = DAY + timedelta(days=3, hours=6)
+    market: FolderMarket = moody_market(DAY - timedelta(days=40), end, end + timedelta(hours=1), pairs=6)
+    models = FolderModelStore(tmp_path / "models")
+    for taste, version in (("blind", "v1"), ("follower", "v2")):
+        store(trained(a_version(taste, version, DAY)), models, TRAINING, DAY, DAY)
+
+    replay(ReplayRequest("rotation", OVERRIDES, market, DAY, end, tmp_path / "replay", models=tmp_path / "models"))
+    write_results(backtest(BacktestRequest(load_desk("rotation", OVERRIDES), market, DAY, end, models)), tmp_path / "backtest")
+
+    for name in ("orders.csv", "ticks.jsonl", "equity.csv"):
+        assert (tmp_path / "replay" / name).read_bytes() == (tmp_path / "backtest" / name).read_bytes(), name
+    lines = [json.loads(line) for line in (tmp_path / "replay" / "ticks.jsonl").read_text("utf8").splitlines()]
+    used = [(line["models"][NAME], line["at"]) for line in lines if line.get("models")]
+    assert [version for version, _ in used] == sorted(version for version, _ in used)
+    assert next(at for version, at in used if version == f"{NAME}@v2") > "2024-06-06T02:30:00Z", "from the night's effective_at on"
