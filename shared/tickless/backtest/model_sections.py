@@ -28,21 +28,21 @@ def overview(record: WalkRecord) -> str:
         columns += [(walk.spec.name, ""), ("its linear baseline", "")]
     rows: list[list[Cell]] = []
     for label, key, baseline, form in _MEASURES:
-        stated = {_value(walk.score.measures, baseline, form) for walk in record.walks} if baseline else {""}
-        row: list[Cell] = [label, _known(stated) if len(stated) == 1 else "see right"]
-        for walk in record.walks:
+        bars = [_bar_to_pass(record, walk, baseline, form) for walk in record.walks]
+        row: list[Cell] = [label, bars[0] if len(set(bars)) == 1 else "see right"]
+        for walk, bar in zip(record.walks, bars, strict=True):
             mine, linear = walk.score.measures, walk.linear_score.measures if walk.linear_score else None
-            beside = f" ({_value(mine, baseline, form)})" if len(stated) > 1 else ""
+            beside = f" ({bar})" if len(set(bars)) > 1 else ""
             row += [_value(mine, key, form) + beside, _value(linear, key, form) if linear else "–"]
         rows.append(row)
-    text = "On all test rows of all folds. Forecasts are judged as returns in units of the pair's volatility; what is earned is plain."
+    text = "On all test rows of all folds. Forecasts are judged as returns in units of the label's scale; what is earned is plain."
     return f'<section class="card"><h2>Out of fold</h2><p class="soft">{text}</p>{table("measures", columns, rows)}</section>'
 
 
 _MEASURES: tuple[tuple[str, str, str, str], ...] = (
     ("Rank IC, mean", "rank_ic", "zero", "ic"),
     ("Rank IC, 95 % interval", "rank_ic_interval", "", "ic"),
-    ("t of the rank IC", "rank_ic_t", "two", "t"),
+    ("t of the rank IC", "rank_ic_t", "gate_t", "t"),
     ("RMSE", "rmse", "rmse_zero", "error"),
     ("MAE", "mae", "mae_zero", "error"),
     ("t of the squared error saved", "rmse_t", "two", "t"),
@@ -57,6 +57,13 @@ _MEASURES: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
+def _bar_to_pass(record: WalkRecord, walk: ModelWalk, baseline: str, form: str) -> str:
+    """What a measure has to beat; the gate's own limit where it has one."""
+    if baseline == "gate_t":
+        return f"{max(walk.spec.gates.min_rank_ic_t, record.settings.training.min_rank_ic_t):.2f}"
+    return _value(walk.score.measures, baseline, form) if baseline else ""
+
+
 def _value(measures: Measures, key: str, form: str) -> str:
     constants = {"zero": 0.0, "two": 2.0, "ten": 10.0}
     if key == "rank_ic_interval":
@@ -66,11 +73,6 @@ def _value(measures: Measures, key: str, form: str) -> str:
         return "cannot be told"
     texts = {"ic": f"{value:.4f}", "t": f"{value:.2f}", "error": f"{value:.4f}", "share": share(value), "count": f"{value:.0f}"}
     return texts[form].replace("-", "−")
-
-
-def _known(texts: set[str]) -> str:
-    (text,) = texts
-    return text
 
 
 def ic_text(value: float) -> str:
@@ -217,7 +219,8 @@ def _drift(walk: ModelWalk) -> str:
         cells.append(f'<tr><td class="name">{escape(name)}</td>{row}</tr>')
     beyond = int((values > _PSI_LIMIT).any(axis=1).sum())
     first, last = (f"{from_ms(tested[at][0].validation_from_ms):%-d %b}" for at in (0, -1))
-    head = f'<tr><th></th><th class="when" colspan="{max(1, len(tested) - 3)}">{first}</th><th class="when" colspan="3">{last}</th></tr>'
+    before = max(1, len(tested) - 3)
+    head = f'<tr><th></th><th class="when" colspan="{before}">{first}</th><th class="when last" colspan="3">{last}</th></tr>'
     text = (
         f"Population stability index of each feature, the test rows of a fold against the rows its version was fitted on. Full colour is "
         f"{_PSI_LIMIT:g} and beyond, the customary limit; in {beyond} of {len(tested)} folds some feature passed it."

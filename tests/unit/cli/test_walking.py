@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,9 @@ def test_the_same_walk_leaves_the_same_bytes_and_models_only_leaves_no_run(tickl
     second = tickless.json("walk-forward", "--data", bars, "--out", tmp_path / "b", *OPTIONS, *one)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"models.html", "folds.csv", "walk_forward.json"}
     assert (tmp_path / "a" / "models.html").read_bytes() == (tmp_path / "b" / "models.html").read_bytes()
+    row = re.search(r"<tr><td[^>]*>t of the rank IC</td>(<td[^>]*>[^<]*</td>)", (tmp_path / "a" / "models.html").read_text("utf8"))
+    assert row is not None
+    assert ">2.50<" in row[1]  # The gate's limit, as the card says it.
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
     assert first["strategy"] is None
     assert first["models"][0] == walked[0]["models"][0]
