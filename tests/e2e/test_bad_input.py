@@ -303,6 +303,12 @@ def test_train_refuses_a_model_folder_that_cannot_be_one(command: Command, data:
     assert models.read_text("utf8") == "precious"
 
 
+def test_train_refuses_a_desk_without_models(command: Command, data: Path, tmp_path: Path) -> None:
+    models, desk = tmp_path / "models", ("--desk", "crossover")
+    sentence = command.refused("train", *desk, "--data", data, "--timerange", INSIDE, "--models", models, writes=False)
+    assert sentence == "--desk crossover: no strategy of this desk has models; it runs crossover"
+
+
 def test_a_training_that_trains_nothing_fails_with_the_reasons(command: Command, data: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     sentence = command.refused("train", "--data", data, "--timerange", INSIDE, "--models", models, writes=False, code=1)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, check_out, parse_timerange
+from tickless.cli.walking import chosen_specs
 
 
 def train(
@@ -30,8 +31,7 @@ def train(
 
     from tickless.adapters.folder_market import load_market
     from tickless.adapters.folder_models import FolderModelStore
-    from tickless.errors import InputError, TicklessError
-    from tickless.learn.spec import load_specs
+    from tickless.errors import TicklessError
     from tickless.runs.gather import pairs_to_run
     from tickless.runs.retrain import store, train_specs, training_start
     from tickless.settings import load_desk
@@ -40,11 +40,7 @@ def train(
     check_out(models, "--models", "the models")
     days = min(730, max(7, (end - start).days))
     settings = load_desk(desk, [*(set_ or ()), f"training.window_days={days}"])
-    specs = load_specs("rotation")
-    if model is not None:
-        specs = tuple(spec for spec in specs if spec.name == model)
-        if not specs:
-            raise InputError(f"--model {model}: unknown; known: {', '.join(spec.name for spec in load_specs('rotation'))}")
+    specs = chosen_specs(settings, desk, model)
     market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     pairs = pairs_to_run(market.panel, market.pairs(), settings, start, end)
     first = max(training_start(settings, end), market.panel.start)
@@ -65,6 +61,7 @@ def _print_result(result: Any, promoted: list[str], models: Path, *, json_: bool
             "model": trained.name,
             "version": trained.version,
             "promoted": f"{trained.name}@{trained.version}" in promoted,
+            "passed_gates": trained.gate.promote,
             "gate": trained.gate.reason,
             "sha256": trained.manifest["sha256"],
         }
@@ -76,7 +73,14 @@ def _print_result(result: Any, promoted: list[str], models: Path, *, json_: bool
     if not facts:
         return
     for fact in facts:
-        typer.echo(f"{fact['model']}@{fact['version']}: {'promoted' if fact['promoted'] else 'registered, not promoted'}: {fact['gate']}")
+        typer.echo(f"{fact['model']}@{fact['version']}: {_outcome(fact)}: {fact['gate']}")
     for name, why in result.skipped.items():
         typer.echo(f"{name}: {why}")
     typer.echo(f"Models in {models}")
+
+
+def _outcome(fact: dict[str, Any]) -> str:
+    if not fact["promoted"]:
+        return "registered, not promoted"
+    # The same version, trained again after somebody promoted what its gates refuse.
+    return "promoted" if fact["passed_gates"] else "champion by hand, its gates would not promote it"
