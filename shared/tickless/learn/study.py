@@ -67,7 +67,7 @@ def run_study(
 
     study = _open(path, data, objective)
     done = 0
-    while (done == 0 and not study.trials) or go_on(done):
+    while (done == 0 and _is_new(study)) or go_on(done):
         try:
             _one(study, data, objective)
         except UpdateFinishedTrialError as error:
@@ -75,6 +75,17 @@ def run_study(
         done += 1
         progress(done)
     return _result(study, data.terms.spec, done)
+
+
+def _is_new(study: Any) -> bool:
+    """Whether nothing was tried yet; the trial that ``_open`` puts in line waits."""
+    from optuna.trial import TrialState
+
+    return all(trial.state == TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+
+
+_ABOUT = {"data": "data set (bars, timerange, settings or specification)"}
+"""What of a study is named in more words than its key."""
 
 
 def _open(path: Path, data: TuningData, objective: Objective) -> Any:
@@ -96,8 +107,8 @@ def _open(path: Path, data: TuningData, objective: Objective) -> Any:
         raise InputError(f"--study {path}: is no study that can be gone on with ({error})") from error
     stored = {key: study.user_attrs.get(key) for key in about}
     if study.trials and stored != about:
-        differ = ", ".join(key for key in about if stored[key] != about[key])
-        raise InputError(f"--study {path}: was made with another {differ} (bars, timerange, settings or specification); name a new file")
+        differ = " and ".join(_ABOUT.get(key, key) for key in about if stored[key] != about[key])
+        raise InputError(f"--study {path}: was made with another {differ}; name a new file")
     for key, value in about.items():
         if stored[key] != value:
             study.set_user_attr(key, value)

@@ -140,10 +140,16 @@ def test_a_trial_that_fails_or_was_cut_off_counts_as_tried(data, tmp_path, monke
     assert judge_luck(honest(result.best, before), result.returns, result.failed, before).tried.count == 34
 
 
+def test_a_new_study_tries_at_least_the_specification_as_it_is(data, tmp_path):
+    path = tmp_path / "m6.journal"
+    assert run_study(path, data, "rank_ic", times(0)).tried_now == 1
+    assert run_study(path, data, "rank_ic", times(0)).tried_now == 0
+
+
 def test_a_study_of_other_data_or_another_objective_is_refused(data, planted, tmp_path):
     path = tmp_path / "m6.journal"
     run_study(path, data, "rank_ic", times(1))
-    with pytest.raises(InputError, match="made with another objective"):
+    with pytest.raises(InputError, match="made with another objective; name a new file"):
         run_study(path, data, "net", times(1))
     table, panel = planted
     shorter = prepare(table.take(0, table.rows - 48), panel.take(0, panel.rows - 48))
