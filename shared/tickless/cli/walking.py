@@ -264,7 +264,7 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         model["model"],
         str(model["folds_tested"]),
         number(mine["rank_ic"]),
-        f"{number(mine['rank_ic_low'])} to {number(mine['rank_ic_high'])}",
+        "–" if mine["rank_ic_low"] is None else f"{number(mine['rank_ic_low'])} to {number(mine['rank_ic_high'])}",
         number(mine["rank_ic_t"], 2),
         number(linear.get("rank_ic")),
         number(mine["hit_rate"]),

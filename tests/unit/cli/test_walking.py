@@ -16,6 +16,7 @@ from tickless.adapters.bar_files import write_folder
 from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.synthetic_market import make_market
 from tickless.backtest.results import RESULT_FILES
+from tickless.cli.walking import _model_row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "backtest"))
 from browser import Browser
@@ -147,3 +148,10 @@ def test_where_no_version_can_be_trained_it_fails_and_says_why(tickless, bars, t
     narrow = ("--set", "universe.pair_whitelist=" + json.dumps(["BTC/USDT", "ETH/USDT"]))
     said = tickless.refused("walk-forward", "--data", bars, "--out", tmp_path / "out", *OPTIONS, *narrow, code=1)
     assert "no version was trained: the training slice has" in said
+
+
+def test_an_interval_that_cannot_be_told_is_one_dash(walked) -> None:
+    told = walked[0]["models"][0]
+    untold = {**told, "out_of_fold": {**told["out_of_fold"], "rank_ic_low": None, "rank_ic_high": None}}
+    assert " to " in _model_row(told)[3]
+    assert _model_row(untold)[3] == "–"
