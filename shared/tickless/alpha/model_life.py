@@ -73,6 +73,15 @@ class ModelLife:
         """The promotion in force; None where no version is champion."""
         return champion_at(self.promotions, at)
 
+    def champion_before(self, at: datetime) -> str:
+        """The version to go back to from the champion; empty where there is none. What one has gone back from is passed over."""
+        line: list[str] = []
+        for version in (entry.version for entry in self.promotions if entry.version and entry.effective_at <= at):
+            line = line[: line.index(version)] if version in line else line
+            line.append(version)
+        present = self.champion(at)
+        return line[-2] if present is not None and len(line) > 1 else ""
+
     def last_event(self, version: str, at: datetime) -> ModelEvent | None:
         """What last became of a version."""
         return next((event for event in reversed(self.events) if event.version == version and event.at <= at), None)

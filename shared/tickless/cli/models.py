@@ -147,10 +147,10 @@ def rollback(
     registry, now = _registry(models, stage), datetime.now(UTC)
     life = registry.life(_known(registry, name))
     champion = _champion(name, life)
-    before = [entry.version for entry in life.promotions if entry.version not in ("", champion) and entry.effective_at <= now]
+    before = life.champion_before(now)
     if not before:
-        raise InputError(f"model {name}: {champion} is the only champion there has been")
-    _promote(registry, registry.manifest(name, before[-1]), now, reason, json_=json_)
+        raise InputError(f"model {name}: there is no champion before {champion} to go back to")
+    _promote(registry, registry.manifest(name, before), now, reason, json_=json_)
 
 
 @models_app.command("retire")

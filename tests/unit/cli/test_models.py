@@ -126,6 +126,14 @@ def test_rollback_goes_back_to_the_champion_before_from_now_on(tickless, folder)
     assert champion_at(promotions, NOW - timedelta(hours=1)).version == NEW, "history stays as it was"
 
 
+def test_a_second_rollback_does_not_return_to_what_the_first_one_left(tickless, folder):
+    tickless("models", "promote", f"rotation_6h@{TRIED}", "--models", folder)
+
+    assert tickless.json("models", "rollback", "rotation_6h", "--models", folder)["model"] == f"rotation_6h@{NEW}"
+    assert tickless.json("models", "rollback", "rotation_6h", "--models", folder)["model"] == f"rotation_6h@{OLD}"
+    assert f"no champion before {OLD}" in tickless("models", "rollback", "rotation_6h", "--models", folder, code=2).stderr
+
+
 def test_what_cannot_be_promoted_or_rolled_back_is_refused_by_name(tickless, folder):
     store = FolderModelStore(folder)
     before = store.promotions("rotation_6h")
@@ -142,6 +150,5 @@ def test_a_first_champion_cannot_be_rolled_back(tickless, tmp_path):
     store.register("rotation_6h", OLD, manifest(OLD, NOW, 0.01), b"")
     store.promote("rotation_6h", Promotion(OLD, NOW - timedelta(days=1), NOW, "the first"))
 
-    assert (
-        "the only champion there has been" in tickless("models", "rollback", "rotation_6h", "--models", tmp_path / "models", code=2).stderr
-    )
+    told = tickless("models", "rollback", "rotation_6h", "--models", tmp_path / "models", code=2).stderr
+    assert f"no champion before {OLD}" in told
