@@ -194,6 +194,10 @@ class Ledger(Protocol):
         """Every order, open ones too, by tick time and id."""
         ...
 
+    def ended(self, at: datetime) -> frozenset[str]:
+        """The ids of the orders of ticks scheduled at ``at`` that are over. Strongly consistent."""
+        ...
+
     def fills(self) -> Iterator[Fill]:
         """Every fill by time and id."""
         ...

@@ -77,6 +77,18 @@ def test_a_final_order_leaves_the_open_set_and_stays_in_history(ledger: Ledger, 
     assert list(ledger.orders()) == [moved(intent, OrderStatus.FILLED), other]
 
 
+def test_the_ids_that_are_over_are_told_by_the_time_of_their_tick(ledger: Ledger, fence: Fence) -> None:
+    over, rests, earlier = an_order(1), an_order(2), replace(an_order(3), tick_at=an_order(1).tick_at - timedelta(minutes=15))
+    ledger.journal(fence, [LedgerUpdate(desk=DESK, orders=(earlier, over, rests))])
+    ledger.journal(
+        fence, [LedgerUpdate(orders=(moved(earlier, OrderStatus.CANCELED),)), LedgerUpdate(orders=(moved(over, OrderStatus.REJECTED),))]
+    )
+
+    assert ledger.ended(over.tick_at) == {"o-00001"}
+    assert ledger.ended(earlier.tick_at) == {"o-00003"}
+    assert ledger.ended(over.tick_at + timedelta(minutes=15)) == frozenset()
+
+
 def test_history_is_read_in_order_of_time(ledger: Ledger, fence: Fence) -> None:
     half = 0.5 / 60_000
     fills = (a_fill(3, 1), a_fill(1, 2), a_fill(2, 1), a_fill(4, 1 + half), a_fill(2, 1, pair="ETH/USDT"))

@@ -123,6 +123,10 @@ class DynamoDbLedger:
                 yield order
             last = key
 
+    def ended(self, at: datetime) -> frozenset[str]:
+        """See ``Ledger.ended``: one query, of that time's orders alone."""
+        return frozenset(order.client_order_id for _, order in self._query(items.ended_prefix(at)))
+
     def fills(self) -> Iterator[Fill]:
         """See ``Ledger.fills``."""
         return (fill for _, fill in self._query(items.LOG_FILL))

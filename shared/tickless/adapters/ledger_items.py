@@ -111,6 +111,11 @@ def order_key(prefix: str, order: Order) -> str:
     return f"{prefix}{time_text(order.tick_at)}#{order.client_order_id}"
 
 
+def ended_prefix(at: datetime) -> str:
+    """What the keys of orders that are over and were decided on at ``at`` begin with."""
+    return f"{LOG_ORDER}{time_text(at)}#"
+
+
 def tick_key(tick: Tick) -> str:
     """``LOG#TICK#<time>#<name>``."""
     return f"{LOG_TICK}{time_text(tick.scheduled_at)}#{tick.name}"

@@ -77,6 +77,10 @@ class MemoryLedger:
         found = {order.client_order_id: order for prefix in (items.NOW_ORDER, items.LOG_ORDER) for order in self._values(prefix)}
         return iter(sorted(found.values(), key=lambda order: (order.tick_at, order.client_order_id)))
 
+    def ended(self, at: datetime) -> frozenset[str]:
+        """See ``Ledger.ended``."""
+        return frozenset(order.client_order_id for order in self._values(items.ended_prefix(at)))
+
     def fills(self) -> Iterator[Fill]:
         """See ``Ledger.fills``."""
         return iter(self._values(items.LOG_FILL))

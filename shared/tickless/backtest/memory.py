@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import takewhile
 from math import isnan
 from typing import Any
 
@@ -71,6 +72,11 @@ class RunLedger:
     def orders(self) -> Iterator[Order]:
         """See ``Ledger.orders``."""
         return iter(sorted(self._orders.values(), key=lambda order: (order.tick_at, order.client_order_id)))
+
+    def ended(self, at: datetime) -> frozenset[str]:
+        """See ``Ledger.ended``; those of the latest tick stand last."""
+        latest = takewhile(lambda order: order.tick_at >= at, reversed(self._orders.values()))
+        return frozenset(order.client_order_id for order in latest if order.tick_at == at and order.status.is_final)
 
     def fills(self) -> Iterator[Fill]:
         """See ``Ledger.fills``."""

@@ -109,12 +109,13 @@ def unused(stop: Order, ended: Collection[str], tick: Tick, *, desk: str) -> Ord
     raise AssertionError("counting ends only at an id")
 
 
-def stop_out(stop: Order, qty: Decimal, tick: Tick, *, desk: str, settings: ExecutionSection) -> Order:
+def stop_out(stop: Order, qty: Decimal, tick: Tick, *, desk: str, settings: ExecutionSection, ended: Collection[str] = ()) -> Order:
     """The sale at market in the place of a stop that the exchange refuses because the market has reached its price."""
     # The quantity is part of the id: what one such sale leaves over is sold by another in the same tick.
+    ids = (client_order_id(desk, stop.strategy, tick, stop.pair, f"stop_out|{qty}", attempt) for attempt in count())
     return evolve(
         stop,
-        client_order_id=client_order_id(desk, stop.strategy, tick, stop.pair, f"stop_out|{qty}"),
+        client_order_id=next(found for found in ids if found not in ended),
         type=OrderType.MARKET,
         qty=qty,
         stop_price=None,

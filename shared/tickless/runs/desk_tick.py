@@ -248,6 +248,9 @@ class TickRun:
         """Let the stops of what is held rest on the exchange, as ``execution.stoploss_on_exchange`` promises."""
         if self.refused:
             return state
+        if self.settings.execution.stoploss_on_exchange and state.positions:
+            # An attempt at this tick that died may have had a stop refused, of which the exchange knows nothing.
+            self.ended |= self.ports.ledger.ended(self.at)
         hands = Hands(
             cancel=self._cancel,
             submit=self._submit,

@@ -167,7 +167,8 @@ class ProtectPhase:
         reached = reached or (mark is not None and level is not None and mark <= float(level))
         if not reached:
             return state
-        order = stop_out(stop, stop.qty, self.tick, desk=self.settings.desk.name, settings=self.settings.execution)
+        execution = self.settings.execution
+        order = stop_out(stop, stop.qty, self.tick, desk=self.settings.desk.name, settings=execution, ended=self.hands.ended)
         self.ports.log.warning("stop reached before it could rest: sold at market", pair=stop.pair, stop_price=str(level))
         if self.settings.risk.block_after_stop:
             state = evolve(state, blocked={**state.blocked, stop.pair: iso(self.tick.scheduled_at)})

@@ -470,6 +470,35 @@ def test_where_the_exchange_alone_knows_that_an_id_is_over_the_stop_gets_another
     assert [sorted(found) for found in ids_of_stops(world).values()] == [[OrderStatus.CANCELED, OrderStatus.OPEN]] * len(told)
 
 
+def test_what_was_refused_before_the_attempt_died_is_tried_again_under_another_id(new_world):
+    world = new_world(RESTING)
+    refused: list[Order] = []
+
+    def refuse(name: str, order: Order) -> Exception | None:
+        if order.type is OrderType.STOP:
+            return WouldTriggerError("reached")
+        return OrderRejectedError("no such filter") if order.side is Side.SELL else None
+
+    def die(name: str, order: Order) -> Exception | None:
+        if order.side is Side.SELL and order.type is OrderType.MARKET:
+            refused.append(order)
+            if len(refused) == 2:  # By now it is written that the first was refused, stop and sale.
+                return Died()
+        return refuse(name, order)
+
+    with pytest.raises(Died):
+        run_on(world, Faulty(die), "full_rebalance", 0)
+    pair = refused[0].pair
+    before = {order.client_order_id: order for order in world.ledger.orders() if order.pair == pair and order.side is Side.SELL}
+    assert {order.status for order in before.values()} == {OrderStatus.REJECTED}
+    again = Faulty(refuse)
+    ports = world.ports(lambda what, port: again.wrap(port) if what == "exchange" else port)
+    world.run("full_rebalance", at(0), ports, late_s=60)
+    tried = [order.client_order_id for name, order in again.calls if name == "submit" and order.pair == pair and order.side is Side.SELL]
+    assert len(tried) >= 2
+    assert not before.keys() & set(tried)
+
+
 def test_an_exchange_that_ends_every_stop_is_not_asked_for_ever(new_world):
     world = new_world(RESTING)
     always = Faulty(lambda _, order: OrderReport(order.client_order_id, OrderStatus.CANCELED, ()) if order.type is OrderType.STOP else None)
