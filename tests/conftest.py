@@ -71,6 +71,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.allow_unix_socket = True
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are numbered, not spelt out: two processes must give a test one name, and compressed bytes may hold the time."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs things beside the project; the summary says so. In CI a browser is no such thing."""
     left_out: dict[str, list[pytest.Item]] = {}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from desk_values import BUCKET
 
-from tickless.adapters.experience_archive import ExperienceArchive, MemoryExperience, encode_day, s3_experience
+from tickless.adapters.experience_archive import MemoryExperience, encode_day, s3_experience
 from tickless.backtest.memory import RunExperience
 from tickless.errors import DataError
 from tickless.learn.experience import ExperienceDay, Said, TickExperience
@@ -117,16 +117,29 @@ def test_the_same_day_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"[1]\n"), gzip.compress(b"{"), b"\x1f\x8b\x08"]
+    "content",
+    [
+        pytest.param(b"", id="nothing at all"),
+        pytest.param(b"no gzip", id="no gzip"),
+        pytest.param(gzip.compress(b"{}\n", mtime=0), id="a row without keys"),
+        pytest.param(gzip.compress(b"[1]\n", mtime=0), id="a row that is a list"),
+        pytest.param(gzip.compress(b"{", mtime=0), id="half a row"),
+        pytest.param(b"\x1f\x8b\x08", id="half a header"),
+    ],
 )
 def test_an_object_that_is_no_day_is_refused(content: bytes) -> None:
     store = MemoryExperience()
     store.objects.contents["rotation/2024-06-01.jsonl.gz"] = content
-    if content:
-        with pytest.raises(DataError, match=r"experience rotation/2024-06-01\.jsonl\.gz"):
-            store.read("rotation", DAY)
-    else:
-        assert isinstance(store, ExperienceArchive)
+    with pytest.raises(DataError, match=r"experience rotation/2024-06-01\.jsonl\.gz"):
+        store.read("rotation", DAY)
+
+
+def test_a_day_without_a_tick_is_read_back() -> None:
+    store = MemoryExperience()
+    store.write(ExperienceDay("rotation", DAY, ()))
+    read = store.read("rotation", DAY)
+    assert read is not None
+    assert read.ticks == ()
 
 
 def test_pyarrow_reads_a_day_as_a_table() -> None:

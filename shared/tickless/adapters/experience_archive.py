@@ -44,6 +44,8 @@ class ExperienceArchive:
         found = self._objects.get(key)
         if found is None:
             return None
+        if not found[0]:
+            raise DataError(f"experience {key}: cannot be read: the object is empty")  # gzip would call it no text
         try:
             return decode_day(strategy, day, gzip.decompress(found[0]).decode().splitlines())
         except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
