@@ -6,7 +6,7 @@ intents: who takes the tick up again asks the exchange for them and decides anew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,10 +22,9 @@ from tickless.execution.protection import (
     stop_out,
     unused,
 )
-from tickless.ports import Exchange, Ports
 from tickless.risk.stops import with_loss_limit
-from tickless.settings import Settings
-from tickless.types import DeskState, LedgerUpdate, Order, OrderStatus, PairRules, RestingStops, Side, Tick, evolve, iso
+from tickless.runs.tick_orders import TickOrders
+from tickless.types import DeskState, LedgerUpdate, Order, OrderStatus, PairRules, RestingStops, Side, evolve, iso
 
 _ROUNDS = 2
 """What a cancellation tells may change what a stop should be: then it is decided on once more."""
@@ -35,43 +34,17 @@ NO_TIME = "there was no time left to move it"
 
 
 @dataclass(frozen=True)
-class Hands:
-    """What the phase does to the world, through the tick that it belongs to."""
-
-    cancel: Callable[[DeskState, Sequence[str]], DeskState]
-    submit: Callable[[DeskState, Sequence[Order]], DeskState]
-    drop: Callable[[DeskState, Order, str], DeskState]
-    """Book an intent as never sent."""
-    write: Callable[[Sequence[LedgerUpdate]], None]
-    """Add updates to those of the tick."""
-    flush: Callable[[], None]
-    """Write the tick's updates."""
-    failed: Mapping[str, ExchangeError]
-    """Why the exchange did not take an order, by its id."""
-    ended: Collection[str]
-    """The ids of this tick's orders that are over."""
-    over: Collection[str]
-    """Of those, which the exchange said to be over, and unfilled, when they were sent: an attempt before had placed them."""
-    has_time: Callable[[], bool]
-    """Whether lease and invocation leave time for a cancellation and what takes its place."""
-
-
-@dataclass(frozen=True)
 class ProtectPhase:
     """Places, moves and cancels the stops of one tick."""
 
-    tick: Tick
-    ports: Ports
-    exchange: Exchange
-    settings: Settings
+    orders: TickOrders
     rules: Mapping[str, PairRules]
     missing: Mapping[str, Decimal]
-    """By how much the exchange holds less than the ledger."""
-    hands: Hands
+    """By how much the exchange holds less of a pair than the ledger."""
 
     def carry_out(self, state: DeskState) -> DeskState:
         """The state in which every position that can have a stop at the exchange has it, or says why not."""
-        promised = self.settings.execution.stoploss_on_exchange
+        promised = self.orders.settings.execution.stoploss_on_exchange
         if not (promised or state.unprotected or any(order.protects for order in state.orders.values())):
             return state
         state = self._limit_losses(state) if promised else state
@@ -87,30 +60,35 @@ class ProtectPhase:
         return self._tell(state, why)
 
     def _limit_losses(self, state: DeskState) -> DeskState:
-        risk = self.settings.risk
+        risk = self.orders.settings.risk
         raised = [new for _, old in sorted(state.positions.items()) if (new := with_loss_limit(old, risk)) is not old]
         for position in raised:
             state = state.with_position(position)
         if raised:
-            self.hands.write([LedgerUpdate(positions=tuple(raised))])
+            self.orders.updates.extend([LedgerUpdate(positions=tuple(raised))])
         return state
 
     def _plan(self, state: DeskState, pairs: Sequence[str]) -> Protection:
         """What is to be done about these pairs; nothing about those of which the exchange cannot tell whether they take stops."""
         stops = {pair: how for pair in pairs if (how := self._stops_of(pair)) is not None}
-        rules = self.rules if self.settings.execution.filters else {}
+        rules = self.rules if self.orders.settings.execution.filters else {}
         venue = Venue(stops, rules, self.missing)
         plan = plan_protection(
-            state, self.tick, venue, desk=self.settings.desk.name, settings=self.settings.execution, ended=self.hands.ended
+            state,
+            self.orders.tick,
+            venue,
+            desk=self.orders.settings.desk.name,
+            settings=self.orders.settings.execution,
+            ended=self.orders.ended,
         )
         moves = tuple(move for move in plan.moves if move.pair in stops)
         return Protection(moves, {pair: reason for pair, reason in plan.without.items() if pair in stops})
 
     def _stops_of(self, pair: str) -> RestingStops | None:
         try:
-            return self.exchange.resting_stops(pair)
+            return self.orders.venue.exchange.resting_stops(pair)
         except ExchangeError as error:
-            self.ports.log.warning("nobody can tell whether stops can rest", pair=pair, error=str(error))
+            self.orders.ports.log.warning("nobody can tell whether stops can rest", pair=pair, error=str(error))
             return None
 
     def _move_all(self, state: DeskState, plan: Protection) -> DeskState:
@@ -124,59 +102,59 @@ class ProtectPhase:
     def _intend(self, state: DeskState, orders: Sequence[Order]) -> DeskState:
         if not orders:
             return state
-        self.hands.write([LedgerUpdate(orders=(order,)) for order in orders])
-        self.hands.flush()
+        self.orders.updates.extend([LedgerUpdate(orders=(order,)) for order in orders])
+        self.orders.flush()
         return evolve(state, orders={**state.orders, **{order.client_order_id: order for order in orders}})
 
     def _move(self, state: DeskState, move: Move) -> DeskState:
         order, first = move.place, move.how is not RestingStops.PLACE_FIRST
         held = _held(state, move.pair)
-        if order is not None and first and move.cancels and not self.hands.has_time():
+        if order is not None and first and move.cancels and not self.orders.has_time():
             # What rests at an older level is better than nothing, and the next tick moves it.
-            return self.hands.drop(state, order, NO_TIME)
+            return self.orders.drop(state, order, NO_TIME)
         if first or order is None:
-            state = self.hands.cancel(state, move.cancels)
+            state = self.orders.cancel(state, move.cancels)
         if order is None:
             return state
         if first and any(client_order_id in state.orders for client_order_id in move.cancels):
-            return self.hands.drop(state, order, "the stop before it may still rest")
+            return self.orders.drop(state, order, "the stop before it may still rest")
         if _held(state, move.pair) != held:
-            return self.hands.drop(state, order, "the stop before it has filled")
+            return self.orders.drop(state, order, "the stop before it has filled")
         state, order = self._place(state, order)
         rests = state.orders.get(order.client_order_id)
-        if rests is None and order.client_order_id in self.hands.failed:
+        if rests is None and order.client_order_id in self.orders.failed:
             return self._stop_out(state, order)
         if not first and rests is not None and rests.status is not OrderStatus.UNKNOWN:
-            state = self.hands.cancel(state, move.cancels)
+            state = self.orders.cancel(state, move.cancels)
         return state
 
     def _place(self, state: DeskState, order: Order) -> tuple[DeskState, Order]:
         """Send a stop; under another id where the exchange says that this one is over, so that there is never one beside it."""
-        state = self.hands.submit(state, [order])
+        state = self.orders.submit(state, [order])
         for _ in range(_ATTEMPTS - 1):
-            if order.client_order_id not in self.hands.over:
+            if order.client_order_id not in self.orders.over:
                 break
-            order = unused(order, self.hands.ended, self.tick, desk=self.settings.desk.name)
-            state = self.hands.submit(self._intend(state, [order]), [order])
+            order = unused(order, self.orders.ended, self.orders.tick, desk=self.orders.settings.desk.name)
+            state = self.orders.submit(self._intend(state, [order]), [order])
         return state, order
 
     def _stop_out(self, state: DeskState, stop: Order) -> DeskState:
         """Sell at market where the stop was refused because its price has been reached: nothing would protect the position."""
         mark, level = state.marks.get(stop.pair), stop.stop_price
-        reached = isinstance(self.hands.failed[stop.client_order_id], WouldTriggerError)
+        reached = isinstance(self.orders.failed[stop.client_order_id], WouldTriggerError)
         reached = reached or (mark is not None and level is not None and mark <= float(level))
         if not reached:
             return state
-        execution = self.settings.execution
-        order = stop_out(stop, stop.qty, self.tick, desk=self.settings.desk.name, settings=execution, ended=self.hands.ended)
-        self.ports.log.warning("stop reached before it could rest: sold at market", pair=stop.pair, stop_price=str(level))
-        if self.settings.risk.block_after_stop:
-            state = evolve(state, blocked={**state.blocked, stop.pair: iso(self.tick.scheduled_at)})
-            self.hands.write([LedgerUpdate(desk=state)])
-        return self.hands.submit(self._intend(state, [order]), [order])
+        execution = self.orders.settings.execution
+        order = stop_out(stop, stop.qty, self.orders.tick, desk=self.orders.settings.desk.name, settings=execution, ended=self.orders.ended)
+        self.orders.ports.log.warning("stop reached before it could rest: sold at market", pair=stop.pair, stop_price=str(level))
+        if self.orders.settings.risk.block_after_stop:
+            state = evolve(state, blocked={**state.blocked, stop.pair: iso(self.orders.tick.scheduled_at)})
+            self.orders.updates.extend([LedgerUpdate(desk=state)])
+        return self.orders.submit(self._intend(state, [order]), [order])
 
     def _failure(self, order: Order) -> str:
-        error = self.hands.failed.get(order.client_order_id)
+        error = self.orders.failed.get(order.client_order_id)
         return str(error) if error is not None else "the stop before it may still rest"
 
     def _tell(self, state: DeskState, why: Mapping[str, str]) -> DeskState:
@@ -187,18 +165,16 @@ class ProtectPhase:
         for pair, reason in unprotected.items():
             alarming = reason not in NOTHING_TO_SAY
             if alarming:
-                self.ports.metrics.count("StopNotPlaced")
+                self.orders.ports.metrics.count("StopNotPlaced")
             if pair in state.unprotected:
                 continue
-            self.ports.log.warning("no stop rests on the exchange; the desk alone checks it", pair=pair, reason=reason)
+            self.orders.ports.log.warning("no stop rests on the exchange; the desk alone checks it", pair=pair, reason=reason)
             if alarming:
-                self.ports.notifier.alert(
-                    f"tickless {self.settings.desk.name}", f"{pair}: its stop does not rest on the exchange: {reason}; the desk checks it"
-                )
+                self.orders.alert(f"{pair}: its stop does not rest on the exchange: {reason}; the desk checks it")
         if unprotected == dict(state.unprotected):
             return state
         state = evolve(state, unprotected=unprotected)
-        self.hands.write([LedgerUpdate(desk=state)])
+        self.orders.updates.extend([LedgerUpdate(desk=state)])
         return state
 
 
