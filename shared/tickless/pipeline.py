@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from tickless.execution.dust import DUST, dust_pairs
 from tickless.execution.planning import Account, Plan, Thresholds, Wish, plan_orders
@@ -22,8 +21,8 @@ from tickless.risk.limits import Limited, limit
 from tickless.risk.stops import STOP_REASONS, TIME_STOP, exit_reason, trail
 from tickless.settings import RiskSection, Settings
 from tickless.strategies.contract import NOTHING, Own, Strategy, Targets
-from tickless.strategies.trace import KEPT, PairTrace
-from tickless.strategies.view import Action, MarketView, Proposal, Proposals
+from tickless.strategies.trace import Steps, decision_trace
+from tickless.strategies.view import MarketView, Proposal, Proposals
 from tickless.types import DeskState, EquityRow, Halt, PairRules, Position, Side, StopState, Tick, Unfilled, evolve, iso
 
 LEFT_TARGET = "left_target"
@@ -55,6 +54,49 @@ class Decision:
     trace: Mapping[str, Any] = field(default_factory=dict)
     continued: Mapping[str, Unfilled] = field(default_factory=dict)
     """Rests of orders that the state has no longer: the ledger keeps them until the orders of ``plan`` are written down."""
+
+
+class _Given(NamedTuple):
+    """What a tick decides on besides the state: the same from its first order to its last."""
+
+    tick: Tick
+    closes: Mapping[str, float]
+    equity: float
+    settings: Settings
+    rules: Mapping[str, PairRules]
+    available: Mapping[str, Decimal]
+
+    def plan(self, strategy: str, wishes: list[Wish], state: DeskState, thresholds: Thresholds) -> Plan:
+        """The orders that take the desk to its wishes."""
+        if not wishes:
+            return Plan((), (), {})
+        return plan_orders(
+            wishes,
+            self._account(state),
+            self.tick,
+            desk=self.settings.desk.name,
+            strategy=strategy,
+            thresholds=thresholds,
+            settings=self.settings.execution,
+        )
+
+    def go_on(self, strategy: str, plan: Plan, state: DeskState, decided: Set[str], *, only_sells: bool) -> Continued:
+        """Go on with the rests of orders that are this tick's to deal with: those of ``strategy``, or of all where it is empty."""
+        rests = [rest for rest in due_now(state, self.tick, self.settings) if not strategy or rest.strategy == strategy]
+        if not rests:
+            return Continued(plan, state)
+        account = self._account(state)
+        return continue_unfilled(rests, plan, state, account, self.tick, self.settings, decided=decided, only_sells=only_sells)
+
+    def _account(self, state: DeskState) -> Account:
+        return Account(
+            cash=state.cash,
+            equity=self.equity,
+            holdings={pair: self.available.get(pair, position.qty) for pair, position in state.positions.items()},
+            open_orders=tuple(state.orders.values()),
+            prices=self.closes,
+            rules=shut_out(state.quarantined, _filters(self.settings, self.rules)),
+        )
 
 
 def portfolio_value(state: DeskState, closes: Mapping[str, float]) -> float:
@@ -122,12 +164,13 @@ def decide_risk(
     if state.flatten is not None:
         exits = dict.fromkeys(sorted(positions), FLATTEN)
     wishes = [Wish(pair, 0.0, exit_reason=reason, urgent=True, strategy=positions[pair].strategy) for pair, reason in exits.items()]
-    plan = _plan(tick, "", wishes, state, closes, equity, settings, rules, Thresholds(0.0, 0.0), available)
+    given = _Given(tick, closes, equity, settings, rules, available)
+    plan = given.plan("", wishes, state, Thresholds(0.0, 0.0))
     if state.mode != "ACTIVE":
         plan = _cancel_buys(plan, state, {order.pair for order in state.orders.values()})
     state, stopped = _block_stopped(state, exits, tick, settings.risk)
     only_sells = state.mode != "ACTIVE"
-    rests = _continue(tick, "", plan, state, closes, equity, settings, rules, available, set(exits), only_sells=only_sells)
+    rests = given.go_on("", plan, state, set(exits), only_sells=only_sells)
     state, plan = rests.state, rests.plan
     verdicts = _risk_verdicts(state, exits, plan)
     verdicts |= {pair: DUST_KEPT for pair in hit if pair not in exits}
@@ -187,17 +230,18 @@ def decide(
     leaving = {**targets.leaving, **cut_off}
     wishes = _wishes(wanted, limited, leaving, closes)
     thresholds = Thresholds(strategy.hysteresis_frac(settings, full=full), settings.portfolio.min_order_value)
-    plan = _plan(tick, strategy.name, wishes, state, closes, equity, settings, rules, thresholds, available)
+    given = _Given(tick, closes, equity, settings, rules, available)
+    plan = given.plan(strategy.name, wishes, state, thresholds)
     if halted:
         plan = _without_buys(plan)
     if dust:
         state, refreshed = _enter_again(state, refreshed, plan, dust, tick)
     unwanted = own.buying if halted else own.buying & {*leaving, *limited.held_back}
     plan = _cancel_buys(plan, state, unwanted)
-    decided = {*targets.values, *leaving}
-    rests = _continue(tick, strategy.name, plan, state, closes, equity, settings, rules, available, decided, only_sells=halted)
+    rests = given.go_on(strategy.name, plan, state, {*targets.values, *leaving}, only_sells=halted)
     state, plan = rests.state, rests.plan
-    trace = {"regime": state.regime, **_trace(view, proposed, targets, limited, held, taken, dust, plan, equity), **_rest_trace(rests)}
+    steps = Steps(proposed, targets, limited, held, taken, dust, plan)
+    trace = {"regime": state.regime, **decision_trace(view, steps, equity), **_rest_trace(rests)}
     trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
     return Decision(state, refreshed, plan, trace=trace, continued=rests.taken)
 
@@ -287,71 +331,6 @@ def _flatten(state: DeskState, plan: Plan, verdicts: Mapping[str, Mapping[str, s
     return evolve(state, flatten=None), (f"flatten is over, the desk holds nothing that it can sell and stays halted{rest}",)
 
 
-def _plan(
-    tick: Tick,
-    strategy: str,
-    wishes: list[Wish],
-    state: DeskState,
-    closes: Mapping[str, float],
-    equity: float,
-    settings: Settings,
-    rules: Mapping[str, PairRules],
-    thresholds: Thresholds,
-    available: Mapping[str, Decimal],
-) -> Plan:
-    if not wishes:
-        return Plan((), (), {})
-    return plan_orders(
-        wishes,
-        _account(state, closes, equity, settings, rules, available),
-        tick,
-        desk=settings.desk.name,
-        strategy=strategy,
-        thresholds=thresholds,
-        settings=settings.execution,
-    )
-
-
-def _account(
-    state: DeskState,
-    closes: Mapping[str, float],
-    equity: float,
-    settings: Settings,
-    rules: Mapping[str, PairRules],
-    available: Mapping[str, Decimal],
-) -> Account:
-    return Account(
-        cash=state.cash,
-        equity=equity,
-        holdings={pair: available.get(pair, position.qty) for pair, position in state.positions.items()},
-        open_orders=tuple(state.orders.values()),
-        prices=closes,
-        rules=shut_out(state.quarantined, _filters(settings, rules)),
-    )
-
-
-def _continue(
-    tick: Tick,
-    strategy: str,
-    plan: Plan,
-    state: DeskState,
-    closes: Mapping[str, float],
-    equity: float,
-    settings: Settings,
-    rules: Mapping[str, PairRules],
-    available: Mapping[str, Decimal],
-    decided: Set[str],
-    *,
-    only_sells: bool,
-) -> Continued:
-    """Go on with the rests of orders that are this tick's to deal with: those of ``strategy``, or of all where it is empty."""
-    rests = [rest for rest in due_now(state, tick, settings) if not strategy or rest.strategy == strategy]
-    if not rests:
-        return Continued(plan, state)
-    account = _account(state, closes, equity, settings, rules, available)
-    return continue_unfilled(rests, plan, state, account, tick, settings, decided=decided, only_sells=only_sells)
-
-
 def _rest_trace(rests: Continued) -> dict[str, Any]:
     return {"requotes": rests.trace} if rests.trace else {}
 
@@ -435,67 +414,3 @@ def _trusted(targets: Targets, size_frac: float) -> Targets:
         return targets
     smaller = {pair: value * size_frac for pair, value in targets.values.items()}
     return targets._replace(values=smaller, limits=(*targets.limits, MODEL_DRIFT))
-
-
-def _trace(
-    view: MarketView,
-    proposed: Proposals,
-    targets: Targets,
-    limited: Limited,
-    held: Mapping[str, float],
-    taken: Mapping[str, str],
-    dust: Set[str],
-    plan: Plan,
-    equity: float,
-) -> dict[str, Any]:
-    """What was decided of every pair, and why."""
-    whole = equity if equity > 0.0 else inf
-    tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True)) if limited.values else {}
-    return {
-        **_regime_trace(view),
-        "models": dict(view.models),
-        "evidence": view.evidence(),
-        "source": proposed.source,
-        **targets.facts,
-        "targets": {pair: value / whole for pair, value in limited.values.items()},
-        "tiers": {pair: tiers[pair] for pair in limited.values},
-        "limits": [*targets.limits, *limited.limits, *(f"cash:{pair}" for pair in plan.short)],
-        "pairs": PairTrace(_actions(proposed, targets, limited, held, taken, dust, plan), proposed, limited.values, held, whole),
-    }
-
-
-def _actions(
-    proposed: Proposals,
-    targets: Targets,
-    limited: Limited,
-    held: Mapping[str, float],
-    taken: Mapping[str, str],
-    dust: Set[str],
-    plan: Plan,
-) -> dict[str, Action]:
-    """The action and its reason, of every pair that the strategy saw or the desk holds."""
-    actions = {pair: verdict.action for pair, verdict in proposed.verdicts.items()}
-    for proposal in proposed.proposals:
-        pair = proposal.pair
-        reason = limited.held_back.get(pair) or targets.passed_over.get(pair) or plan.skipped.get(pair)
-        actions[pair] = ("pass", reason or ("no_weight_left" if limited.values.get(pair, 0.0) <= 0.0 else ""))
-    skipped = plan.skipped
-    for pair in held:
-        actions[pair] = ("keep", skipped[pair]) if pair in skipped else ("keep", DUST) if pair in dust else KEPT
-    for pair, owner in taken.items():
-        actions[pair] = ("pass", f"belongs_to_{owner}")
-    for order in plan.orders:
-        actions[order.pair] = (order.side.value, order.reason)
-    return actions
-
-
-def _regime_trace(view: MarketView) -> dict[str, Any]:
-    regime = view.regime
-    if not regime.name:
-        return {}
-    return {
-        "regime": regime.name,
-        "volatility_regime": regime.volatility,
-        "volatility_ann_frac": None if regime.volatility_ann_frac != regime.volatility_ann_frac else regime.volatility_ann_frac,
-        "breadth_frac": regime.breadth_frac,
-    }

@@ -1,11 +1,16 @@
-"""The trace of a tick's pairs: what was done with each, and why. Spelled out only where somebody reads it."""
+"""What a tick says of its decision: each pair, what was done with it, and why. Spelled out only where somebody reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Set
+from math import inf
+from typing import Any, NamedTuple
 
-from tickless.strategies.view import Action, Proposals
+from tickless.execution.dust import DUST
+from tickless.execution.planning import Plan
+from tickless.risk.limits import Limited
+from tickless.strategies.contract import Targets
+from tickless.strategies.view import Action, MarketView, Proposals
 
 KEPT: Action = ("keep", "on_target")
 
@@ -45,3 +50,64 @@ class PairTrace(Mapping[str, Mapping[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.actions)
+
+
+class Steps(NamedTuple):
+    """What led from a strategy's proposals to a tick's orders, in the order in which it came."""
+
+    proposed: Proposals
+    targets: Targets
+    limited: Limited
+    held: Mapping[str, float]
+    """In the stake currency, by pair."""
+    taken: Mapping[str, str]
+    """Pairs that belong to another strategy, and to which."""
+    dust: Set[str]
+    plan: Plan
+
+
+def decision_trace(view: MarketView, steps: Steps, equity: float) -> dict[str, Any]:
+    """What was decided of every pair, and why; ``equity`` is in the stake currency."""
+    whole = equity if equity > 0.0 else inf
+    targets, limited = steps.targets, steps.limited
+    tiers = dict(zip(view.pairs, view.tiers.tolist(), strict=True)) if limited.values else {}
+    return {
+        **_regime_trace(view),
+        "models": dict(view.models),
+        "evidence": view.evidence(),
+        "source": steps.proposed.source,
+        **targets.facts,
+        "targets": {pair: value / whole for pair, value in limited.values.items()},
+        "tiers": {pair: tiers[pair] for pair in limited.values},
+        "limits": [*targets.limits, *limited.limits, *(f"cash:{pair}" for pair in steps.plan.short)],
+        "pairs": PairTrace(_actions(steps), steps.proposed, limited.values, steps.held, whole),
+    }
+
+
+def _actions(steps: Steps) -> dict[str, Action]:
+    """The action and its reason, of every pair that the strategy saw or the desk holds."""
+    targets, limited, skipped = steps.targets, steps.limited, steps.plan.skipped
+    actions = {pair: verdict.action for pair, verdict in steps.proposed.verdicts.items()}
+    for proposal in steps.proposed.proposals:
+        pair = proposal.pair
+        reason = limited.held_back.get(pair) or targets.passed_over.get(pair) or skipped.get(pair)
+        actions[pair] = ("pass", reason or ("no_weight_left" if limited.values.get(pair, 0.0) <= 0.0 else ""))
+    for pair in steps.held:
+        actions[pair] = ("keep", skipped[pair]) if pair in skipped else ("keep", DUST) if pair in steps.dust else KEPT
+    for pair, owner in steps.taken.items():
+        actions[pair] = ("pass", f"belongs_to_{owner}")
+    for order in steps.plan.orders:
+        actions[order.pair] = (order.side.value, order.reason)
+    return actions
+
+
+def _regime_trace(view: MarketView) -> dict[str, Any]:
+    regime = view.regime
+    if not regime.name:
+        return {}
+    return {
+        "regime": regime.name,
+        "volatility_regime": regime.volatility,
+        "volatility_ann_frac": None if regime.volatility_ann_frac != regime.volatility_ann_frac else regime.volatility_ann_frac,
+        "breadth_frac": regime.breadth_frac,
+    }
