@@ -271,8 +271,12 @@ class ModelStore(Protocol):
         """
         ...
 
-    def delete(self, name: str, versions: Sequence[str]) -> None:
-        """Delete versions and their events; promotions stay. One that is not there is no error."""
+    def delete(self, name: str, versions: Sequence[str], seen: ModelLife | None = None) -> None:
+        """Delete versions and their events; promotions stay. One that is not there is no error.
+
+        That they are gone is written first, as ``record`` writes: nobody can promote what is about to vanish. Raises LedgerError, and
+        deletes nothing, where somebody was faster.
+        """
         ...
 
 

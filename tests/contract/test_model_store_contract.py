@@ -15,6 +15,7 @@ from desk_values import BUCKET
 from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.memory import MemoryModelStore
 from tickless.adapters.model_registry import ModelRegistry
+from tickless.adapters.object_store import ObjectStore
 from tickless.adapters.s3_models import S3ModelStore
 from tickless.alpha.model_life import LifeChange, ModelEvent, ModelLife, Stage
 from tickless.errors import ArtifactError, LedgerError
@@ -232,9 +233,73 @@ def test_a_deleted_version_is_gone_with_its_events_and_the_rest_stays(store: Mod
     store.delete("lgbm_6h", ["v1"])
     store.delete("lgbm_6h", ["v1"])
     assert [version.version for version in store.versions("lgbm_6h")] == ["v2", "v3"]
-    assert store.life("lgbm_6h") == ModelLife((a_promotion("v1"), a_promotion("v2", 1)), (an_event("v3"),))
+    assert store.life("lgbm_6h") == ModelLife((a_promotion("v1"), a_promotion("v2", 1)), (an_event("v3"),), deleted=("v1",))
     with pytest.raises(ArtifactError, match="v1: no manifest"):
         store.manifest("lgbm_6h", "v1")
+
+
+class Meanwhile:
+    """A store of objects in which somebody else does something right before the next call of one kind."""
+
+    def __init__(self, objects: ObjectStore, call: str, action: Callable[[], object]) -> None:
+        self._objects, self._call, self._action = objects, call, action
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._call:
+            self._call = ""
+            self._action()
+        return getattr(self._objects, name)
+
+
+def test_a_version_that_is_deleted_during_its_promotion_does_not_become_champion(store: ModelRegistry) -> None:
+    for version in ("v1", "v2"):
+        store.register("m", version, {}, ARTIFACT)
+    store.promote("m", a_promotion("v2"))
+    slow = ModelRegistry(Meanwhile(store._objects, "put_if", lambda: store.delete("m", ["v1"], store.life("m"))))
+    with pytest.raises(LedgerError, match="v1 was not promoted"):
+        slow.promote("m", a_promotion("v1", 1))
+    assert [entry.version for entry in store.promotions("m")] == ["v2"]
+    with pytest.raises(ArtifactError, match="m@v1"):
+        store.promote("m", a_promotion("v1", 1))
+
+
+def test_what_is_promoted_during_its_deletion_is_kept_whole(store: ModelRegistry) -> None:
+    for version in ("v1", "v2"):
+        store.register("m", version, {}, ARTIFACT)
+    slow = ModelRegistry(Meanwhile(store._objects, "put_if", lambda: store.promote("m", a_promotion("v1"))))
+    with pytest.raises(LedgerError, match="nothing was deleted"):
+        slow.delete("m", ["v1"], store.life("m"))
+    assert store.artifact(store.manifest("m", "v1")) == ARTIFACT
+    with pytest.raises(LedgerError, match="nothing was deleted"):
+        store.delete("m", ["v1"], ModelLife())
+
+
+def test_what_is_about_to_be_deleted_cannot_be_promoted_any_more(store: ModelRegistry) -> None:
+    store.register("m", "v1", {}, ARTIFACT)
+    refused: list[str] = []
+
+    def promote() -> None:
+        with pytest.raises(ArtifactError, match="m@v1: was deleted") as caught:
+            store.promote("m", a_promotion("v1"))
+        refused.append(str(caught.value))
+
+    ModelRegistry(Meanwhile(store._objects, "delete", promote)).delete("m", ["v1"])
+    assert refused
+    assert store.promotions("m") == ()
+
+
+def test_a_deletion_that_died_half_way_is_finished_by_the_next(store: ModelRegistry) -> None:
+    for version in ("v1", "v2"):
+        store.register("m", version, {}, ARTIFACT)
+
+    def die() -> None:
+        raise OSError("no power")
+
+    with pytest.raises(OSError, match="no power"):
+        ModelRegistry(Meanwhile(store._objects, "delete", die)).delete("m", ["v1"])
+    assert store.life("m").deleted == ("v1",)
+    store.delete("m", ["v2"])
+    assert list(store._objects.keys("m/")) == ["m/champion.json"]
 
 
 def test_a_life_that_changed_behind_the_back_is_seen(store: ModelRegistry, put: Put) -> None:

@@ -21,6 +21,7 @@ from tickless.types import iso, parse_time
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _HEAD = 12
+_NOTHING_DELETED = "nothing was deleted"
 
 
 class ModelRegistry:
@@ -38,9 +39,13 @@ class ModelRegistry:
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """See ``ModelStore.versions``: by the manifest's ``effective_at`` where it has one, then by version. Raises ArtifactError."""
-        parts = (key.split("/") for key in self._objects.keys(f"{_word(name, 'model name')}/"))
-        found = [self.manifest(name, part[1]) for part in parts if len(part) == 3 and part[2] == "manifest.json"]
+        found = [self.manifest(name, version) for version in self.version_names(name)]
         return sorted(found, key=lambda version: (str(version.manifest.get("effective_at", "")), version.version))
+
+    def version_names(self, name: str) -> list[str]:
+        """The names of all versions that have a manifest, sorted; whether it can be read is not looked at."""
+        parts = (key.split("/") for key in self._objects.keys(f"{_word(name, 'model name')}/"))
+        return [part[1] for part in parts if len(part) == 3 and part[2] == "manifest.json"]
 
     def promotions(self, name: str) -> Sequence[Promotion]:
         """See ``ModelStore.promotions``; raises ArtifactError where the pointer cannot be read."""
@@ -92,40 +97,45 @@ class ModelRegistry:
 
         Raises ArtifactError for a version that is not registered.
         """
-        life, _ = self._champion(name)
+        life, tag = self._champion(name)
         if not life.promotions or life.promotions[-1] != promotion:
-            self._write(name, LifeChange((promotion,)))
+            self._write(name, LifeChange((promotion,)), life, tag)
 
     def record(self, name: str, change: LifeChange, seen: ModelLife | None = None) -> None:
         """See ``ModelStore.record``. What is written there already is left out, so a retry is safe.
 
         Raises ArtifactError for a version that is not registered.
         """
-        life, _ = self._champion(name)
+        life, tag = self._champion(name)
         new = LifeChange(
             tuple(entry for entry in change.promotions if entry not in life.promotions),
             tuple(event for event in change.events if event not in life.events),
         )
         if new:
-            self._write(name, new, seen)
+            self._write(name, new, life, tag, seen)
 
-    def delete(self, name: str, versions: Sequence[str]) -> None:
-        """See ``ModelStore.delete``. The manifest goes first: a version without one does not exist."""
-        for version in versions:
+    def delete(self, name: str, versions: Sequence[str], seen: ModelLife | None = None) -> None:
+        """See ``ModelStore.delete``. Of a version the manifest goes first: without one it does not exist."""
+        life, tag = self._champion(name)
+        if seen is not None and seen != life:
+            raise LedgerError(f"model {name}: champion.json changed meanwhile; {_NOTHING_DELETED}")
+        if not set(versions) <= set(life.deleted):
+            # Who reads the life from now on sees that they are gone; who has read it before cannot write any more.
+            self._put_life(name, life.without(versions), tag, _NOTHING_DELETED)
+        # Once more those of last time: a deletion may have died half-way.
+        for version in sorted({*life.deleted, *versions}):
             for key in (_manifest_key(name, version), _artifact_key(name, version), _card_key(name, version)):
                 self._objects.delete(key)
-        life, tag = self._champion(name)
-        kept = life.without(versions)
-        if kept != life:
-            self._put_life(name, kept, tag, "nothing was deleted of its life")
 
-    def _write(self, name: str, change: LifeChange, seen: ModelLife | None = None) -> None:
+    def _write(self, name: str, change: LifeChange, life: ModelLife, tag: str | None, seen: ModelLife | None = None) -> None:
+        """Write a change of ``life``, which was read with ``tag`` before this looks at any version: one that is deleted meanwhile fails."""
         # One that goes need not be readable: what is damaged could never be taken away otherwise.
         stays = (event.version for event in change.events if event.stage != "retired" and event.role != FORMER)
         named = [*(entry.version for entry in change.promotions), *stays]
         for version in dict.fromkeys(version for version in named if version != NOBODY):
+            if version in life.deleted:
+                raise ArtifactError(f"model {name}@{version}: was deleted")
             self.manifest(name, version)
-        life, tag = self._champion(name)
         last = change.promotions[-1].version or "nobody" if change.promotions else ""
         else_ = f"{last} was not promoted" if last else "nothing was written"
         if seen is not None and seen != life:
@@ -133,7 +143,12 @@ class ModelRegistry:
         self._put_life(name, life.with_(change), tag, else_)
 
     def _put_life(self, name: str, life: ModelLife, tag: str | None, else_: str) -> None:
-        content = {"promotions": [_row(entry) for entry in life.promotions], "events": [_event_row(event) for event in life.events]}
+        content: dict[str, Any] = {
+            "promotions": [_row(entry) for entry in life.promotions],
+            "events": [_event_row(event) for event in life.events],
+        }
+        if life.deleted:
+            content["deleted"] = list(life.deleted)
         if not self._objects.put_if(_champion_key(name), _text(content, f"model {name}: champion.json"), tag):
             raise LedgerError(f"model {name}: champion.json changed meanwhile; {else_}")
 
@@ -148,7 +163,9 @@ class ModelRegistry:
         content = _parse(found[0], f"model {name}: champion.json")
         try:
             life = ModelLife(
-                tuple(_promotion(row) for row in content["promotions"]), tuple(_event(row) for row in content.get("events", ()))
+                tuple(_promotion(row) for row in content["promotions"]),
+                tuple(_event(row) for row in content.get("events", ())),
+                tuple(str(version) for version in content.get("deleted", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"model {name}: champion.json cannot be read: {error!r}") from error

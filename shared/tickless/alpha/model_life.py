@@ -68,6 +68,8 @@ class ModelLife:
 
     promotions: tuple[Promotion, ...] = ()
     events: tuple[ModelEvent, ...] = ()
+    deleted: tuple[str, ...] = ()
+    """The versions that were deleted last: they may still be read for a moment, and must not be promoted any more."""
 
     def champion(self, at: datetime) -> Promotion | None:
         """The promotion in force; None where no version is champion."""
@@ -128,11 +130,11 @@ class ModelLife:
 
     def with_(self, change: LifeChange) -> ModelLife:
         """The life after a change."""
-        return ModelLife((*self.promotions, *change.promotions), (*self.events, *change.events))
+        return ModelLife((*self.promotions, *change.promotions), (*self.events, *change.events), self.deleted)
 
     def without(self, versions: Sequence[str]) -> ModelLife:
-        """The life after versions were deleted: their events are gone, the promotions stay as the history of what decided."""
-        return ModelLife(self.promotions, tuple(event for event in self.events if event.version not in versions))
+        """The life once versions are deleted: their events are gone, the promotions stay as the history of what decided."""
+        return ModelLife(self.promotions, tuple(event for event in self.events if event.version not in versions), tuple(sorted(versions)))
 
 
 @dataclass(frozen=True)

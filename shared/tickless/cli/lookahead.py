@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tickless.cli.model_folders import Models, open_folder
 from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, parse_timerange, progress_bar
 from tickless.cli.printing import note, print_json, print_table
-from tickless.errors import InputError
 
 LEAKS_SHOWN = 40
 
@@ -23,7 +22,7 @@ def lookahead(
     desk: Desk = "rotation",
     cuts: Annotated[int, typer.Option(min=2, help="At how many ticks the data are cut.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the cuts.")] = 0,
-    models: Annotated[Path | None, typer.Option("--models", help="Model folder whose forecasts are put to the proof too.")] = None,
+    models: Models = None,
     set_: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -34,17 +33,14 @@ def lookahead(
     Example: tickless lookahead --desk rotation --data data/ --timerange 20240601-20240615
     """
     from tickless.adapters.folder_market import load_market
-    from tickless.adapters.folder_models import FolderModelStore
     from tickless.backtest.lookahead import LookaheadRequest, check
     from tickless.settings import load_desk
 
     began = time.monotonic()
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, set_ or ())
-    if models is not None and not models.is_dir():
-        raise InputError(f"--models {models}: no such folder")
+    store = open_folder(models) if models is not None else None
     market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
-    store = FolderModelStore(models) if models is not None else None
     with progress_bar("lookahead") as advance:
         proof = check(LookaheadRequest(settings, market, start, end, store, cuts, seed), advance)
     facts = _facts(proof) | {"seconds": round(time.monotonic() - began, 3)}

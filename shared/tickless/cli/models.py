@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tickless.cli.deployed import Stage, find_desk
+from tickless.cli.deployed import Stage
+from tickless.cli.model_folders import RegistryOf, open_registry
 from tickless.cli.options import Json
-from tickless.cli.printing import print_json, print_table
+from tickless.cli.printing import note, print_json, print_table
 from tickless.errors import ArtifactError, InputError
 from tickless.types import iso, parse_time
 
@@ -23,32 +23,52 @@ models_app = typer.Typer(no_args_is_help=True, help="Registered models: which th
 
 PERSON = "person"
 """Who decided, of what is done by hand."""
-Models = Annotated[Path | None, typer.Option("--models", help="A model folder; without it, the bucket of the deployed desk.")]
+NOW, TRAINED = "now", "trained"
+UNREADABLE = "unreadable"
+"""The stage of versions whose model's life cannot be read."""
+REFUSED = 3
+"""The exit code of what is refused for safety."""
+
+From = Annotated[str, typer.Option("--effective-at", help="From when on: now, or a time; in a deployed desk not before now.")]
+PromotedFrom = Annotated[
+    str,
+    typer.Option(
+        "--effective-at",
+        help="From when on: now, trained (as its own training would have promoted it, for runs over the past), or a time; in a deployed "
+        "desk not before now.",
+    ),
+]
 
 
 @models_app.command("list")
-def list_(models: Models = None, stage: Stage = "dev", json_: Json = False) -> None:
+def list_(models: RegistryOf = None, stage: Stage = "dev", json_: Json = False) -> None:
     """List every version of every model, and the stage it is in: candidate, shadow, champion or retired.
+
+    What cannot be read is named on stderr, and is listed with what is known of it (exit code 3).
 
     Example: tickless models list --models out/models
     """
-    registry, now = _registry(models, stage), datetime.now(UTC)
+    registry, now = open_registry(models, stage), datetime.now(UTC)
     rows: list[dict[str, Any]] = []
+    problems: list[str] = []
     for name in registry.names():
-        life = registry.life(name)
-        rows += [_summary(version, life, now) for version in registry.versions(name)]
+        rows += _rows(registry, name, now, problems)
     if json_:
         print_json(rows)
     elif not rows:
         typer.echo("no model is registered")
     else:
         print_table("models", tuple(rows[0]), [tuple(row.values()) for row in rows], right=("rank_ic", "rank_ic_t", "top_k_net_frac"))
+    for problem in problems:
+        note(problem)
+    if problems:
+        raise typer.Exit(REFUSED)
 
 
 @models_app.command("show")
 def show(
     model: Annotated[str, typer.Argument(help="name for the champion, or name@version.")],
-    models: Models = None,
+    models: RegistryOf = None,
     stage: Stage = "dev",
     json_: Json = False,
 ) -> None:
@@ -56,11 +76,11 @@ def show(
 
     Example: tickless models show rotation_6h@20240601T0210Z --models out/models
     """
-    registry = _registry(models, stage)
+    registry, now = open_registry(models, stage), datetime.now(UTC)
     name, at, version = model.partition("@")
-    life, now = registry.life(_known(registry, name)), datetime.now(UTC)
+    life = registry.life(_known(registry, name))
     promotions = life.promotions
-    version = version if at else _champion(name, life)
+    version = version if at else _champion(name, life, now)
     found = registry.manifest(name, version)
     size = len(registry.artifact(found))
     events = [event for event in life.events if event.version == version]
@@ -94,7 +114,7 @@ def show(
 @models_app.command("card")
 def card(
     model: Annotated[str, typer.Argument(help="name for the champion, or name@version.")],
-    models: Models = None,
+    models: RegistryOf = None,
     stage: Stage = "dev",
 ) -> None:
     """Print a version's card in Markdown: what it is, what it was made from, and its measures beside what they have to beat.
@@ -103,40 +123,42 @@ def card(
     """
     from tickless.learn.card import render_card
 
-    registry = _registry(models, stage)
+    registry = open_registry(models, stage)
     name, at, version = model.partition("@")
-    life = registry.life(_known(registry, name))
-    typer.echo(render_card(registry.manifest(name, version if at else _champion(name, life)).manifest), nl=False)
+    version = version if at else _champion(name, registry.life(_known(registry, name)), datetime.now(UTC))
+    typer.echo(render_card(registry.manifest(_known(registry, name), version).manifest), nl=False)
 
 
 @models_app.command("promote")
 def promote(
     model: Annotated[str, typer.Argument(help="name@version.")],
-    models: Models = None,
+    models: RegistryOf = None,
     stage: Stage = "dev",
+    effective_at: PromotedFrom = NOW,
     reason: Annotated[str, typer.Option(help="Why; kept with the promotion.")] = "by hand",
     json_: Json = False,
 ) -> None:
-    """Make a version the champion, whatever its gates said: ticks from its effective_at on use it, until another is promoted.
+    """Make a version the champion, whatever its gates said: ticks from now on use it, until another is promoted.
 
-    The champion before is retired.
+    The champion before is retired. A run over the past needs --effective-at trained, or a time.
 
-    Example: tickless models promote rotation_6h@20240601T0000Z --models out/models
+    Example: tickless models promote rotation_6h@20240601T0000Z --models out/models --effective-at trained
     """
-    registry = _registry(models, stage)
+    registry, now = open_registry(models, stage), datetime.now(UTC)
     name, at, version = model.partition("@")
     if not at:
         raise InputError(f"model {model!r}: name a version as {model}@VERSION")
     found = registry.manifest(_known(registry, name), version)
-    registry.artifact(found)  # Refused here where it is damaged, and not at the next tick.
-    _promote(registry, found, parse_time(str(found.manifest["effective_at"])), reason, json_=json_)
+    chosen = _time_of_promotion(effective_at, found, now, in_bucket=models is None)
+    _promote(registry, found, (chosen, now), reason, json_=json_)
 
 
 @models_app.command("rollback")
 def rollback(
     name: Annotated[str, typer.Argument(help="The model's name.")],
-    models: Models = None,
+    models: RegistryOf = None,
     stage: Stage = "dev",
+    effective_at: From = NOW,
     reason: Annotated[str, typer.Option(help="Why; kept with the promotion.")] = "rollback by hand",
     json_: Json = False,
 ) -> None:
@@ -144,20 +166,23 @@ def rollback(
 
     Example: tickless models rollback rotation_6h --stage prod
     """
-    registry, now = _registry(models, stage), datetime.now(UTC)
-    life = registry.life(_known(registry, name))
-    champion = _champion(name, life)
-    before = life.champion_before(now)
+    registry, now = open_registry(models, stage), datetime.now(UTC)
+    life, at = registry.life(_known(registry, name)), _chosen(effective_at, now, in_bucket=models is None)
+    champion = _champion(name, life, at)
+    before = life.champion_before(at)
     if not before:
         raise InputError(f"model {name}: there is no champion before {champion} to go back to")
-    _promote(registry, registry.manifest(name, before), now, reason, json_=json_)
+    if before not in registry.version_names(name):
+        raise InputError(f"model {name}: {before}, the champion before {champion}, was deleted; `tickless models promote` takes another")
+    _promote(registry, registry.manifest(name, before), (at, now), reason, json_=json_, seen=life)
 
 
 @models_app.command("retire")
 def retire(
     model: Annotated[str, typer.Argument(help="name to withdraw the champion, or name@version.")],
-    models: Models = None,
+    models: RegistryOf = None,
     stage: Stage = "dev",
+    effective_at: From = NOW,
     reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "retired by hand",
     json_: Json = False,
 ) -> None:
@@ -168,43 +193,74 @@ def retire(
     from tickless.alpha.model_life import LifeChange
     from tickless.learn.lifecycle import Moment, withdraw
 
-    registry, now = _registry(models, stage), datetime.now(UTC)
-    name, at, version = model.partition("@")
-    life = registry.life(_known(registry, name))
-    version = registry.manifest(name, version).version if at else _champion(name, life)
-    moment = Moment(now, now, PERSON)
-    if life.stage(version, now) == "champion":
+    registry, now = open_registry(models, stage), datetime.now(UTC)
+    name, given, version = model.partition("@")
+    life, at = registry.life(_known(registry, name)), _chosen(effective_at, now, in_bucket=models is None)
+    version = _registered(registry, name, version) if given else _champion(name, life, at)
+    moment = Moment(at, now, PERSON)
+    if life.stage(version, at) == "champion":
         change = withdraw(life, reason, moment)
     else:
         change = LifeChange(events=(moment.event(version, "retired", reason),))
     registry.record(name, change, life)
-    facts = {"model": f"{name}@{version}", "stage": "retired", "at": iso(now), "reason": reason}
+    facts = {"model": f"{name}@{version}", "stage": "retired", "at": iso(at), "reason": reason}
     if json_:
         print_json(facts)
     else:
-        typer.echo(f"{name}@{version} is retired" + ("; the model has no champion, its strategy falls back" if change.promotions else ""))
+        falls = "; the model has no champion then, the strategy does without it" if change.promotions else ""
+        typer.echo(f"{name}@{version} is retired from {iso(at)} on{falls}")
 
 
-def _promote(registry: ModelRegistry, found: ModelVersion, effective_at: datetime, reason: str, *, json_: bool) -> None:
+def _promote(
+    registry: ModelRegistry,
+    found: ModelVersion,
+    times: tuple[datetime, datetime],
+    reason: str,
+    *,
+    json_: bool,
+    seen: ModelLife | None = None,
+) -> None:
+    """Make a version the champion; ``times`` are from when on, and now, ``seen`` the life on which that was decided."""
     from tickless.learn.lifecycle import Moment, roll_back
 
-    now, life = datetime.now(UTC), registry.life(found.name)
-    registry.record(found.name, roll_back(life, found.version, reason, Moment(effective_at, now, PERSON)), life)
-    facts = {"model": found.label, "effective_at": iso(effective_at), "reason": reason}
+    registry.artifact(found)  # Refused here where it is damaged, and not at the next tick.
+    life, moment = seen or registry.life(found.name), Moment(*times, PERSON)
+    registry.record(found.name, roll_back(life, found.version, reason, moment), life)
+    facts = {"model": found.label, "effective_at": iso(moment.at), "reason": reason}
     if json_:
         print_json(facts)
     else:
-        typer.echo(f"{found.label} is the champion for ticks from {iso(effective_at)} on")
+        typer.echo(f"{found.label} is the champion for ticks from {iso(moment.at)} on")
 
 
-def _registry(models: Path | None, stage: str) -> ModelRegistry:
-    from tickless.adapters.folder_models import FolderModelStore
+def _time_of_promotion(text: str, found: ModelVersion, now: datetime, *, in_bucket: bool) -> datetime:
+    """From when on a version that is promoted by hand is champion. Raises InputError, ArtifactError."""
+    texts = [str(found.manifest[key]) for key in ("effective_at", "data_until", "label_until") if key in found.manifest]
+    try:
+        earliest = max(map(parse_time, texts))
+    except ValueError as error:
+        raise ArtifactError(f"model {found.label}: manifest.json does not say from when on it may be used: {error}") from error
+    if text == NOW:
+        return max(now, earliest)  # A tick refuses what was trained for later.
+    at = _chosen(iso(earliest) if text == TRAINED else text, now, in_bucket=in_bucket)
+    if at < earliest:
+        raise InputError(f"--effective-at {text}: {found.label} is for ticks from {iso(earliest)} on, before that it would know the future")
+    return at
 
-    if models is None:
-        return find_desk(stage).cloud.models
-    if not models.is_dir():
-        raise InputError(f"--models {models}: no such folder")
-    return FolderModelStore(models)
+
+def _chosen(text: str, now: datetime, *, in_bucket: bool) -> datetime:
+    """The time that ``--effective-at`` names; raises InputError, also for one that rewrites what a deployed desk has decided on."""
+    if text == NOW:
+        return now
+    try:
+        at = parse_time(text)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"--effective-at {text}: must be {NOW}, or a time with its zone such as 2024-06-01T00:00:00Z") from error
+    if in_bucket and at < now:
+        raise InputError(
+            f"--effective-at {text}: lies in the past, and a deployed desk's history stays as it was; name a folder by --models"
+        )
+    return at
 
 
 def _known(registry: ModelRegistry, name: str) -> str:
@@ -214,17 +270,50 @@ def _known(registry: ModelRegistry, name: str) -> str:
     return name
 
 
-def _champion(name: str, life: ModelLife) -> str:
-    promotion = life.champion(datetime.now(UTC))
+def _registered(registry: ModelRegistry, name: str, version: str) -> str:
+    """The version, which may be damaged, but must be there."""
+    if version not in registry.version_names(name):
+        raise ArtifactError(f"model {name}@{version}: no manifest")
+    return version
+
+
+def _champion(name: str, life: ModelLife, at: datetime) -> str:
+    promotion = life.champion(at)
     if promotion is None:
         raise ArtifactError(f"model {name}: has no champion; name a version as {name}@VERSION")
     return promotion.version
 
 
-def _summary(version: ModelVersion, life: ModelLife, now: datetime) -> dict[str, Any]:
-    event = life.last_event(version.version, now)
-    standing = life.stage(version.version, now)
-    to_come = any(entry.version == version.version and entry.effective_at > now for entry in life.promotions)
+def _rows(registry: ModelRegistry, name: str, now: datetime, problems: list[str]) -> list[dict[str, Any]]:
+    """What is known of every version of a model, oldest first; what cannot be read is added to ``problems``."""
+    from tickless.ports import ModelVersion
+
+    life: ModelLife | None = None
+    try:
+        life = registry.life(name)
+    except ArtifactError as error:
+        problems.append(str(error))
+    rows = []
+    there = registry.version_names(name)
+    for version in there:
+        try:
+            found = registry.manifest(name, version)
+        except ArtifactError as error:
+            problems.append(str(error))
+            found = ModelVersion(name, version, {})
+        rows.append(_summary(found, life, now))
+    standing = life.standing(now) if life is not None else None
+    used = [standing.champion.version] if standing is not None and standing.champion is not None else []
+    used += [event.version for event in standing.shadows] if standing is not None else []
+    problems += [f"model {name}@{version}: is in use and has no manifest" for version in used if version not in there]
+    return sorted(rows, key=lambda row: (str(row["effective_at"] or ""), row["version"]))
+
+
+def _summary(version: ModelVersion, life: ModelLife | None, now: datetime) -> dict[str, Any]:
+    event = life.last_event(version.version, now) if life is not None else None
+    standing = life.stage(version.version, now) if life is not None else UNREADABLE
+    promotions = life.promotions if life is not None else ()
+    to_come = any(entry.version == version.version and entry.effective_at > now for entry in promotions)
     manifest = version.manifest
     measures = manifest.get("measures") or {}
     shown = {key: measures.get(key) for key in ("rank_ic", "rank_ic_t", "top_k_net_frac")}

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tickless.cli.model_folders import Models, open_folder
 from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, check_out, parse_timerange, progress_bar
 
 if TYPE_CHECKING:
     from tickless.backtest.compare import Comparison
 
-Models = Annotated[Path | None, typer.Option("--models", help="Model folder to start from; it is not changed.")]
 Retrain = Annotated[Literal["schedule", "never"], typer.Option(help="Retrain on the desk's schedule, or never.")]
 
 DEMO_START = datetime(2024, 6, 3, tzinfo=UTC)
@@ -96,7 +96,6 @@ def backtest(
     """
     import time
 
-    from tickless.adapters.folder_models import FolderModelStore
     from tickless.backtest.engine import BacktestRequest
     from tickless.backtest.engine import backtest as run
     from tickless.backtest.report import write_report
@@ -104,7 +103,7 @@ def backtest(
 
     began = time.monotonic()
     prepared = _prepare(data, timerange, out, desk, models, set_)
-    store = FolderModelStore(models) if models is not None else None
+    store = open_folder(models) if models is not None else None
     request = BacktestRequest(prepared.settings, prepared.market, prepared.start, prepared.end, store, retrain == "schedule")
     with progress_bar("backtest") as advance:
         record = run(request, advance)
@@ -125,15 +124,12 @@ class _Prepared:
 def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | None, overrides: list[str] | None) -> _Prepared:
     """Parse and load what replay and backtest have in common; bad input is refused before anything runs."""
     from tickless.adapters.folder_market import load_market
-    from tickless.adapters.folder_models import FolderModelStore
-    from tickless.errors import InputError
     from tickless.runs.gather import pairs_to_run
     from tickless.settings import cautions, load_desk
 
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, overrides or ())
-    if models is not None and not models.is_dir():
-        raise InputError(f"--models {models}: {'is a file, the models need a folder' if models.exists() else 'no such folder'}")
+    store = open_folder(models) if models is not None else None
     check_out(out)
     market, report = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
     _print_repairs(report)
@@ -142,7 +138,7 @@ def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | No
         typer.echo(sentence, err=True)
     _print_missing_bases(market, settings)
     _print_short_history(market, settings, start)
-    if models is not None and not FolderModelStore(models).names():
+    if store is not None and not store.names():
         typer.echo(f"--models {models}: holds no model; the run starts without one", err=True)
     return _Prepared(settings, market, start, end)
 

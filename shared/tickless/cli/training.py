@@ -49,6 +49,7 @@ def train(
     result = train_specs(panel, settings, registry, specs, end, end)
     # A folder has no live ticks on which a version in shadow could prove itself.
     training = settings.training.model_copy(update={"promotion": "direct"})
+    # As of the bars' end, not of today: the folder is for runs that begin there. Promotions by hand count from when they are made.
     promoted = store(result, registry, training, end, end)
     _print_result(result, promoted, models, json_=json_)
     if not result.trained:

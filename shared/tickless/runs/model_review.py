@@ -10,7 +10,7 @@ from typing import Any
 from tickless.alpha.champion import check_manifest, load_model
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.alpha.model_life import FORMER, LifeChange, ModelLife
-from tickless.errors import ArtifactError, DataError
+from tickless.errors import ArtifactError, DataError, LedgerError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.drift import DriftReport
 from tickless.learn.drift_reference import DriftReference
@@ -211,6 +211,12 @@ def _prune(name: str, settings: Settings, ports: Ports, at: datetime) -> None:
         # One that cannot be read has no place among the others: nothing is deleted until somebody has looked at it.
         _tell_damage(ports, name, error)
         return
-    gone = dispensable(ports.models.life(name), versions, settings.training.keep_versions, at)
-    if gone:
-        ports.models.delete(name, gone)
+    life = ports.models.life(name)
+    gone = dispensable(life, versions, settings.training.keep_versions, at)
+    if not gone:
+        return
+    try:
+        ports.models.delete(name, gone, life)
+    except LedgerError as error:
+        # Somebody has just promoted one of them, perhaps: the next night decides anew, and nobody waits for it.
+        ports.log.info("versions kept", model=name, error=str(error))

@@ -1,5 +1,6 @@
 """``tickless models list/show``: a registry in a folder, and the one in the bucket."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
@@ -101,18 +102,104 @@ def test_the_registry_of_the_deployed_desk(tickless, deployed):
     assert tickless("models", "list").stdout == "no model is registered\n"
     fill(deployed.adapters.models)
     assert [row["stage"] for row in tickless.json("models", "list")] == ["retired", "champion", "candidate"]
+    for command in (("promote", f"rotation_6h@{TRIED}"), ("rollback", "rotation_6h"), ("retire", "rotation_6h")):
+        sentence = tickless.refused("models", *command, "--effective-at", iso(NOW - timedelta(days=1)))
+        assert "lies in the past, and a deployed desk's history stays as it was" in sentence
+    assert [entry.version for entry in deployed.adapters.models.promotions("rotation_6h")] == [OLD, NEW]
     bucket = deployed.adapters.environment.bucket
     boto3.client("s3").put_object(Bucket=bucket, Key=f"models/rotation_6h/{NEW}/artifact.onnx", Body=b"damaged")
     tickless.refused("models", "show", "rotation_6h", code=3)
+    tickless("models", "promote", f"rotation_6h@{TRIED}")
+    assert deployed.adapters.models.life("rotation_6h").champion(datetime.now(UTC)).version == TRIED
 
 
 def test_promote_makes_a_version_the_champion_whatever_its_gates_said(tickless, folder):
     facts = tickless.json("models", "promote", f"rotation_6h@{TRIED}", "--models", folder, "--reason", "I know better")
 
-    assert facts == {"model": f"rotation_6h@{TRIED}", "effective_at": iso(NOW - timedelta(days=8)), "reason": "I know better"}
+    assert (facts["model"], facts["reason"]) == (f"rotation_6h@{TRIED}", "I know better")
+    assert parse_time(facts["effective_at"]) >= NOW, "what was decided before stays as it was"
+    assert champion_at(FolderModelStore(folder).promotions("rotation_6h"), NOW - timedelta(hours=1)).version == NEW
     rows = tickless.json("models", "list", "--models", folder)
     assert {row["version"]: row["stage"] for row in rows} == {OLD: "retired", NEW: "retired", TRIED: "champion"}
     assert FolderModelStore(folder).promotions("rotation_6h")[-1].reason == "I know better"
+
+
+def test_promote_for_runs_over_the_past_is_asked_for(tickless, folder):
+    def promoted(effective_at):
+        facts = tickless.json("models", "promote", f"rotation_6h@{TRIED}", "--models", folder, "--effective-at", effective_at)
+        return parse_time(facts["effective_at"])
+
+    assert promoted("trained") == NOW - timedelta(days=8)
+    assert champion_at(FolderModelStore(folder).promotions("rotation_6h"), NOW - timedelta(days=8)).version == TRIED
+    assert promoted(iso(NOW - timedelta(days=1))) == NOW - timedelta(days=1)
+
+
+@pytest.mark.parametrize(("effective_at", "told"), [("soon", "must be now, or a time"), ("2020-01-01T00:00:00Z", "would know the future")])
+def test_a_time_that_no_promotion_can_have_is_refused(tickless, folder, effective_at, told):
+    version = f"rotation_6h@{TRIED}"
+    sentence = tickless.refused("models", "promote", version, "--models", folder, "--effective-at", effective_at)
+    assert sentence.startswith(f"tickless: --effective-at {effective_at}: ")
+    assert told in sentence
+    assert [entry.version for entry in FolderModelStore(folder).promotions("rotation_6h")] == [OLD, NEW]
+
+
+def test_a_version_that_is_trained_for_later_is_champion_from_then_on(tickless, folder):
+    store, later = FolderModelStore(folder), NOW + timedelta(minutes=20)
+    store.register("rotation_6h", "20990101T0000Z", manifest("20990101T0000Z", later, 0.1), b"later")
+    facts = tickless.json("models", "promote", "rotation_6h@20990101T0000Z", "--models", folder)
+    assert parse_time(facts["effective_at"]) == later
+    store.register("rotation_6h", "bad", {"model": "rotation_6h", "effective_at": "tomorrow"}, b"bad")
+    assert "manifest.json does not say from when on" in tickless.refused("models", "promote", "rotation_6h@bad", "--models", folder, code=3)
+
+
+def test_rollback_and_retire_for_runs_over_the_past(tickless, folder):
+    store, past = FolderModelStore(folder), NOW - timedelta(days=2)
+    assert (
+        tickless.json("models", "rollback", "rotation_6h", "--models", folder, "--effective-at", iso(past))["model"] == f"rotation_6h@{OLD}"
+    )
+    assert champion_at(store.promotions("rotation_6h"), past).version == OLD
+    assert champion_at(store.promotions("rotation_6h"), past - timedelta(hours=1)).version == NEW
+    facts = tickless.json("models", "retire", "rotation_6h", "--models", folder, "--effective-at", iso(past))
+    assert (facts["model"], facts["at"]) == (f"rotation_6h@{OLD}", iso(past))
+    assert champion_at(store.promotions("rotation_6h"), NOW) is None
+
+
+def test_rollback_refuses_a_version_that_is_damaged_or_was_deleted(tickless, folder):
+    store = FolderModelStore(folder)
+    (folder / "rotation_6h" / OLD / "artifact.onnx").write_bytes(b"damaged")
+    assert "sha256" in tickless.refused("models", "rollback", "rotation_6h", "--models", folder, code=3)
+    store.delete("rotation_6h", [OLD])
+    sentence = tickless.refused("models", "rollback", "rotation_6h", "--models", folder)
+    assert f"{OLD}, the champion before {NEW}, was deleted" in sentence
+    assert [entry.version for entry in store.promotions("rotation_6h")] == [OLD, NEW]
+
+
+def test_a_damaged_version_can_be_retired(tickless, folder):
+    (folder / "rotation_6h" / NEW / "manifest.json").write_bytes(b"{")
+    tickless("models", "retire", f"rotation_6h@{NEW}", "--models", folder)
+    assert FolderModelStore(folder).life("rotation_6h").champion(datetime.now(UTC)) is None
+    assert "no manifest" in tickless.refused("models", "retire", "rotation_6h@nothing", "--models", folder, code=3)
+
+
+def test_list_shows_all_that_can_be_read_and_names_what_cannot(tickless, folder):
+    store = FolderModelStore(folder)
+    store.register("rotation_24h", OLD, manifest(OLD, NOW, 0.5), b"x")
+    (folder / "rotation_24h" / "champion.json").write_bytes(b"{")
+    (folder / "rotation_6h" / TRIED / "manifest.json").write_bytes(b"{}")
+    (folder / "rotation_6h" / NEW / "manifest.json").unlink()
+
+    result = tickless("models", "list", "--models", folder, "--json", code=3)
+
+    rows = [(row["model"], row["version"], row["stage"], row["rank_ic"]) for row in json.loads(result.stdout)]
+    assert rows == [
+        ("rotation_24h", OLD, "unreadable", 0.5),
+        ("rotation_6h", TRIED, "candidate", None),
+        ("rotation_6h", OLD, "retired", 0.01),
+    ]
+    first, second, third = result.stderr.splitlines()
+    assert first.startswith("model rotation_24h: champion.json is not JSON")
+    assert second == f"model rotation_6h@{TRIED}: manifest.json has no sha256"
+    assert third == f"model rotation_6h@{NEW}: is in use and has no manifest"
 
 
 def test_rollback_goes_back_to_the_champion_before_from_now_on(tickless, folder):

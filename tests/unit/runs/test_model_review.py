@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from tickless.learn.gates import GateDecision
 from tickless.learn.onnx_export import export_onnx
 from tickless.learn.spec import ModelSpec, load_specs
 from tickless.pipeline import MODEL_DRIFT
+from tickless.ports import Promotion
 from tickless.runs.experience import compile_experience
 from tickless.runs.model_review import due_specs, problem_of, review_models
 from tickless.runs.retrain import store
@@ -138,6 +140,23 @@ def test_old_versions_go_and_those_in_use_stay(world):
     world.settings = load_desk("rotation", ["training.keep_versions=2"])
     reviewed(world, with_action("alert"))
     assert [version.version for version in world.models.versions(NAME)] == ["v1", "w2", "w3"]
+
+
+def test_a_night_that_meets_a_promotion_by_hand_deletes_nothing(world, monkeypatch):
+    for n in range(3):
+        failed = replace(a_version("blind", f"w{n}", T0 + timedelta(hours=n + 1)), gate=GateDecision(False, ("no",)))
+        store(trained(failed), world.models, world.settings.training, NIGHT, NIGHT)
+    world.settings = load_desk("rotation", ["training.keep_versions=2"])
+    delete = world.models.delete
+
+    def after_a_promotion(name, versions, seen):
+        world.models.promote(NAME, Promotion("w0", AFTER, NIGHT, "by hand"))
+        delete(name, versions, seen)
+
+    monkeypatch.setattr(world.models, "delete", after_a_promotion)
+    reviewed(world, with_action("alert"))
+    assert [version.version for version in world.models.versions(NAME)] == ["v1", "w0", "w1", "w2"]
+    assert world.models.life(NAME).champion(AFTER).version == "w0"
 
 
 def test_two_reviews_at_once_are_not_both_written(world, monkeypatch):

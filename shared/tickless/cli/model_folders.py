@@ -1,0 +1,32 @@
+"""The options that name models, and the folder or bucket behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tickless.cli.deployed import find_desk
+from tickless.errors import InputError
+
+if TYPE_CHECKING:
+    from tickless.adapters.folder_models import FolderModelStore
+    from tickless.adapters.model_registry import ModelRegistry
+
+Models = Annotated[Path | None, typer.Option("--models", help="Model folder to start from; it is not changed.")]
+RegistryOf = Annotated[Path | None, typer.Option("--models", help="A model folder; without it, the bucket of the deployed desk.")]
+
+
+def open_folder(models: Path) -> FolderModelStore:
+    """The registry in the folder that ``--models`` names; raises InputError where it is none."""
+    from tickless.adapters.folder_models import FolderModelStore
+
+    if not models.is_dir():
+        raise InputError(f"--models {models}: {'is a file, the models need a folder' if models.exists() else 'no such folder'}")
+    return FolderModelStore(models)
+
+
+def open_registry(models: Path | None, stage: str) -> ModelRegistry:
+    """The registry in a folder, or in the bucket of the deployed desk where none is named. Raises InputError."""
+    return find_desk(stage).cloud.models if models is None else open_folder(models)
