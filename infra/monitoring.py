@@ -130,6 +130,11 @@ class Monitoring(Construct):
             self._metric("StopNotPlaced", "risk_check"),
             "A position is owed a stop at the exchange and has none; the desk's own check remains.",
         )
+        self._count_alarm(
+            "BarsUnread",
+            self._metric("BarsUnread", "risk_check"),
+            "The bars of a pair cannot be read: a position in it is valued at its last close, and its stop is not checked.",
+        )
         drawdown_frac = self._settings.alerts.drawdown_alarm_frac
         self._alarm(
             "Drawdown",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from tickless.adapters.dynamodb_ledger import DynamoDbLedger
@@ -36,6 +36,8 @@ from tickless.settings import ROOSTOO, SCAN, STRATEGY_SECTIONS, ScanSection, Set
 from tickless.types import FIRST_YEAR, LAST_YEAR, Tick, parse_time
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
     from tickless.adapters.ccxt_exchange import CcxtExchange
     from tickless.adapters.secrets import ApiKeys
     from tickless.adapters.weight_budget import WeightPurse
@@ -182,6 +184,8 @@ class Accounts:
     monotonic: Callable[[], float] = time.monotonic
     time_left_s: Callable[[], float] = lambda: float("inf")
     """What is left of the invocation's time."""
+    unread: Callable[[str, str], None] = lambda _pair, _why: None
+    """Hears, in this invocation, of a pair whose bars could not be read, and why."""
     _keys: dict[str, tuple[float, ApiKeys]] = field(default_factory=dict)
     _purses: dict[tuple[str, int, float], WeightPurse] = field(default_factory=dict)
     _opened: dict[tuple[Any, ...], CcxtExchange] = field(default_factory=dict)
@@ -239,6 +243,10 @@ class Accounts:
         """What is left of the time of the invocation that runs now."""
         return self.time_left_s()
 
+    def bars_unread(self, pair: str, why: str) -> None:
+        """Tell the invocation that runs now."""
+        self.unread(pair, why)
+
     def _read_keys(self, name: str) -> ApiKeys:
         read_at, keys = self._keys.get(name, (0.0, None))
         if keys is None or self.monotonic() - read_at >= KEYS_FOR_S:
@@ -285,6 +293,7 @@ def _open_market(settings: Settings, accounts: Accounts) -> Market:
         purse=accounts.purse(name, settings),
         time_left_s=accounts.left_s,
         now=accounts.clock,
+        unread=accounts.bars_unread,
     )
     if desk.exchange != ROOSTOO:
         return bars
@@ -376,7 +385,8 @@ def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, 
             metrics.divide(strategy=tick.strategy)
         logger.append_keys(tick_id=tick.id)
         invocation_id = str(getattr(context, "aws_request_id", None) or "")
-        wiring.cloud(environment).accounts.time_left_s = time_left_s(context)
+        accounts = wiring.cloud(environment).accounts
+        accounts.time_left_s, accounts.unread = time_left_s(context), partial(_tell_unread, logger, metrics)
         yield tick, open_ports(wiring, environment, PowertoolsLog(logger), metrics, invocation_id)
     except Exception:
         logger.exception("tick failed", extra={"event": event})
@@ -388,6 +398,12 @@ def invocation(function: str, event: Any, context: Any) -> Iterator[tuple[Tick, 
         except RetryableError as error:
             logger.warning("request weight not given back", extra={"error": str(error)})
         metrics.flush()
+
+
+def _tell_unread(logger: Logger, metrics: PowertoolsMetrics, pair: str, why: str) -> None:
+    """What people hear of a pair that is not seen at this tick: a stop on it is not checked."""
+    logger.warning("bars cannot be read", extra={"pair": pair, "error": why})
+    metrics.count("BarsUnread")
 
 
 def open_ports(wiring: Wiring, environment: Environment, log: PowertoolsLog, metrics: PowertoolsMetrics, invocation_id: str = "") -> Ports:

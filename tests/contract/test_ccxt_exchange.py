@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -498,6 +499,34 @@ def test_a_pair_that_the_exchange_no_longer_lists_harms_no_other(play):
     assert "lists no market GONE/USDT now" in reports["o9"].message
     with pytest.raises(RetryableError, match="GONE/USDT"):
         play.exchange.cancel(gone, T0)
+
+
+def test_an_order_of_which_the_exchange_refuses_to_speak_stays_open_and_harms_no_other(play, monkeypatch):
+    play.exchange.submit(order(limit_price=95), T0)
+    errors = importlib.import_module("ccxt.base.errors")
+    ask = play.exchange.client.fetch_order
+
+    def refuse(exchange_id: Any, symbol: str, params: Any) -> Any:
+        if symbol.startswith("ETH"):
+            raise errors.BadRequest('binance {"code":-1100,"msg":"Illegal characters found in a parameter."}')
+        return ask(exchange_id, symbol, params)
+
+    monkeypatch.setattr(play.exchange.client, "fetch_order", refuse)
+    mute = order(order_id="o9", pair="ETH/USDT")
+    reports = play.exchange.snapshot(T0, (mute, order(limit_price=95))).reports
+    assert {name: report.status for name, report in reports.items()} == {"o9": OrderStatus.OPEN, "o1": OrderStatus.OPEN}
+    assert reports["o9"].message.startswith("cannot be looked up: ")
+    assert "Illegal characters" in reports["o9"].message
+
+
+def test_an_order_that_binance_has_archived_is_one_that_it_does_not_know(play, monkeypatch):
+    errors = importlib.import_module("ccxt.base.errors")
+
+    def archived(*_: Any) -> Any:
+        raise errors.InvalidOrder('binance {"code":-2026,"msg":"Order was canceled or expired over 90 days ago and has been archived."}')
+
+    monkeypatch.setattr(play.exchange.client, "fetch_order", archived)
+    assert play.exchange.snapshot(T0, (order(limit_price=95),)).reports == {}
 
 
 # Cancelling.

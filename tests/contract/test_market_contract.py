@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from dataclasses import replace
@@ -226,9 +227,78 @@ def test_an_impossible_bar_is_a_missing_one(live, binance):
     assert np.isnan(panel.close[:, 0]).tolist() == [True, False]
 
 
-def test_a_refusal_is_an_exchange_error_naming_the_pair(live):
-    with pytest.raises(ExchangeError, match="binance: 15m bars of OLD/USDT: BadSymbol") as raised:
-        live.bars(["OLD/USDT"], "15m", START, START + QUARTER)
+class Refusing:
+    """ccxt's candles, but for some pairs an error."""
+
+    def __init__(self, market: CcxtMarket, **errors: Exception) -> None:
+        self._fetch, self._errors = market.client.fetch_ohlcv, errors
+        self.unread: list[tuple[str, str]] = []
+        market.client.fetch_ohlcv = self
+        market._unread = lambda pair, why: self.unread.append((pair, why))
+
+    def __call__(self, pair, *asked):
+        error = self._errors.get(pair.partition("/")[0])
+        if error is not None:
+            raise error
+        return self._fetch(pair, *asked)
+
+
+def bad_symbol() -> Exception:
+    return importlib.import_module("ccxt.base.errors").BadSymbol('binance {"code":-1121,"msg":"Invalid symbol."}')
+
+
+def cut_off() -> Exception:
+    return importlib.import_module("ccxt.base.errors").NetworkError("binance GET ...")
+
+
+def test_a_pair_that_is_refused_is_missing_and_told_of(live):
+    refusing = Refusing(live, OLD=bad_symbol())
+    pairs = sorted(recording()[1])
+    panel = live.bars([*pairs, "OLD/USDT"], "15m", START + QUARTER, START + 2 * QUARTER)
+    assert np.isnan(panel.close[0, -1])
+    assert np.isfinite(panel.close[0, panel.column["BTC/USDT"]])
+    (pair, why) = refusing.unread[0]
+    assert pair == "OLD/USDT"
+    assert why.startswith("binance: 15m bars of OLD/USDT: BadSymbol")
+    assert live.opens([*pairs, "OLD/USDT"], "15m", START + QUARTER).keys() >= {"BTC/USDT"}
+    assert len(refusing.unread) == 2
+    assert np.isnan(live.bars(["OLD/USDT"], "15m", START, START + QUARTER).close).all()
+
+
+def test_a_refused_pair_has_the_markets_read_again(live, binance):
+    now = [NOW]
+    live._now = lambda: now[0]
+    live.pairs()
+    Refusing(live, OLD=bad_symbol())
+    live.bars(["BTC/USDT", "OLD/USDT"], "15m", START, START + QUARTER)
+    binance.requests.clear()
+    now[0] = NOW + timedelta(minutes=6)
+    live.pairs()
+    assert any("exchangeInfo" in str(request) for request in binance.requests)
+
+
+def test_a_pair_whose_answer_does_not_come_is_missing_beside_others(live):
+    refusing = Refusing(live, BTC=cut_off())
+    panel = live.bars(sorted(recording()[1]), "15m", START + QUARTER, START + 2 * QUARTER)
+    assert np.isnan(panel.close[0, panel.column["BTC/USDT"]])
+    assert np.isfinite(panel.close).sum() >= 2
+    assert [pair for pair, _ in refusing.unread] == ["BTC/USDT"]
+
+
+def test_where_many_pairs_fail_the_exchange_does(live):
+    refusing = Refusing(live, BTC=cut_off(), OLD=bad_symbol())
+    pairs = sorted([*recording()[1], "OLD/USDT"])
+    with pytest.raises(RetryableError, match="binance: 15m bars of BTC/USDT: NetworkError"):
+        live.bars(pairs, "15m", START, START + QUARTER)
+    with pytest.raises(RetryableError, match="binance: 15m bars of BTC/USDT"):
+        live.bars(["BTC/USDT"], "15m", START, START + QUARTER)
+    assert refusing.unread == []
+
+
+def test_a_refusal_of_every_pair_is_an_exchange_error_naming_the_first(live):
+    Refusing(live, BTC=bad_symbol(), OLD=bad_symbol())
+    with pytest.raises(ExchangeError, match="binance: 15m bars of BTC/USDT: BadSymbol") as raised:
+        live.bars(["BTC/USDT", "OLD/USDT"], "15m", START, START + QUARTER)
     assert not isinstance(raised.value, RetryableError)
 
 

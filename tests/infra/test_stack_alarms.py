@@ -127,6 +127,13 @@ def test_a_desk_that_only_sells_as_its_ledger_differs_rings_until_they_agree(tem
     assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "ignore")
 
 
+def test_a_pair_whose_bars_cannot_be_read_rings(template):
+    alarm = alarms(template)["BarsUnread"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Tickless", "BarsUnread", "Sum")
+    assert dimensions(alarm) == {"service": "risk_check", "stage": "dev"}
+    assert (alarm["Threshold"], alarm["TreatMissingData"]) == (1, "notBreaching")
+
+
 def test_a_position_whose_stop_could_not_be_placed_rings(template):
     alarm = alarms(template)["StopNotPlaced"]
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("Tickless", "StopNotPlaced", "Sum")

@@ -20,7 +20,8 @@ answer that is no JSON, has NaN, lacks
 a field or names another pair
 DuplicateOrderId, or "duplicate" in the    ExchangeError                looked up by its id: its report, else UnknownOutcomeError
 message
-OrderNotFound                              the order is not known       looked up, then OrderRejectedError
+OrderNotFound, Binance's -2026 (archived:  the order is not known       looked up, then OrderRejectedError
+cancelled unfilled 90 days ago)
 InvalidOrder, InsufficientFunds,           ExchangeError                OrderRejectedError
 BadRequest, BadSymbol, MarketClosed,
 OperationRejected, NotSupported,
@@ -39,6 +40,8 @@ from typing import Any
 
 CLOSED_TO_OPENING = re.compile(r'"code":\s*-4140\b')
 """Binance's contracts: "Invalid symbol status for opening position", which ccxt takes for a stop that would trigger."""
+ARCHIVED = re.compile(r'"code":\s*-2026\b')
+"""Binance: the order was cancelled or expired unfilled over 90 days ago, and nothing is told of it any more."""
 WALK = 8
 """How deep a chain of causes is looked through."""
 _NEVER_SENT = frozenset({"NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ConnectTimeout", "ProxyError"})
@@ -115,6 +118,8 @@ def classify(error: Exception) -> Failure:
     found = next((failure for kind, failure in kinds if isinstance(error, kind)), None)
     if found is not None:
         return found
+    if ARCHIVED.search(str(error)):
+        return Failure.MISSING
     if "duplicate" in str(error).lower():
         return Failure.DUPLICATE
     if type(error) is not errors.ExchangeError:

@@ -197,7 +197,10 @@ class CcxtExchange:
         return fetch_funding(self._requests, self._markets.stake, at)
 
     def _reports(self, orders: Sequence[Order]) -> dict[str, OrderReport]:
-        """A report on each order that the exchange knows. One whose market it does not list now stays open, and harms no other."""
+        """A report on each order that the exchange knows.
+
+        One whose market it does not list now, or of which it refuses to speak, stays open and harms no other.
+        """
         placed = {order.client_order_id: (order, found) for order in orders if (found := self._markets.find(order.pair)) is not None}
         resting = self._lookup.untouched(placed) if len(placed) >= MANY else {}
         reports: dict[str, OrderReport] = {}
@@ -206,9 +209,14 @@ class CcxtExchange:
             if name not in placed:
                 reports[name] = OrderReport(name, OrderStatus.OPEN, (), f"{self._id} lists no market {order.pair} now")
                 continue
-            seen = resting.get(name) or self._lookup.find(*placed[name])
-            if seen is not None:
-                reports[name] = self._lookup.report(seen, *placed[name])
+            try:
+                seen = resting.get(name) or self._lookup.find(*placed[name])
+                if seen is not None:
+                    reports[name] = self._lookup.report(seen, *placed[name])
+            except ExchangeError as error:
+                if type(error) is not ExchangeError:
+                    raise
+                reports[name] = OrderReport(name, OrderStatus.OPEN, (), f"cannot be looked up: {error}")
         return reports
 
     def _fit(self, order: Order) -> Instrument:

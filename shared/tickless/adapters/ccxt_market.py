@@ -3,6 +3,8 @@
 Spot pairs are ``BTC/USDT``; perpetual contracts that are quoted and settled in the stake currency are ``BTC/USDT:USDT``, as ccxt and
 freqtrade write them. Contracts that expire are left out.
 
+One pair whose bars cannot be read keeps nobody from the others': its bars are missing, and whoever is told of it hears so.
+
 Requests are paid for out of the request budget that the account shares, at ordinary priority: what only exits may spend is not touched. A
 first tick, which asks for weeks of bars, waits for its turn; a 429 or 418 is told to everybody and waited for by nobody.
 """
@@ -33,6 +35,8 @@ PAGE_BARS = 1000
 KEPT_BACK_S = 20.0
 """What a wait for request weight leaves of the invocation's time, for everything that follows."""
 MOST_WAITS = 10
+UNREAD_FRAC = 0.1
+"""Where requests fail for more of the pairs than this, and more than one, it is the exchange that fails, and there are no bars at all."""
 _DECIMAL_PLACES, _TICK_SIZE = 2, 4  # ccxt's precision modes
 
 
@@ -41,6 +45,7 @@ class CcxtMarket:
 
     At most ``threads`` requests run at a time, each with a time-out and at most ``attempts`` tries; the exchange's rate limit is kept, by
     the shared ``purse`` where there is one. ``time_left_s`` is what is left of the invocation's time. ``now`` tells which bars have closed.
+    ``unread`` is told of a pair that could not be read, and why.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class CcxtMarket:
         backoff_s: float = 0.5,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
+        unread: Callable[[str, str], None] = lambda _pair, _why: None,
     ) -> None:
         self.client = open_client(exchange_id, timeout_s, market_type)
         self._type = market_type
@@ -66,6 +72,7 @@ class CcxtMarket:
         self._sleep = sleep
         self._threads = threads
         self._now = now
+        self._unread = unread
         self._ask = partial(ask, attempts=attempts, backoff_s=backoff_s, sleep=sleep, limited=self._limited)
         self._loading = Lock()
         self._ours: dict[str, Mapping[str, Any]] | None = None
@@ -86,8 +93,8 @@ class CcxtMarket:
     def bars(self, pairs: Sequence[str], timeframe: str, start: datetime, end: datetime) -> Panel:
         """The bars that open at or after ``start`` and have closed by ``end`` (and by now), a row for each, these pairs in this order.
 
-        Missing bars, and pairs the exchange does not have, are NaN. Raises RetryableError or ExchangeError naming the pair, DataError for
-        a timeframe the exchange does not serve.
+        Missing bars, pairs the exchange does not have, and single pairs that it refuses or whose answer does not come, are NaN. Raises
+        RetryableError or ExchangeError naming a pair where more of them fail, DataError for a timeframe the exchange does not serve.
         """
         step = step_ms(timeframe)
         if timeframe not in (self.client.timeframes or {}):
@@ -98,7 +105,7 @@ class CcxtMarket:
             return panel
         known = [pair for pair in pairs if pair in self._markets()]
         rows = self._each(known, lambda pair: self._pages(pair, timeframe, panel.start_ms, panel.end_ms))
-        for pair, found in zip(known, rows, strict=True):
+        for pair, found in rows.items():
             n = panel.column[pair]
             for at, *values in found:
                 for name, value in zip(COLUMNS, values, strict=True):
@@ -106,16 +113,16 @@ class CcxtMarket:
         return panel
 
     def opens(self, pairs: Sequence[str], timeframe: str, at: datetime) -> Mapping[str, float]:
-        """The open of the bar that opens at ``at``, running or closed; pairs that have not traded in it are absent.
+        """The open of the bar that opens at ``at``, running or closed; pairs that have not traded in it are absent, as is one that fails.
 
-        Raises RetryableError or ExchangeError naming the pair, DataError off the timeframe's grid.
+        Raises RetryableError or ExchangeError naming a pair where more of them fail, DataError off the timeframe's grid.
         """
         at_ms = to_ms(at)
         if at_ms % step_ms(timeframe):
             raise DataError(f"time {at.isoformat()} is not the open of a {timeframe} bar")
         known = [pair for pair in pairs if pair in self._markets()]
         first = self._each(known, lambda pair: self._page(pair, timeframe, at_ms, 1))
-        return {pair: rows[0][1] for pair, rows in zip(known, first, strict=True) if rows and rows[0][0] == at_ms}
+        return {pair: rows[0][1] for pair, rows in first.items() if rows and rows[0][0] == at_ms}
 
     def _markets(self) -> dict[str, Mapping[str, Any]]:
         """The markets of our type in our quote currency by pair, sorted; those of before where they cannot be read anew."""
@@ -168,13 +175,34 @@ class CcxtMarket:
         known = self._purse.limited(now, parse_retry_after(headers.get("Retry-After"), now), banned=classify(error) is Failure.BANNED)
         raise RateLimitedError(f"{self.client.id}: {known}", known.retry_at) from error
 
-    def _each(self, pairs: Sequence[str], request: Callable[[str], T]) -> list[T]:
-        """The answer for each pair, in order; the first error ends it, and requests that wait are dropped."""
+    def _each(self, pairs: Sequence[str], request: Callable[[str], T]) -> dict[str, T]:
+        """The answer for each pair that has one. Raises the first error where too many fail; requests that wait are then dropped.
+
+        One pair that is refused says nothing of the exchange, one whose answer does not come may be all that was asked. A refused pair may
+        have left the exchange since its markets were read: they are read again soon.
+        """
         pool = ThreadPoolExecutor(max_workers=self._threads)
+        found: dict[str, T] = {}
+        failed: dict[str, ExchangeError] = {}
         try:
-            return list(pool.map(request, pairs))
+            running = [pool.submit(request, pair) for pair in pairs]
+            for pair, future in zip(pairs, running, strict=True):
+                try:
+                    found[pair] = future.result()
+                except RateLimitedError:
+                    raise
+                except ExchangeError as error:
+                    failed[pair] = error
+                    alone = len(pairs) == 1 and not isinstance(error, RetryableError)
+                    if not alone and (len(failed) > max(1.0, UNREAD_FRAC * len(pairs)) or len(failed) == len(pairs)):
+                        raise next(iter(failed.values())) from error
         finally:
             pool.shutdown(cancel_futures=True)
+        if failed:
+            self._renew_at = min(self._renew_at, self._now() + MARKETS_AGAIN)
+        for pair, why in failed.items():
+            self._unread(pair, str(why))
+        return found
 
     def _pages(self, pair: str, timeframe: str, start_ms: int, end_ms: int) -> list[list[Any]]:
         """The possible bars of one pair in [start, end), page by page; every page moves on, so the loop ends."""

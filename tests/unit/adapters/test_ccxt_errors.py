@@ -51,6 +51,8 @@ def test_a_ban_and_a_duplicate_are_told_by_their_text():
     assert classify(errors.DDoSProtection("binance 429 Too Many {}")) is Failure.LIMITED
     assert classify(errors.InvalidOrder('binance {"code":-4116,"msg":"ClientOrderId is duplicated."}')) is Failure.DUPLICATE
     assert classify(errors.BadRequest("The client algo id is duplicated")) is Failure.DUPLICATE
+    archived = "Order was canceled or expired with no executed qty over 90 days ago and has been archived."
+    assert classify(errors.BadRequest(f'binance {{"code":-2026,"msg":"{archived}"}}')) is Failure.MISSING
     assert classify(errors.RequestTimeout("duplicate")) is Failure.LOST
 
 

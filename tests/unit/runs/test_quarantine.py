@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
+
 from made_desk import SETTINGS, T0, a_desk, a_position, a_tick
 from made_world import NO_THRESHOLDS, World, at
+from tickless.bars import COLUMNS, Panel
 from tickless.errors import MarketClosedError
 from tickless.execution.quarantine import quarantine, shut_out
 from tickless.pipeline import decide_risk
-from tickless.types import OrderStatus, PairRules, StopState, iso
+from tickless.ports import Venue
+from tickless.settings import Settings
+from tickless.types import Flatten, Halt, LedgerUpdate, OrderStatus, PairRules, StopState, iso
 
 A, B = "A/USDT", "B/USDT"
 CLOSED = {A: PairRules(A, active=False), B: PairRules(B)}
@@ -30,6 +37,48 @@ class ClosedMarket:
         if order.pair == self.pair:
             raise MarketClosedError(f"{order.pair}: the market is closed")
         return self.exchange.submit(order, when)
+
+
+class Unread:
+    """A market that is silent about one pair."""
+
+    def __init__(self, market: Any, pair: str) -> None:
+        self.market, self.pair = market, pair
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.market, name)
+
+    def bars(self, pairs: Sequence[str], *asked: Any) -> Panel:
+        panel: Panel = self.market.bars(pairs, *asked)
+        for name in COLUMNS if self.pair in panel.column else ():
+            getattr(panel, name)[:, panel.column[self.pair]] = np.nan
+        return panel
+
+
+def test_a_flatten_goes_on_beside_a_pair_whose_candles_cannot_be_read(new_world):
+    plain: World = new_world(*NO_THRESHOLDS)
+    plain.run("full_rebalance", at(0))
+    state = plain.ledger.load()
+    silent = min(state.positions)
+    assert len(state.positions) > 1
+    fence = plain.ledger.acquire("a person", at(0), 1)
+    asked = replace(state, halt=Halt("flatten: leaving", at(0)), flatten=Flatten("leaving", at(0)))
+    plain.ledger.journal(fence, [LedgerUpdate(desk=asked)])
+    plain.ledger.release(fence)
+    ports = plain.ports()
+
+    def connect(settings: Settings) -> Venue:
+        venue = ports.connect(settings)
+        return replace(venue, market=Unread(venue.market, silent))
+
+    plain.run("risk_check", at(1), replace(ports, connect=connect))
+    plain.run("risk_check", at(2), replace(ports, connect=connect))
+    assert set(plain.ledger.load().positions) == {silent}
+    assert plain.ledger.load().flatten is not None
+    plain.run("risk_check", at(3))
+    plain.run("risk_check", at(4))
+    assert not plain.ledger.load().positions
+    assert plain.ledger.load().flatten is None
 
 
 def test_a_closed_market_keeps_its_pair_from_being_ordered_and_no_other():
