@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REALDATA = ROOT.parent / "shared" / "data"
 TOOLKIT = ROOT / ".sagemaker"
 """Where `make sagemaker` puts SageMaker's training toolkit."""
+TORCH = find_spec("torch") is not None
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LEFT_OUT = "tickless_left_out"
 
@@ -82,6 +84,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("realdata") and not REALDATA.is_dir():
             left_out.setdefault("realdata: no recorded market data in ../shared/data", []).append(item)
+        elif item.get_closest_marker("gru") and not TORCH:
+            left_out.setdefault("gru: PyTorch is not installed: make gru", []).append(item)
         elif "toolkit" in getattr(item, "fixturenames", ()) and not TOOLKIT.is_dir():
             left_out.setdefault("sagemaker: its training toolkit is not installed: make sagemaker", []).append(item)
         elif "chromium" in getattr(item, "fixturenames", ()) and not os.environ.get("CI") and _browser() is None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tickless.alpha.calibration import Calibration
 from tickless.alpha.ensemble import round_trip_cost_frac
@@ -29,6 +32,7 @@ from tickless.learn.registry import Verdict, unseen_by, version_name
 from tickless.learn.sample_weights import uniqueness_weights
 from tickless.learn.spec import ModelSpec
 from tickless.learn.train import OUTPUTS, fit_linear, fit_model
+from tickless.learn.trials import Tried
 from tickless.learn.validate import Measures, Trial, validate
 from tickless.learn.worth import Worth, fit_worth
 from tickless.settings import ExecutionSection, TrainingSection
@@ -116,9 +120,9 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
     linear = None if isinstance(spec.fit, LinearFit) else fit_linear(slices, output)
     for one, name in ((fitted, spec.name), (linear, f"the linear baseline of {spec.name}")):
         if one is not None:
-            _check_scaler(one, name, slices, split)
+            check_scaler(one, name, slices, split)
     if split.calibration is not None:
-        calibration = _calibrate(model, split.calibration, split, spec)
+        calibration = calibrate(model.predict, split.calibration, split, spec)
         model = OnnxModel.from_bytes(artifact, draft | {"calibration": calibration.as_json()})
     worth = worth_on(fitted, output, split.inner, terms, model.calibration)
     return Candidate(
@@ -134,11 +138,14 @@ def make_candidate(split: Split, terms: Terms) -> Candidate:
     )
 
 
-def _calibrate(model: OnnxModel, rows: Samples, split: Split, spec: ModelSpec) -> Calibration:
-    """The calibration of a model that has not seen ``rows``, proved to come of them alone; raises DataError where they are too few."""
+def calibrate(predict: Callable[[NDArray[np.float32]], Floats], rows: Samples, split: Split, spec: ModelSpec) -> Calibration:
+    """The calibration of a model that has not seen ``rows``, proved to come of them alone.
+
+    Raises DataError where they are too few, LeakError.
+    """
 
     def fit(part: Samples) -> Calibration:
-        return fit_calibration(spec.calibrated_by, model.predict(part.x), part.won, part.start_ms, part.end_ms)
+        return fit_calibration(spec.calibrated_by, predict(part.x), part.won, part.start_ms, part.end_ms)
 
     def state(calibration: Calibration) -> bytes:
         return json.dumps(calibration.as_json()).encode()
@@ -152,8 +159,8 @@ def _calibrate(model: OnnxModel, rows: Samples, split: Split, spec: ModelSpec) -
     return fitted
 
 
-def _check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None:
-    """The scaler inside a model comes of the fitted rows alone."""
+def check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None:
+    """The scaler inside a model comes of the fitted rows alone; raises LeakError."""
 
     def anew(allowed: Samples) -> bytes:
         parts = (split.train, split.inner, allowed)
@@ -187,7 +194,7 @@ def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel 
 
 def judge_model(model: OnnxModel, worth: Worth, output: Output, split: Split, terms: Terms, champion: OnnxModel | None) -> Judged:
     """What can be said of an exported model, whoever trained it: all but how it stands to a linear baseline."""
-    rows, gates = split.validation, gates_of(terms)
+    rows = split.validation
     mine = score_model(model, worth, rows, terms)
     same, theirs = mine, None
     if champion is not None and _comparable(champion, terms.spec, output):
@@ -195,12 +202,21 @@ def judge_model(model: OnnxModel, worth: Worth, output: Output, split: Split, te
         common = unseen_by(rows, champion.manifest)
         theirs = score_model(champion, worth_of(champion.manifest), common, terms)
         same = score_model(model, worth, common, terms)
-    if mine.classes is not None:
-        gate = decide_classifier(mine.classes, theirs.classes if theirs else None, gates, same.classes, terms.spec.trials)
-        gate = gate.also(*_earns(mine.measures))
-    else:
-        gate = decide(mine.measures, theirs.measures if theirs else None, gates, same.measures, terms.spec.trials)
-    return Judged(mine, theirs, gate)
+    return Judged(mine, theirs, open_gates(mine, terms, theirs, same))
+
+
+def open_gates(
+    mine: Score, terms: Terms, champion: Score | None = None, same_rows: Score | None = None, tried: Tried | None = None
+) -> GateDecision:
+    """What the gates say of measures, wherever they were taken: in a training, over the folds of a walk, or of the best of many trials.
+
+    ``same_rows`` are those on the champion's rows; ``tried``, how many were chosen from, is the specification's own where it is None.
+    """
+    gates, tried, same = gates_of(terms), tried or terms.spec.trials, same_rows or mine
+    if mine.classes is None:
+        return decide(mine.measures, champion.measures if champion else None, gates, same.measures, tried)
+    decision = decide_classifier(mine.classes, champion.classes if champion else None, gates, same.classes, tried)
+    return decision.also(*_earns(mine.measures))
 
 
 @dataclass(frozen=True)
@@ -303,14 +319,20 @@ def _beside_linear(candidate: Candidate, rows: Samples, mine: Score, terms: Term
     if candidate.baseline is None:
         return None
     linear = score_model(candidate.baseline, candidate.baseline_worth, rows, terms)
-    by, ours, theirs, beaten = _compare(mine, linear)
+    beaten, sentence = beats_linear(mine, linear)
     return {
         "algorithm": "logistic" if linear.classes else "ridge",
         "measures": linear.measures.as_json(),
         "class_measures": _classes_json(linear),
         "beaten": beaten,
-        "sentence": f"{by} {ours:.5f} {'beats' if beaten else 'does not beat'} {theirs:.5f}, the linear baseline",
+        "sentence": sentence,
     }
+
+
+def beats_linear(model: Score, linear: Score) -> tuple[bool, str]:
+    """Whether a model is better than its linear baseline on the same rows, and the sentence that says so."""
+    by, ours, theirs, beaten = _compare(model, linear)
+    return beaten, f"{by} {ours:.5f} {'beats' if beaten else 'does not beat'} {theirs:.5f}, the linear baseline"
 
 
 def _compare(model: Score, linear: Score) -> tuple[str, float, float, bool]:

@@ -19,10 +19,20 @@ from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
 from tickless.learn.algorithms.contract import Conditions, Slices
-from tickless.learn.challenge import Score, Terms, fit_rows, gates_of, returned, score_forecast, worth_on
+from tickless.learn.challenge import (
+    Score,
+    Terms,
+    calibrate,
+    check_scaler,
+    fit_rows,
+    open_gates,
+    returned,
+    score_forecast,
+    worth_on,
+)
 from tickless.learn.dataset import Samples, rows_until
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
-from tickless.learn.gates import GateDecision, decide, decide_classifier
+from tickless.learn.gates import GateDecision
 from tickless.learn.leak_checks import check_features, check_split
 from tickless.learn.sampling import hold_out, make_samples
 from tickless.learn.spec import ModelSpec
@@ -103,8 +113,9 @@ def prepare_tuning(table: FeatureTable, panel: Panel, terms: Terms, features: Fe
     least = spec.window.min_rows
     for fold in folds:
         split = hold_out(fold.split(samples), terms)
-        for name, part in (("training", split.train), ("early-stopping", split.inner), ("test", split.validation)):
-            if len(part) < least:
+        parts = {"training": split.train, "early-stopping": split.inner, "calibration": split.calibration, "test": split.validation}
+        for name, part in parts.items():
+            if part is not None and len(part) < least:
                 raise DataError(f"model {spec.name}: the {name} slice of fold {fold.number} has {len(part)} rows, fewer than {least}")
         check_split(split, embargo_ms)
     return TuningData(terms, samples, folds, holdout)
@@ -155,7 +166,10 @@ def with_fit(spec: ModelSpec, values: Values) -> ModelSpec:
 
 
 def try_spec(spec: ModelSpec, data: TuningData) -> Attempt:
-    """Fit on every fold and measure on all test rows together. Deterministic. Raises DataError for folds that teach nothing."""
+    """Fit on every fold, calibrate as a training would, and measure on all test rows together. Deterministic.
+
+    Raises DataError for folds that teach nothing, LeakError.
+    """
     terms = data.terms
     output = OUTPUTS[spec.algorithm]
     said, forecast, rounds = [], [], []
@@ -163,9 +177,13 @@ def try_spec(spec: ModelSpec, data: TuningData) -> Attempt:
         split = hold_out(fold.split(data.samples), terms)
         slices = Slices(*(fit_rows(part, spec) for part in (split.train, split.inner, split.fit)))
         fitted = fit_model(slices, spec, Conditions(terms.training.seed, terms.training.num_threads))
-        words = fitted.predict(split.validation.x)
+        check_scaler(fitted, spec.name, slices, split)
+        words, calibration = fitted.predict(split.validation.x), None
+        if split.calibration is not None:
+            calibration = calibrate(fitted.predict, split.calibration, split, spec)
+            words = calibration.apply(words)
         said.append(words)
-        forecast.append(worth_on(fitted, output, split.inner, terms).forecast(words))
+        forecast.append(worth_on(fitted, output, split.inner, terms, calibration).forecast(words))
         rounds.append(fitted.rounds)
     rows = test_rows(data)
     joined = np.concatenate(forecast)
@@ -194,7 +212,4 @@ def judge_luck(best: Attempt, returns: Sequence[Floats], failed: int, data: Tuni
     # What was tried before the specification came here counts too; what it returned is not known any more.
     unknown = failed + data.terms.spec.trials.count - 1
     tried = Tried.of_study(best.active, Trials((*known.sharpes, *[math.nan] * unknown), matrix), overlap)
-    gates = gates_of(data.terms)
-    if best.score.classes is not None:
-        return Luck(tried, decide_classifier(best.score.classes, None, gates, tried=tried))
-    return Luck(tried, decide(best.score.measures, None, gates, tried=tried))
+    return Luck(tried, open_gates(best.score, data.terms, tried=tried))

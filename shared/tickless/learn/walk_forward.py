@@ -19,10 +19,10 @@ from tickless.bars import Floats, Panel
 from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
-from tickless.learn.challenge import Candidate, Score, Terms, gates_of, make_candidate, returned, score_forecast
+from tickless.learn.challenge import Candidate, Score, Terms, beats_linear, make_candidate, open_gates, returned, score_forecast
 from tickless.learn.dataset import Samples, Split
 from tickless.learn.drift_reference import DriftReference
-from tickless.learn.gates import GateDecision, decide, decide_classifier
+from tickless.learn.gates import GateDecision
 from tickless.learn.importance import gain_shares, permutation_losses
 from tickless.learn.leak_checks import check_features, check_split
 from tickless.learn.measures import MIN_PAIRS
@@ -150,13 +150,9 @@ class ModelWalk:
     @cached_property
     def gate(self) -> GateDecision:
         """Whether all that was forecast, taken together, would open the gates of a first version."""
-        gates, mine, linear = gates_of(self.terms), self.score, self.linear_score
-        if mine.classes is not None:
-            return decide_classifier(mine.classes, None, gates, tried=self.spec.trials)
-        decision = decide(mine.measures, None, gates, tried=self.spec.trials)
-        if self.spec.gates.beat_linear and linear is not None:
-            ours, theirs = mine.measures.rank_ic, linear.measures.rank_ic
-            decision = decision.also(ours > theirs, f"mean rank IC {ours:.5f}, the linear baseline's {theirs:.5f}")
+        decision = open_gates(self.score, self.terms)
+        if self.spec.gates.beat_linear and self.linear_score is not None:
+            decision = decision.also(*beats_linear(self.score, self.linear_score))
         return decision
 
 

@@ -13,11 +13,9 @@ from tickless.alpha.onnx_model import artifact_sha256
 from tickless.bars import Panel
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
-from tickless.learn.algorithms.gru import has_torch
 from tickless.learn.onnx_export import export_onnx
 from tickless.types import to_ms
 
-collect_ignore = [] if has_torch() else ["test_gru.py"]
 START = datetime(2024, 1, 1, tzinfo=UTC)
 Market = tuple[FeatureTable, Panel]
 

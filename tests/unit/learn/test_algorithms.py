@@ -10,7 +10,6 @@ import pytest
 from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
 from tickless.errors import ArtifactError, DataError
 from tickless.learn.algorithms.contract import Conditions, Rows, Slices
-from tickless.learn.algorithms.gru import has_torch
 from tickless.learn.algorithms.linear import fit_logistic, fit_ridge, sigmoid
 from tickless.learn.algorithms.trees import grades, group_starts
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
@@ -32,7 +31,7 @@ FITS = {
     "gru": GruFit(sequence_bars=BARS, hidden=6, dense=5, epochs=6, batch_rows=32, learning_rate=0.03, dropout=0.1),
 }
 # The recurrent network is fitted for real wherever PyTorch is installed; CI installs it before it runs the tests.
-ALGORITHMS = [name for name in FITS if name != "gru" or has_torch()]
+ALGORITHMS = [pytest.param(name, marks=pytest.mark.gru) if name == "gru" else name for name in FITS]
 
 
 def spec(algorithm: str, **changes) -> ModelSpec:

@@ -1,4 +1,4 @@
-"""The recurrent network at its real size, and what it leaves of PyTorch's state. Collected where PyTorch is installed."""
+"""The recurrent network at its real size, and what it leaves of PyTorch's state. Left out, by name, where PyTorch is not installed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tickless.learn.algorithms.contract import Conditions, Rows, Slices
 from tickless.learn.algorithms.gru import fit_gru
 from tickless.learn.fit_spec import GruFit
 
+pytestmark = pytest.mark.gru
 BARS, WIDTH = 60, 12
 FEATURES = tuple(f"f{n}" for n in range(WIDTH))
 

@@ -16,7 +16,6 @@ from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
 from tickless.errors import ArtifactError, LeakError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn import challenge, sampling, training_run
-from tickless.learn.algorithms.gru import has_torch
 from tickless.learn.card import render_card
 from tickless.learn.drift_reference import DriftReference
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
@@ -39,7 +38,7 @@ FITS = {
     "logistic": LinearFit(),
     "gru": GruFit(sequence_bars=4, hidden=4, dense=4, epochs=2, batch_rows=128, learning_rate=0.02, refit=False),
 }
-ALGORITHMS = [name for name in FITS if name != "gru" or has_torch()]
+ALGORITHMS = [pytest.param(name, marks=pytest.mark.gru) if name == "gru" else name for name in FITS]
 TRAINING = TrainingSection(num_threads=1, window_days=60)
 COST = round_trip_cost_frac(ExecutionSection())
 

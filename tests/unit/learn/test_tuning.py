@@ -15,6 +15,7 @@ from tickless.learn import tuning
 from tickless.learn.challenge import Terms
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
 from tickless.learn.leak_checks import rows_of
+from tickless.learn.sampling import hold_out
 from tickless.learn.spec import ModelSpec, SplitSpec, WindowSpec, models_folder, read_spec
 from tickless.learn.spec_text import with_fit_values
 from tickless.learn.study import run_study
@@ -92,6 +93,19 @@ def test_every_corner_of_a_search_space_is_a_valid_specification(fit):
         assert chosen.fit != fit
     with pytest.raises(ValueError, match=r"learning_rate|ridge_per_row"):
         with_fit(spec, {"learning_rate": -1.0, "ridge_per_row": -1.0})
+
+
+def test_a_classifier_is_calibrated_on_its_own_slice_and_judged_by_what_it_earns_too(data, planted):
+    spec = LINE.model_copy(update={"name": "c6", "algorithm": "logistic"})
+    asked = prepare(*planted, spec)
+    attempt = try_spec(spec, asked)
+    raw = try_spec(spec.model_copy(update={"calibration": "none"}), asked)
+    assert attempt.score.classes.log_loss != raw.score.classes.log_loss
+    luck = judge_luck(attempt, [attempt.active], 0, asked)
+    assert any(reason.startswith("net top-k return") for reason in luck.gate.reasons)
+    split = hold_out(asked.folds[0].split(asked.samples), asked.terms)
+    assert split.calibration is not None
+    assert split.calibration.start_ms.min() > split.fit.start_ms.max()
 
 
 def test_a_study_goes_on_where_it_stopped_and_counts_every_trial(data, tmp_path):

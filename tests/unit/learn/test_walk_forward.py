@@ -14,7 +14,7 @@ from tickless.learn.dataset import Samples
 from tickless.learn.fit_spec import LinearFit, TreeFit
 from tickless.learn.importance import permutation_losses
 from tickless.learn.leak_checks import rows_of
-from tickless.learn.spec import ModelSpec, SplitSpec, WindowSpec
+from tickless.learn.spec import GateSpec, ModelSpec, SplitSpec, WindowSpec
 from tickless.learn.training_run import Features
 from tickless.learn.walk_forward import WalkPlan, walk_models
 from tickless.settings import ExecutionSection, TrainingSection
@@ -161,6 +161,14 @@ def test_leaks_stop_a_walk(planted, monkeypatch):
     monkeypatch.setattr(module, "walk_forward", lambda samples, scheme, first: honest(samples, replace(scheme, embargo_ms=0), first))
     with pytest.raises(LeakError, match="reach into"):
         walk(table, panel, LINE)
+
+
+def test_a_classifier_s_walk_opens_no_gate_that_a_training_would_keep_shut(planted):
+    gates = GateSpec(beat_linear=True)
+    spec = SPEC.model_copy(update={"name": "c6", "algorithm": "lightgbm_classification", "gates": gates})
+    (walked,) = walk(*planted, spec, every_days=14)
+    assert any(reason.startswith("net top-k return") for reason in walked.gate.reasons)
+    assert any(reason.startswith("log loss") and reason.endswith("the linear baseline") for reason in walked.gate.reasons)
 
 
 def test_shuffling_what_a_model_does_not_read_costs_nothing():
