@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tickless.cli.desk_models import Models, chosen_specs, load_market_of
 from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, check_out, parse_timerange
-from tickless.cli.walking import chosen_specs
 
 
 def train(
@@ -17,7 +17,7 @@ def train(
     timerange: Timerange,
     models: Annotated[Path, typer.Option("--models", help="Model folder to register in; made if it is not there.")],
     desk: Desk = "rotation",
-    model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    model: Models = None,
     set_: Overrides = None,
     json_: Json = False,
 ) -> None:
@@ -27,12 +27,10 @@ def train(
 
     Example: tickless train --desk rotation --data data/ --timerange 20240101-20240601 --models out/models
     """
-    from datetime import UTC, datetime, timedelta
+    from datetime import timedelta
 
-    from tickless.adapters.folder_market import load_market
     from tickless.adapters.folder_models import FolderModelStore
     from tickless.errors import TicklessError
-    from tickless.runs.gather import pairs_to_run
     from tickless.runs.retrain import store, train_specs, training_start
     from tickless.settings import load_desk
 
@@ -41,10 +39,10 @@ def train(
     days = min(730, max(7, (end - start).days))
     settings = load_desk(desk, [*(set_ or ()), f"training.window_days={days}"])
     specs = chosen_specs(settings, desk, model)
-    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
-    pairs = pairs_to_run(market.panel, market.pairs(), settings, start, end)
+    job = load_market_of(settings, specs, data, start, end)
+    market = job.market
     first = max(training_start(settings, end), market.panel.start)
-    panel = market.bars(pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
+    panel = market.bars(job.pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
     registry = FolderModelStore(models)
     result = train_specs(panel, settings, registry, specs, end, end)
     # A folder has no live ticks on which a version in shadow could prove itself.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tickless.cli.desk_models import chosen_specs, load_market_of
 from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, check_out_file, parse_timerange, progress_bar
 from tickless.cli.printing import note, print_json
-from tickless.cli.walking import chosen_specs
 
 if TYPE_CHECKING:
     from tickless.learn.study import StudyResult
@@ -83,24 +83,19 @@ def _seconds(text: str) -> float:
 
 def _prepare(data: Path, timerange: str, desk: str, model: str, overrides: list[str]) -> TuningData:
     """Load, check and cut; bad input is refused before the first trial."""
-    from datetime import UTC, datetime
-
-    from tickless.adapters.folder_market import load_market
     from tickless.bars import Panel
     from tickless.features import rotation as rotation_features
     from tickless.features.table import FeatureTable
     from tickless.learn.challenge import Terms
     from tickless.learn.training_run import Features
     from tickless.learn.tuning import prepare_tuning
-    from tickless.runs.gather import pairs_to_run
     from tickless.settings import load_desk
 
     start, end = parse_timerange(timerange)
     settings = load_desk(desk, overrides)
-    (spec,) = chosen_specs(settings, desk, model)
-    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
-    pairs = pairs_to_run(market.panel, market.pairs(), settings, start, end)
-    panel = market.bars(pairs, settings.desk.timeframe, start, end)
+    (spec,) = specs = chosen_specs(settings, desk, [model])
+    job = load_market_of(settings, specs, data, start, end)
+    panel = job.market.bars(job.pairs, settings.desk.timeframe, start, end)
 
     def make(bars: Panel) -> FeatureTable:
         return rotation_features.build_features(bars, settings.universe.max_gap_bars)

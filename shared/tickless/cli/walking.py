@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tickless.cli.desk_models import ModelJob, Models, chosen_specs, load_market_of
 from tickless.cli.options import Advance, Data, Desk, Json, Out, Overrides, Timerange, check_out, parse_timerange, progress_bar
 from tickless.cli.printing import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from tickless.adapters.folder_market import FolderMarket
     from tickless.backtest.walk_results import WalkRecord
     from tickless.learn.spec import ModelSpec
     from tickless.learn.walk_forward import ModelWalk
@@ -35,7 +35,7 @@ def walk_forward(
     timerange: Timerange,
     out: Out,
     desk: Desk = "rotation",
-    model: Annotated[str | None, typer.Option("--model", help="Only this model.")] = None,
+    model: Models = None,
     every: Every = None,
     window: Window = None,
     models_only: Annotated[bool, typer.Option("--models-only", help="Measure the models; leave the desk's backtests out.")] = False,
@@ -56,11 +56,14 @@ def walk_forward(
     from tickless.backtest.results import write_files
     from tickless.backtest.walk_desk import fill_store
     from tickless.backtest.walk_results import facts, files
+    from tickless.settings import load_desk
 
     began = time.monotonic()
     start, end = parse_timerange(timerange)
     check_out(out)
-    job = _prepare(data, (start, end), desk, model, every, window, set_ or [], models, models_only=models_only)
+    settings = load_desk(desk, set_ or ())
+    specs = chosen_specs(settings, desk, model)
+    job = _prepare(data, settings, specs, (start, end), every, window, models, models_only=models_only)
     with progress_bar("folds") as advance:
         walks = _walk(job, advance)
     record = replace(_record(job, walks), seconds={"models": time.monotonic() - began})
@@ -77,39 +80,30 @@ def walk_forward(
 
 
 @dataclass(frozen=True)
-class _Job:
-    settings: Settings
-    market: FolderMarket
-    pairs: tuple[str, ...]
-    specs: tuple[ModelSpec, ...]
-    start: datetime
-    end: datetime
+class _Job(ModelJob):
     every: timedelta
     sliding: bool
 
 
 def _prepare(
     data: Path,
+    settings: Settings,
+    specs: tuple[ModelSpec, ...],
     span: tuple[datetime, datetime],
-    desk: str,
-    model: str | None,
     every: str | None,
     window: str | None,
-    overrides: list[str],
     models: Path | None,
     *,
     models_only: bool,
 ) -> _Job:
     """Everything that can be wrong is refused here, before anything runs."""
-    from datetime import UTC
-
-    from tickless.adapters.folder_market import load_market
     from tickless.errors import InputError
-    from tickless.runs.gather import pairs_to_run
-    from tickless.settings import load_desk
 
-    settings = load_desk(desk, overrides)
-    specs = chosen_specs(settings, desk, model)
+    if not models_only and not {spec.name for spec in specs} & {name for names in settings.models.values() for name in names}:
+        raise InputError(
+            f"--model {', '.join(spec.name for spec in specs)}: the desk's settings do not name it, so its backtests would not use it; "
+            "add --models-only, or name it with --set"
+        )
     length = _every(every, specs)
     limit = settings.training.max_model_age_days
     if not models_only and length > timedelta(days=limit):
@@ -121,25 +115,9 @@ def _prepare(
         check_out(models, "--models", "the models")
         if models.exists() and any(models.iterdir()):
             raise InputError(f"--models {models}: is not empty; versions of a walk-forward need a folder of their own")
-    market, _ = load_market(data, settings.desk.timeframe, quote=settings.desk.stake_currency, now=datetime.now(UTC))
-    pairs = pairs_to_run(market.panel, market.pairs(), settings, *span)
+    job = load_market_of(settings, specs, data, *span)
     sliding = (window or specs[0].folds.window) == "sliding"
-    return _Job(settings, market, pairs, specs, *span, length, sliding)
-
-
-def chosen_specs(settings: Settings, desk: str, model: str | None) -> tuple[ModelSpec, ...]:
-    """The specifications of a desk's models, or the one that is named; raises InputError where there is none."""
-    from tickless.errors import InputError
-    from tickless.learn.spec import load_specs
-
-    owner = settings.calendar.rebalanced
-    specs = load_specs(owner) if owner else ()
-    if not specs:
-        raise InputError(f"--desk {desk}: no strategy of this desk has models; it runs {', '.join(settings.strategy)}")
-    chosen = tuple(spec for spec in specs if model in (None, spec.name))
-    if not chosen:
-        raise InputError(f"--model {model}: unknown; known: {', '.join(spec.name for spec in specs)}")
-    return chosen
+    return _Job(settings, specs, job.market, job.pairs, *span, length, sliding)
 
 
 def _every(text: str | None, specs: tuple[ModelSpec, ...]) -> timedelta:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tickless.alpha.calibration import Method
 from tickless.errors import SettingsError
@@ -15,7 +15,7 @@ from tickless.learn.drift import DriftLimits
 from tickless.learn.fit_spec import CLASSIFIERS, FAMILIES, FIT_KEY, Algorithm, FitSpec, GruFit, TreeFit
 from tickless.learn.label_spec import KINDS, LabelSpec, ScaledReturnLabel, is_class, is_relative
 from tickless.learn.trials import Tried
-from tickless.settings import Section
+from tickless.settings import STRATEGY_SECTIONS, Section, Settings
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -107,6 +107,13 @@ class ModelSpec(Section):
     trials: Tried = Tried()
     """How many specifications were tried before this one was chosen, and what that leaves of its result."""
 
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, value: str) -> str:
+        if value not in STRATEGY_SECTIONS:
+            raise ValueError(f"no such strategy; known: {', '.join(sorted(STRATEGY_SECTIONS))}")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _tables_know_their_kind(cls, data: Any) -> Any:
@@ -188,3 +195,25 @@ def load_specs(strategy: str, folder: Path | None = None) -> tuple[ModelSpec, ..
     paths = sorted((folder or models_folder()).glob("*/spec.toml"))
     specs = [spec for spec in map(read_spec, paths) if spec.strategy == strategy]
     return tuple(sorted(specs, key=lambda spec: (spec.horizon_h, spec.name)))
+
+
+def desk_specs(settings: Settings, folder: Path | None = None) -> tuple[tuple[ModelSpec, ...], dict[str, str]]:
+    """(the specifications of the models that a desk uses, why a model that its settings name has none, by name).
+
+    What a desk uses is what its settings name (``Settings.models``). The nightly training, a backtest's and the commands all ask here.
+    By horizon, then name; raises SettingsError for a file that is no specification.
+    """
+    root = folder or models_folder()
+    specs: list[ModelSpec] = []
+    missing: dict[str, str] = {}
+    for strategy, names in settings.models.items():
+        for name in names:
+            path = root / name / "spec.toml"
+            spec = read_spec(path) if path.is_file() else None
+            if spec is None:
+                missing[name] = f"strategy.{strategy} names it, and there is no models/{name}/spec.toml"
+            elif spec.strategy != strategy:
+                missing[name] = f"strategy.{strategy} names it, and its specification says that strategy {spec.strategy!r} owns it"
+            else:
+                specs.append(spec)
+    return tuple(sorted(specs, key=lambda spec: (spec.horizon_h, spec.name))), missing

@@ -8,7 +8,7 @@ from typing import Any
 
 from tickless.bars import Panel
 from tickless.learn.experience import EVIDENCE, PLAIN_HORIZON_H, ExperienceDay, known_after, make_day
-from tickless.learn.spec import load_specs
+from tickless.learn.spec import desk_specs
 from tickless.ports import ExperienceStore, Trace
 from tickless.settings import Settings
 from tickless.types import Tick
@@ -25,8 +25,9 @@ def compile_experience(settings: Settings, panel: Panel, trace: Trace, store: Ex
     ``<strategy>/<day>``. A second call stores nothing. Raises RetryableError.
     """
     stored: list[str] = []
+    specs, _ = desk_specs(settings)
     for strategy in sorted(settings.strategy):
-        horizons = {spec.name: spec.horizon_h for spec in load_specs(strategy)}
+        horizons = {spec.name: spec.horizon_h for spec in specs if spec.strategy == strategy}
         known = set(store.days(strategy))
         for day in _complete_days(at, max([PLAIN_HORIZON_H, *horizons.values()]), panel.step_ms):
             if day in known:

@@ -16,7 +16,7 @@ from tickless.features import rotation as rotation_features
 from tickless.features.windows import window_start
 from tickless.learn.lifecycle import LifeRules, Moment, enter
 from tickless.learn.registry import version_name
-from tickless.learn.spec import ModelSpec, load_specs
+from tickless.learn.spec import ModelSpec, desk_specs
 from tickless.learn.training_job import train_on_bars
 from tickless.learn.training_run import TrainingResult
 from tickless.ports import ModelStore, Ports
@@ -74,8 +74,8 @@ def gather(tick: Tick, ports: Ports) -> Night:
         ports.metrics.count("SettingsRefused")
         ports.log.warning("parameter refused", error=sentence)
     settings = loaded.settings
-    if not settings.calendar.rebalanced:
-        raise EventError(f"event of {NAME}: no strategy of this desk has models; it runs {', '.join(settings.strategy)}")
+    if not settings.models:
+        raise EventError(f"event of {NAME}: no strategy of this desk names a model; it runs {', '.join(settings.strategy)}")
     refuse_stale(tick, ports, settings.schedule)
     market = ports.connect(settings).market
     at, timeframe = tick.scheduled_at, settings.desk.timeframe
@@ -87,11 +87,13 @@ def gather(tick: Tick, ports: Ports) -> Night:
     panel = ports.bars.read(timeframe, start, as_of).select(pairs)
     compiled = compile_experience(settings, panel, ports.trace, ports.experience, as_of)
     effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
-    specs = load_specs(settings.calendar.rebalanced)
+    specs, missing = desk_specs(settings)
+    for name, why in missing.items():
+        ports.log.warning("model without a specification", model=name, error=why)
     reviewed = review_models(settings, specs, ports, at, effective_at)
     readable = [spec for spec in specs if spec.name not in reviewed.waiting]
     due, waiting = due_specs(readable, ports.models, at, reviewed.early)
-    reviewed = replace(reviewed, waiting={**reviewed.waiting, **waiting})
+    reviewed = replace(reviewed, waiting={**missing, **reviewed.waiting, **waiting})
     return Night(settings, due, panel, as_of, effective_at, tuple(compiled), reviewed)
 
 

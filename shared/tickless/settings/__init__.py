@@ -30,6 +30,7 @@ from tickless.settings.sections import (
     RotationSection,
     ScanSection,
     Section,
+    StrategySection,
     TrainingSection,
     UniverseSection,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "ScheduleSection",
     "Section",
     "Settings",
+    "StrategySection",
     "Timer",
     "TrainingSection",
     "UniverseSection",

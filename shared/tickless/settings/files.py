@@ -28,6 +28,7 @@ from tickless.settings.sections import (
     RotationSection,
     ScanSection,
     Section,
+    StrategySection,
     TrainingSection,
     UniverseSection,
 )
@@ -131,6 +132,12 @@ class Settings(Section):
         if not isinstance(section, CrossoverSection):
             raise SettingsError("strategy.crossover: this desk does not run the crossover strategy")
         return section
+
+    @cached_property
+    def models(self) -> Mapping[str, tuple[str, ...]]:
+        """The models that each strategy names, by strategy; one that names none is not among them. All that trains asks this."""
+        named = {name: section.models for name, section in self.strategy.items() if isinstance(section, StrategySection)}
+        return {name: models for name, models in named.items() if models}
 
     @cached_property
     def calendar(self) -> Calendar:

@@ -300,7 +300,16 @@ class HorizonWeights(Section):
         return self
 
 
-class RotationSection(Section):
+class StrategySection(Section):
+    """What every strategy's section has."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the section names: what the desk uses of them, it trains."""
+        return ()
+
+
+class RotationSection(StrategySection):
     """The ``rotation`` strategy: regime, ensemble, scores."""
 
     market_base: str = "BTC"
@@ -321,6 +330,11 @@ class RotationSection(Section):
     volatility_high_ann_frac: Positive = 0.8
     volatility_mid_ann_frac: Positive = 0.4
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """See ``StrategySection.models``."""
+        return tuple(dict.fromkeys((self.model_6h, self.model_24h)))
+
     def horizon_weights(self, regime: str) -> HorizonWeights:
         """The weights for ``regime``."""
         weights: HorizonWeights = getattr(self, f"weights_{regime}")
@@ -335,7 +349,7 @@ class RotationSection(Section):
         return self
 
 
-class ScanSection(Section):
+class ScanSection(StrategySection):
     """What every strategy has that looks for setups by itself, on a schedule of its own."""
 
     scan_every_min: Literal[1, 5, 15] = 15

@@ -128,6 +128,12 @@ def test_the_same_walk_leaves_the_same_bytes_and_models_only_leaves_no_run(tickl
         (("--every", "0d"), "--every 0d: must be days or hours"),
         (("--every", "40d"), "older than training.max_model_age_days = 30"),
         (("--model", "rotation_9h"), "--model rotation_9h: unknown; known: rotation_6h, rotation_24h"),
+        (("--model", "rotation_6h", "--model", "rotation_9h"), "--model rotation_9h: unknown"),
+        (
+            ("--model", "rotation_6h", "--set", "strategy.rotation.model_6h=rotation_24h"),
+            "--model rotation_6h: the desk's settings do not name it, so its backtests would not use it",
+        ),
+        (("--set", "strategy.rotation.model_6h=gone"), "--desk rotation: model gone: strategy.rotation names it, and there is no models/gone"),
         (("--desk", "crossover"), "--desk crossover: no strategy of this desk has models"),
         (("--timerange", "20240301-20240310"), "no test rows after 2024-03-1"),
         (("--timerange", "20230301-20230310"), "outside the data"),

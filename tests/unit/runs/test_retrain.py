@@ -12,7 +12,7 @@ from made_world import T0, World, at
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
 from tickless.ports import Promotion
-from tickless.runs.retrain import training_start
+from tickless.runs.retrain import gather, training_start
 from tickless.settings import load_desk
 from tickless.types import Tick
 
@@ -188,3 +188,36 @@ def test_a_damaged_champion_counts_as_none_so_that_it_can_be_replaced(trained):
     assert len(versions) == 2
     assert versions[-1].manifest["gate"]["promote"]
     assert world.models.promotions("rotation_6h")[-1].version == versions[-1].version
+
+
+# Which models a night trains
+
+
+@pytest.fixture
+def three_models(tmp_path, monkeypatch):
+    """The desk's two and one that nobody uses."""
+    from tickless.learn import spec
+
+    for name in (*MODELS, "idle_6h"):
+        text = (spec.models_folder() / name.replace("idle", "rotation") / "spec.toml").read_text()
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "spec.toml").write_text(text.replace('name = "rotation_6h"', f'name = "{name}"'))
+    monkeypatch.setattr(spec, "models_folder", lambda: tmp_path)
+
+
+@pytest.mark.usefixtures("three_models")
+@pytest.mark.parametrize(
+    ("overrides", "trained"),
+    [((), MODELS), (("strategy.rotation.model_6h=idle_6h",), ("idle_6h", "rotation_24h"))],
+    ids=["preset", "another"],
+)
+def test_a_night_takes_the_models_that_the_settings_name(planted, overrides, trained):
+    world = World(planted, load_desk("rotation", [*OVERRIDES, *overrides]))
+    assert {spec.name for spec in gather(Tick(at(0), "retrain"), world.ports()).specs} == set(trained)
+
+
+def test_a_night_says_of_which_model_there_is_no_specification(planted):
+    world = World(planted, load_desk("rotation", [*OVERRIDES, "strategy.rotation.model_24h=gone"]))
+    night = gather(Tick(at(0), "retrain"), world.ports())
+    assert [spec.name for spec in night.specs] == ["rotation_6h"]
+    assert night.review.as_facts()["waiting"] == {"gone": "strategy.rotation names it, and there is no models/gone/spec.toml"}
