@@ -306,7 +306,7 @@ def test_train_refuses_a_model_folder_that_cannot_be_one(command: Command, data:
 def test_train_refuses_a_desk_without_models(command: Command, data: Path, tmp_path: Path) -> None:
     models, desk = tmp_path / "models", ("--desk", "crossover")
     sentence = command.refused("train", *desk, "--data", data, "--timerange", INSIDE, "--models", models, writes=False)
-    assert sentence == "--desk crossover: no strategy of this desk has models; it runs crossover"
+    assert sentence == "--desk crossover: its settings name no model; choose with --model, known: crossover_setup"
 
 
 def test_a_training_that_trains_nothing_fails_with_the_reasons(command: Command, data: Path, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def plans(draw: st.DrawFn, panel: Panel) -> tuple[Setups, SetupRules]:
     for values in (take_profit, stop):
         values[rng.random(count) < 0.15] = np.nan
     rules = SetupRules(draw(st.integers(1, 6)), draw(st.integers(1, 8)), levels, side)
-    return Setups(row, pair, entry, share, take_profit, stop), rules
+    leave = row + 1 + rng.integers(0, 8, count) if draw(st.booleans()) else None
+    return Setups(row, pair, entry, share, take_profit, stop, leave), rules
 
 
 @dataclass
@@ -149,7 +150,9 @@ class Desk:
         entered = self.fills(entries=True)
         if self.fills(entries=False):
             self.cancel("entry")
-        if entered and not self.leaving and row >= self.row_of(entered[0]) + self.rules.hold_bars:
+        timed_out = bool(entered) and row >= self.row_of(entered[0]) + self.rules.hold_bars
+        given_up = self.setups.leave is not None and row > self.setups.leave[self.k]
+        if not self.leaving and (timed_out or given_up):
             self.leaving = True
             self.cancel("entry")
             self.cancel("protect")

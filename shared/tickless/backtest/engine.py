@@ -95,7 +95,7 @@ def calendar(settings: Settings, start: datetime, end: datetime, *, with_retrain
     every = min([settings.schedule.risk_check_every_min, *(minutes for _, minutes in due.scans)])
     times = [start + n * timedelta(minutes=every) for n in range(-(-(end - start) // timedelta(minutes=every)))]
     ticks = [tick for at in times for tick in due.due_at(at)]
-    if with_retrain and due.rebalanced:
+    if with_retrain and due.trains:
         hour, minute = (int(part) for part in settings.schedule.retrain_at.split(":"))
         first = start.replace(hour=hour, minute=minute)
         nights = [first + timedelta(days=n) for n in range((end - start).days + 2)]

@@ -83,10 +83,8 @@ def _seconds(text: str) -> float:
 
 def _prepare(data: Path, timerange: str, desk: str, model: str, overrides: list[str]) -> TuningData:
     """Load, check and cut; bad input is refused before the first trial."""
-    from tickless.bars import Panel
-    from tickless.features import rotation as rotation_features
-    from tickless.features.table import FeatureTable
     from tickless.learn.challenge import Terms
+    from tickless.learn.scope import Scope
     from tickless.learn.training_run import Features
     from tickless.learn.tuning import prepare_tuning
     from tickless.settings import load_desk
@@ -96,13 +94,10 @@ def _prepare(data: Path, timerange: str, desk: str, model: str, overrides: list[
     (spec,) = specs = chosen_specs(settings, desk, [model])
     job = load_market_of(settings, specs, data, start, end)
     panel = job.market.bars(job.pairs, settings.desk.timeframe, start, end)
-
-    def make(bars: Panel) -> FeatureTable:
-        return rotation_features.build_features(bars, settings.universe.max_gap_bars)
-
     top_k = settings.portfolio.top_k.chop
-    terms = Terms(settings.training, settings.execution, top_k, end, end, panel.step_ms, spec)
-    return prepare_tuning(make(panel), panel, terms, Features(make, rotation_features.startup_bars(panel.timeframe)))
+    terms = Terms(settings.training, settings.execution, top_k, end, end, panel.step_ms, spec, Scope.of(settings))
+    features = Features.of_rotation(panel.timeframe, settings.universe.max_gap_bars)
+    return prepare_tuning(features.make(panel), panel, terms, features)
 
 
 def _facts(found: StudyResult, best: Attempt, luck: Luck, data: TuningData, objective: str, paths: tuple[Path, Path]) -> dict[str, Any]:

@@ -136,9 +136,7 @@ def _every(text: str | None, specs: tuple[ModelSpec, ...]) -> timedelta:
 
 
 def _walk(job: _Job, advance: Advance) -> tuple[ModelWalk, ...]:
-    from tickless.bars import Panel
-    from tickless.features import rotation as rotation_features
-    from tickless.features.table import FeatureTable
+    from tickless.learn.scope import Scope
     from tickless.learn.training_run import Features
     from tickless.learn.walk_forward import WalkPlan, walk_models
     from tickless.runs.retrain import training_start
@@ -147,18 +145,17 @@ def _walk(job: _Job, advance: Advance) -> tuple[ModelWalk, ...]:
     first = max(training_start(settings, job.start), market.panel.start) if job.sliding else market.panel.start
     panel = market.bars(job.pairs, settings.desk.timeframe, first, job.end)
 
-    def make(bars: Panel) -> FeatureTable:
-        return rotation_features.build_features(bars, settings.universe.max_gap_bars)
-
+    features = Features.of_rotation(panel.timeframe, settings.universe.max_gap_bars)
     return walk_models(
-        make(panel),
+        features.make(panel),
         panel,
         training=settings.training,
         execution=settings.execution,
         top_k=settings.portfolio.top_k.chop,
         specs=job.specs,
         plan=WalkPlan(job.start, job.every // timedelta(milliseconds=1), job.sliding, _WORKERS),
-        features=Features(make, rotation_features.startup_bars(panel.timeframe)),
+        features=features,
+        scope=Scope.of(settings),
         progress=advance,
     )
 

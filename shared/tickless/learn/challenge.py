@@ -27,9 +27,11 @@ from tickless.learn.fit_spec import LinearFit
 from tickless.learn.gates import GateDecision, Gates, decide, decide_classifier
 from tickless.learn.label_spec import in_returns, is_relative
 from tickless.learn.leak_checks import FittedStep, check_fitted
+from tickless.learn.measures import concurrent_ticks
 from tickless.learn.onnx_export import check_export
 from tickless.learn.registry import Verdict, unseen_by, version_name
 from tickless.learn.sample_weights import uniqueness_weights
+from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec
 from tickless.learn.train import OUTPUTS, fit_linear, fit_model
 from tickless.learn.trials import Tried
@@ -49,6 +51,8 @@ class Terms:
     effective_at: datetime
     step_ms: int
     spec: ModelSpec
+    scope: Scope | None = None
+    """Which rows count; None: every pair that has bars, at every close."""
 
     @property
     def window_days(self) -> int:
@@ -63,8 +67,9 @@ class Terms:
 
     @property
     def sample_every_min(self) -> int:
-        """One sample a pair at every multiple of this."""
-        return self.spec.window.sample_every_min or self.training.sample_every_min
+        """One sample a pair at every multiple of this. Set-ups come when they come: of them every close counts."""
+        often = self.step_ms // 60_000 if self.spec.of_setups else self.training.sample_every_min
+        return self.spec.window.sample_every_min or often
 
     @property
     def validation_frac(self) -> float:
@@ -248,10 +253,12 @@ def score_model(model: OnnxModel | Fitted, worth: Worth, rows: Samples, terms: T
 
 def score_forecast(said: Floats, forecast: Floats, rows: Samples, terms: Terms) -> Score:
     """What outputs, and the forecasts of the return that they stand for, both (R,), were worth on the rows."""
-    classes = None
+    classes, trial = None, terms.trial
+    if terms.spec.of_setups:
+        trial = replace(trial, concurrent=concurrent_ticks(rows.start_ms, rows.end_ms))
     if OUTPUTS[terms.spec.algorithm] == "probability":
-        classes = validate_classifier(said, rows.won, rows.start_ms, terms.trial.overlap, terms.trial.sample_every_min * 60_000)
-    return Score(validate(returned(rows, terms.spec), forecast, terms.trial), classes)
+        classes = validate_classifier(said, rows.won, rows.start_ms, trial.known_overlap, trial.sample_every_min * 60_000)
+    return Score(validate(returned(rows, terms.spec), forecast, trial), classes)
 
 
 def returned(rows: Samples, spec: ModelSpec) -> Samples:

@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tickless.bars import Floats
 
@@ -51,6 +52,18 @@ def _centred_ranks(values: Floats, here: np.ndarray[tuple[int, ...], np.dtype[np
     ranks = np.where(here, average_ranks(np.where(here, values, np.nan)), 0.0)
     middle = (here.sum(axis=1, keepdims=True) + 1.0) / 2.0
     return np.where(here, ranks - middle, 0.0)
+
+
+def concurrent_ticks(start_ms: NDArray[np.int64], end_ms: NDArray[np.int64]) -> int:
+    """How many ticks, its own included, lie in the time that the labels of a tick look at, on average, rounded up; 1 without samples.
+
+    For samples that come when they come and labels that end when their path says: their average concurrency (López de Prado 2018, 4.3).
+    """
+    if not len(start_ms):
+        return 1
+    ticks, first = np.unique(start_ms, return_index=True)
+    inside = np.searchsorted(ticks, np.maximum.reduceat(end_ms, first), side="left") - np.arange(len(ticks))
+    return ceil(float(inside.mean()))
 
 
 def overlap_t(series: Floats, overlap: int) -> float:

@@ -14,9 +14,9 @@ from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
 from tickless.learn.challenge import Terms
 from tickless.learn.dataset import Samples, Split, build_samples, hold_out_calibration, less_tick_mean
-from tickless.learn.label_spec import is_relative, make_labels
+from tickless.learn.label_spec import SetupHistory, is_relative, make_labels
 from tickless.learn.labels import Labels
-from tickless.learn.leak_checks import check_labels, check_relative, check_samples, check_sequences, rows_of
+from tickless.learn.leak_checks import check_features, check_labels, check_relative, check_samples, check_sequences, rows_of
 from tickless.learn.sequence_windows import build_sequences
 from tickless.learn.spec import ModelSpec
 
@@ -48,18 +48,23 @@ class Sampled:
 def make_samples(table: FeatureTable, panel: Panel, first: int, terms: Terms) -> Sampled:
     """Samples of the rows from ``first`` on; ``table`` is the feature table of ``panel``, row for row.
 
-    A sequence may begin before ``first``; what it reads is older than its decision all the same. Raises DataError for a pair without bars.
+    A sequence may begin before ``first``; what it reads is older than its decision all the same. Raises DataError for a pair without bars,
+    LeakError where the strategy's own signals look ahead.
     """
     table, panel = _of_pairs(table, panel, terms.spec)
     inputs, part = table.take(first, table.rows), panel.take(first, panel.rows)
+    signals = _signals(panel, terms)
 
     def labels_of(bars: Panel) -> Labels:
+        history = SetupHistory(terms.execution, rows_of(signals, bars)) if signals is not None else None
         cost_frac = round_trip_cost_frac(terms.execution)
-        return make_labels(bars, rows_of(inputs, bars), terms.spec.horizon_h, terms.spec.label, cost_frac)
+        return make_labels(bars, rows_of(inputs, bars), terms.spec.horizon_h, terms.spec.label, cost_frac, history)
 
     labels = labels_of(part)
     chosen = inputs.select(MODEL_FEATURES)
-    samples = rows = build_samples(chosen, labels, terms.sample_every_min)
+    # What a pair must have had before, age and volume, may lie before ``first``.
+    tradable = None if terms.scope is None else terms.scope.rows(panel, signals)[first:]
+    samples = rows = build_samples(chosen, labels, terms.sample_every_min, tradable)
     if terms.spec.sequence_bars:
         history = table.select(MODEL_FEATURES)
         samples = _with_sequences(rows, history, terms.spec.sequence_bars)
@@ -69,6 +74,20 @@ def make_samples(table: FeatureTable, panel: Panel, first: int, terms: Terms) ->
     if is_relative(terms.spec.label):
         absolute, samples = samples, less_tick_mean(samples)
     return Sampled(samples, rows, part, chosen, labels, labels_of, absolute)
+
+
+def _signals(panel: Panel, terms: Terms) -> FeatureTable | None:
+    """Where the owner enters and leaves, proved not to look ahead; None where it has no set-ups."""
+    name = terms.spec.strategy
+    if not terms.spec.of_setups:
+        return None
+    if terms.scope is None:
+        raise ValueError(f"model {terms.spec.name}: nothing says where the strategy {name} enters")
+    scope = terms.scope
+    signals = scope.signals(panel, name)
+    if panel.rows:
+        check_features(lambda bars: scope.signals(bars, name), panel, signals, terms.training.seed, scope.signal_startup_bars(name))
+    return signals
 
 
 def hold_out(split: Split, terms: Terms) -> Split:

@@ -40,8 +40,8 @@ def check_version(job: Job, panel: Panel, manifest: Mapping[str, Any], artifact:
     for key, value in asked.items():
         _same(who, key, manifest.get(key), value)
     model = OnnxModel.from_bytes(artifact, manifest)
-    table = rotation_features.build_features(panel, job.max_gap_bars)
-    terms = Terms(job.training, job.execution, job.top_k, job.as_of, job.effective_at, panel.step_ms, spec)
+    table = rotation_features.build_features(panel, job.scope.universe.max_gap_bars)
+    terms = Terms(job.training, job.execution, job.top_k, job.as_of, job.effective_at, panel.step_ms, spec, job.scope)
     split = prepare(table, panel, terms).split
     _same(who, "data_sha256", manifest.get("data_sha256"), {"fit": split.fit.sha256, "validation": split.validation.sha256})
     output: Any = model.output  # OnnxModel lets no other in.

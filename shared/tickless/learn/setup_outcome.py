@@ -6,13 +6,14 @@ floats, each alone, with money enough and nothing taken from the volume. ``tests
 A set-up is decided at the close of a bar. Its entry orders are sent at the next open: at the market, or at limits (a grid has several),
 and end after ``entry_bars`` bars. What is held is protected by a stop and a take-profit from the open at which it is known on: the entry's
 own, where it filled at an open; the next, where a limit was met inside a bar. They are placed anew when a further entry fills. Once
-anything is sold, entries that still wait are cancelled. After ``hold_bars`` bars from the first fill the rest is sold at the open.
+anything is sold, entries that still wait are cancelled. After ``hold_bars`` bars from the first fill the rest is sold at the open, and
+at the latest at the open after the bar at whose close the strategy itself says so (``Setups.leave``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from tickless.settings import ExecutionSection
 from tickless.types import Side
 
 Mask = NDArray[np.bool_]
+_NEVER = np.intp(np.iinfo(np.intp).max)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,19 @@ class Setups:
     """(E,): a price, or a distance as a fraction of the average entry; NaN = none."""
     stop: Floats
     """(E,), as ``take_profit``."""
+    leave: Rows | None = None
+    """The bar at whose close the strategy gives the set-up up, whatever has filled, (E,); the number of bars or more = it never does."""
 
     def __post_init__(self) -> None:
         count = len(self.row)
-        if any(len(getattr(self, one.name)) != count for one in fields(self)) or self.entry.shape != self.share.shape:
+        given = [value for one in fields(self) if (value := getattr(self, one.name)) is not None]
+        if any(len(value) != count for value in given) or self.entry.shape != self.share.shape:
             raise ValueError("the arrays of the set-ups do not belong together")
+
+    def take(self, which: Mask) -> Setups:
+        """Those of the mask, (E,)."""
+        kept: dict[str, Any] = {one.name: None if (value := getattr(self, one.name)) is None else value[which] for one in fields(self)}
+        return Setups(**kept)
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class SetupOutcome:
     entered: Floats
     """The share of the planned quantity that was entered."""
     how: NDArray[np.int8]
-    """What closed the position: 1 take-profit, -1 stop, 0 time; 0 also where there is no outcome."""
+    """What closed the position: 1 take-profit, -1 stop, 0 time or the strategy itself; 0 also where there is no outcome."""
     end_ms: Millis
     """The close of the bar in which it closed; the decision's own time without an outcome."""
 
@@ -157,6 +167,7 @@ class _Book:
     limit: Floats
     share: Floats
     planned: Floats
+    leave: Rows
     goal: Floats
     guard: Floats
     """Take-profit and stop as they were given."""
@@ -203,6 +214,7 @@ class _Book:
             limit=sign * setups.entry,
             share=setups.share,
             planned=setups.share.sum(axis=1),
+            leave=np.full(count, _NEVER) if setups.leave is None else setups.leave,
             goal=level * setups.take_profit,
             guard=level * setups.stop,
             waiting=setups.share > 0.0,
@@ -296,9 +308,18 @@ def _open(book: _Book, market: _Market, rows: Rows, bar: int, rules: SetupRules)
     book.buy(at_market, np.broadcast_to((price + slip)[:, None], book.limit.shape), market.taker, rows)
     book.buy(marketable, np.broadcast_to(price[:, None], book.limit.shape), market.taker, rows)
     book.resting |= arriving & ~at_market & ~marketable
+    _give_up(book, market, price - slip, rows > book.leave, here)
     book.protect(book.changed & (book.held > 0.0), rules.levels)
     _take_profit_at(price, book, market)
     book.goal_rests |= here
+
+
+def _give_up(book: _Book, market: _Market, price: Floats, which: Mask, here: Mask) -> None:
+    """What the strategy no longer wants is sold, with what has filled at this very open; entries that still wait are cancelled."""
+    book.waiting &= ~which[:, None]
+    book.protected &= ~which
+    book.changed &= ~which
+    book.sell(which & here & (book.held > 0.0), price, market.taker, TIME)
 
 
 def _take_profit_at(price: Floats, book: _Book, market: _Market) -> None:

@@ -15,7 +15,7 @@ from tickless.learn.drift import DriftLimits
 from tickless.learn.fit_spec import CLASSIFIERS, FAMILIES, FIT_KEY, Algorithm, FitSpec, GruFit, TreeFit
 from tickless.learn.label_spec import KINDS, LabelSpec, ScaledReturnLabel, is_class, is_relative
 from tickless.learn.trials import Tried
-from tickless.settings import STRATEGY_SECTIONS, Section, Settings
+from tickless.settings import STRATEGY_SECTIONS, ScanSection, Section, Settings
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -141,9 +141,19 @@ class ModelSpec(Section):
             raise ValueError(f"label.relative: {self.pairs[0]} alone has no other pairs to be compared with")
         if self.calibration not in (None, "none") and self.algorithm not in CLASSIFIERS:
             raise ValueError(f"calibration = {self.calibration!r}: algorithm {self.algorithm!r} gives no probability")
+        if self.label.kind == "setup" and not self.of_setups:
+            scans = ", ".join(name for name in sorted(STRATEGY_SECTIONS) if _scans(name))
+            raise ValueError(
+                f"label.kind = 'setup': strategy {self.strategy!r} is rebalanced and has no set-ups; strategies that have: {scans}"
+            )
         if is_class(self.label) and self.algorithm == "lightgbm_ranking":
             raise ValueError(f"label.kind = {self.label.kind!r} is won or lost: it gives a ranking nothing to grade")
         return self
+
+    @property
+    def of_setups(self) -> bool:
+        """Whether the owner scans for set-ups: its models learn from these alone, at whatever close they come."""
+        return _scans(self.strategy)
 
     @property
     def calibrated_by(self) -> Method:
@@ -154,6 +164,10 @@ class ModelSpec(Section):
     def sequence_bars(self) -> int:
         """How many rows of features one sample holds; 0 = one row, no sequence."""
         return self.fit.sequence_bars if isinstance(self.fit, GruFit) else 0
+
+
+def _scans(strategy: str) -> bool:
+    return issubclass(STRATEGY_SECTIONS[strategy], ScanSection)
 
 
 def models_folder() -> Path:

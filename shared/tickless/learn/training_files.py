@@ -18,11 +18,12 @@ from tickless.alpha.champion import load_model
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import COLUMNS, Panel
 from tickless.errors import ArtifactError, DataError
+from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec
 from tickless.settings import ExecutionSection, TrainingSection
 from tickless.types import iso, parse_time
 
-JOB_FORMAT = 1
+JOB_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Job:
     training: TrainingSection
     execution: ExecutionSection
     top_k: int
-    max_gap_bars: int
+    scope: Scope
     as_of: datetime
     effective_at: datetime
     bars_sha256: str
@@ -76,7 +77,7 @@ def job_bytes(job: Job) -> bytes:
         "training": job.training.model_dump(mode="json"),
         "execution": job.execution.model_dump(mode="json"),
         "top_k": job.top_k,
-        "max_gap_bars": job.max_gap_bars,
+        "scope": job.scope.as_json(),
         "as_of": iso(job.as_of),
         "effective_at": iso(job.effective_at),
         "bars_sha256": job.bars_sha256,
@@ -99,7 +100,7 @@ def read_job(content: bytes, champion: bytes | None) -> Job:
             training=TrainingSection.model_validate_json(json.dumps(said["training"])),
             execution=ExecutionSection.model_validate_json(json.dumps(said["execution"])),
             top_k=int(said["top_k"]),
-            max_gap_bars=int(said["max_gap_bars"]),
+            scope=Scope.from_json(said["scope"]),
             as_of=parse_time(said["as_of"]),
             effective_at=parse_time(said["effective_at"]),
             bars_sha256=str(said["bars_sha256"]),

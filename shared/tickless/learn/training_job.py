@@ -29,8 +29,7 @@ from types import FrameType
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Panel
 from tickless.errors import DataError, TicklessError
-from tickless.features import rotation as rotation_features
-from tickless.features.table import FeatureTable
+from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec
 from tickless.learn.training_files import Job, manifest_bytes, read_bars, read_job
 from tickless.learn.training_run import Features, TrainingResult, train_models
@@ -57,17 +56,14 @@ def train_on_bars(
     training: TrainingSection,
     execution: ExecutionSection,
     top_k: int,
-    max_gap_bars: int,
+    scope: Scope,
     as_of: datetime,
     effective_at: datetime,
 ) -> TrainingResult:
-    """``training_run.train_models`` on the features of ``panel``."""
-
-    def make(bars: Panel) -> FeatureTable:
-        return rotation_features.build_features(bars, max_gap_bars)
-
+    """``training_run.train_models`` on the features of ``panel``, and the rows of it on which the desk could have acted."""
+    features = Features.of_rotation(panel.timeframe, scope.universe.max_gap_bars)
     return train_models(
-        make(panel),
+        features.make(panel),
         panel,
         training=training,
         execution=execution,
@@ -76,7 +72,8 @@ def train_on_bars(
         as_of=as_of,
         effective_at=effective_at,
         incumbents=incumbents,
-        features=Features(make, rotation_features.startup_bars(panel.timeframe)),
+        features=features,
+        scope=scope,
     )
 
 
@@ -89,7 +86,7 @@ def train_job(job: Job, panel: Panel) -> TrainingResult:
         training=job.training,
         execution=job.execution,
         top_k=job.top_k,
-        max_gap_bars=job.max_gap_bars,
+        scope=job.scope,
         as_of=job.as_of,
         effective_at=job.effective_at,
     )

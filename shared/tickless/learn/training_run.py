@@ -10,6 +10,7 @@ from typing import Any
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Panel
 from tickless.errors import DataError
+from tickless.features import rotation
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
 from tickless.learn.challenge import Candidate, Terms, judge, make_candidate
@@ -18,6 +19,7 @@ from tickless.learn.gates import GateDecision
 from tickless.learn.leak_checks import FeatureMaker, check_features, check_split
 from tickless.learn.registry import Lineage, build_manifest, version_name
 from tickless.learn.sampling import hold_out, make_samples
+from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec
 from tickless.learn.train import library_versions, missing_library
 from tickless.settings import ExecutionSection, TrainingSection
@@ -53,6 +55,11 @@ class Features:
     startup_bars: int
     """Bars before a row that settle its features."""
 
+    @classmethod
+    def of_rotation(cls, timeframe: str, max_gap_bars: int) -> Features:
+        """The feature set ``rotation`` on bars of a timeframe."""
+        return cls(lambda bars: rotation.build_features(bars, max_gap_bars), rotation.startup_bars(timeframe))
+
 
 def train_models(
     table: FeatureTable,
@@ -66,13 +73,15 @@ def train_models(
     effective_at: datetime,
     incumbents: Mapping[str, OnnxModel | None],
     features: Features,
+    scope: Scope | None = None,
 ) -> TrainingResult:
     """Train, validate and judge every specification on the bars closed at or before ``as_of``.
 
     ``table`` is the feature table of ``panel``, row for row; both may reach past ``as_of``, what lies there is not looked at.
     ``incumbents`` are the loaded champions by model name. ``features`` says how the table was made: it, labels, samples, splits and scalers
-    are proved not to look ahead. Deterministic: the same input gives the same bytes. Raises LeakError where a check finds a leak,
-    ArtifactError where an export is not exact, ValueError where table and panel do not belong together.
+    are proved not to look ahead. ``scope`` says which rows count, None: all. Deterministic: the same input gives the same bytes. Raises
+    LeakError where a check finds a leak, ArtifactError where an export is not exact, ValueError where table and panel do not belong
+    together.
     """
     if (table.start_ms, table.rows, table.pairs, table.timeframe) != (panel.start_ms, panel.rows, panel.pairs, panel.timeframe):
         raise ValueError("the feature table does not belong to the panel")
@@ -83,7 +92,7 @@ def train_models(
     trained: list[TrainedModel] = []
     skipped: dict[str, str] = {}
     for spec in specs:
-        terms = Terms(training, execution, top_k, as_of, effective_at, panel.step_ms, spec)
+        terms = Terms(training, execution, top_k, as_of, effective_at, panel.step_ms, spec, scope)
         problem = missing_library(spec)
         if problem:
             skipped[spec.name] = f"nothing trained, because {problem}"

@@ -28,6 +28,8 @@ class Trial:
     cost_frac: float
     """A round trip, as a fraction of the notional."""
     top_k: int
+    concurrent: int | None = None
+    """How many ticks that have samples share a label's time; None: samples come at every tick, and labels last the horizon."""
 
     @property
     def period(self) -> int:
@@ -38,6 +40,11 @@ class Trial:
     def overlap(self) -> int:
         """Neighbouring ticks whose labels share samples: a label also reads the bar in which it ends, one neighbour more."""
         return self.period + 1
+
+    @property
+    def known_overlap(self) -> int:
+        """As ``overlap``, of the ticks that have samples alone, from one to the next however far apart they are."""
+        return self.overlap if self.concurrent is None else self.concurrent
 
 
 @dataclass(frozen=True)
@@ -123,14 +130,15 @@ def validate(rows: Samples, prediction: Floats, trial: Trial) -> Measures:
     here = ~np.isnan(plain).all(axis=1)
     up = float((rows.y > 0).mean()) if len(rows) else math.nan
     error = prediction - rows.y
-    low, high = mean_interval(series.rank_ic, trial.overlap)
+    among = trial.known_overlap
+    low, high = mean_interval(series.rank_ic, among)
     return Measures(
         rows=len(rows),
         ticks=int(here.sum()),
         pairs=pairs,
-        periods=float(here.sum()) / trial.overlap,
+        periods=float(here.sum()) / among,
         rank_ic=known_mean(series.rank_ic),
-        rank_ic_t=overlap_t(series.rank_ic, trial.overlap),
+        rank_ic_t=overlap_t(series.rank_ic, among),
         rank_ic_low=low,
         rank_ic_high=high,
         rank_ic_decay=_decay(forecast, plain, grid.matrix(rows.scale), series, trial),
@@ -138,12 +146,12 @@ def validate(rows: Samples, prediction: Floats, trial: Trial) -> Measures:
         hit_rate_baseline=max(up, 1.0 - up),
         rmse=math.sqrt(known_mean(error**2)),
         rmse_zero=math.sqrt(known_mean(rows.y**2)),
-        rmse_t=overlap_t(_row_mean(grid.matrix(rows.y**2 - error**2)), trial.overlap),
+        rmse_t=overlap_t(_row_mean(grid.matrix(rows.y**2 - error**2)), among),
         mae=known_mean(np.abs(error)),
         mae_zero=known_mean(np.abs(rows.y)),
         quantile_returns_frac=tuple(known_mean(column) for column in by_quantile.T),
         quantile_spread_frac=known_mean(spread),
-        quantile_spread_t=overlap_t(spread, trial.overlap),
+        quantile_spread_t=overlap_t(spread, among),
         top_k_net_frac=known_mean(series.net),
         top_k_net_t=overlap_t(series.net, trial.overlap),
         top_k_active_frac=known_mean(series.active),

@@ -27,6 +27,7 @@ from tickless.learn.importance import gain_shares, permutation_losses
 from tickless.learn.leak_checks import check_features, check_split
 from tickless.learn.measures import MIN_PAIRS
 from tickless.learn.sampling import Sampled, hold_out, make_samples
+from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec
 from tickless.learn.splits import Fold, WalkForward, walk_forward
 from tickless.learn.train import missing_library
@@ -166,17 +167,18 @@ def walk_models(
     specs: Sequence[ModelSpec],
     plan: WalkPlan,
     features: Features,
+    scope: Scope | None = None,
     progress: Progress = lambda _done, _of: None,
 ) -> tuple[ModelWalk, ...]:
     """Walk every specification over the bars of ``panel``; ``table`` is its feature table, row for row.
 
-    All models share their folds: the first begins at a midnight UTC, as soon as ``min_window_days`` of samples lie before it. Leaks are
-    looked for as in every training. The same input gives the same results. Raises DataError where there are too few bars for one fold,
-    LeakError where a check finds a leak, ArtifactError where an export is not exact.
+    ``scope`` says which rows count, None: all. All models share their folds: the first begins at a midnight UTC, as soon as
+    ``min_window_days`` of samples lie before it. Leaks are looked for as in every training. The same input gives the same results. Raises
+    DataError where there are too few bars for one fold, LeakError where a check finds a leak, ArtifactError where an export is not exact.
     """
     check_features(features.make, panel, table.select(MODEL_FEATURES), training.seed, features.startup_bars)
     single = training.model_copy(update={"num_threads": 1})
-    terms = [Terms(single, execution, top_k, panel.end, panel.end, panel.step_ms, spec) for spec in specs]
+    terms = [Terms(single, execution, top_k, panel.end, panel.end, panel.step_ms, spec, scope) for spec in specs]
     sampled = [_sampled(table, panel, one) for one in terms]
     first_ms = _first_test(sampled, terms, to_ms(plan.start))
     jobs = [

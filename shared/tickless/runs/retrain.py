@@ -16,9 +16,11 @@ from tickless.features import rotation as rotation_features
 from tickless.features.windows import window_start
 from tickless.learn.lifecycle import LifeRules, Moment, enter
 from tickless.learn.registry import version_name
+from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec, desk_specs
 from tickless.learn.training_job import train_on_bars
 from tickless.learn.training_run import TrainingResult
+from tickless.portfolio.universe import volume_window_start
 from tickless.ports import ModelStore, Ports
 from tickless.runs.admission import refuse_stale
 from tickless.runs.experience import compile_experience
@@ -27,7 +29,7 @@ from tickless.runs.model_review import Review, due_specs, is_usable, review_mode
 from tickless.runs.parameters import resolve_settings
 from tickless.runs.report import RunReport
 from tickless.settings import Settings, TrainingSection
-from tickless.types import Tick, TickRecord, parse_time
+from tickless.types import Tick, TickRecord, parse_time, to_ms
 
 NAME = "retrain"
 DONE = "done"
@@ -74,7 +76,7 @@ def gather(tick: Tick, ports: Ports) -> Night:
         ports.metrics.count("SettingsRefused")
         ports.log.warning("parameter refused", error=sentence)
     settings = loaded.settings
-    if not settings.models:
+    if not settings.calendar.trains:
         raise EventError(f"event of {NAME}: no strategy of this desk names a model; it runs {', '.join(settings.strategy)}")
     refuse_stale(tick, ports, settings.schedule)
     market = ports.connect(settings).market
@@ -135,10 +137,19 @@ def report(
 
 
 def training_start(settings: Settings, at: datetime) -> datetime:
-    """The first bar a training as of ``at`` reads: its window, and the startup of the window's first week."""
-    step = step_ms(settings.desk.timeframe)
-    startup = rotation_features.startup_bars(settings.desk.timeframe)
-    return window_start(at - timedelta(days=settings.training.window_days), startup, step)
+    """The first bar a training as of ``at`` reads: its window, and what comes before.
+
+    Before the window's first week lies the startup of features and signals, before the window the age and the volumes that a pair needs to
+    be bought.
+    """
+    step, universe = step_ms(settings.desk.timeframe), settings.universe
+    first = at - timedelta(days=settings.training.window_days)
+    startup = max(rotation_features.startup_bars(settings.desk.timeframe), Scope.of(settings).startup_bars())
+    starts = [window_start(first, startup, step), first - timedelta(days=universe.min_age_days)]
+    if universe.min_daily_volume > 0.0:
+        starts.append(volume_window_start(first, universe))
+    # A training begins at a whole bar.
+    return min(start - timedelta(milliseconds=to_ms(start) % step) for start in starts)
 
 
 def train_specs(
@@ -152,7 +163,7 @@ def train_specs(
         training=settings.training,
         execution=settings.execution,
         top_k=settings.portfolio.top_k.chop,
-        max_gap_bars=settings.universe.max_gap_bars,
+        scope=Scope.of(settings),
         as_of=as_of,
         effective_at=effective_at,
     )

@@ -21,6 +21,7 @@ from tickless.errors import ArtifactError, EventError, TrainingError
 from tickless.learn.gates import GateDecision
 from tickless.learn.model_archive import pack, unpack
 from tickless.learn.registry import version_name
+from tickless.learn.scope import Scope
 from tickless.learn.second_opinion import check_version
 from tickless.learn.spec import ModelSpec
 from tickless.learn.training_files import Job, bars_bytes, job_bytes, read_bars, read_job
@@ -128,7 +129,7 @@ def _order(step: _Step, night: Night, spec: ModelSpec, stamp: str, bars_sha256: 
         training=settings.training,
         execution=settings.execution,
         top_k=settings.portfolio.top_k.chop,
-        max_gap_bars=settings.universe.max_gap_bars,
+        scope=Scope.of(settings),
         as_of=night.as_of,
         effective_at=night.effective_at,
         bars_sha256=bars_sha256,

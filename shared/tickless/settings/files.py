@@ -144,7 +144,7 @@ class Settings(Section):
         """When the desk's ticks are due."""
         scans = ((name, section.scan_every_min) for name, section in self.strategy.items() if isinstance(section, ScanSection))
         rebalanced = next((name for name, section in sorted(self.strategy.items()) if not isinstance(section, ScanSection)), "")
-        return Calendar(self.schedule, rebalanced, tuple(sorted(scans)))
+        return Calendar(self.schedule, rebalanced, tuple(sorted(scans)), bool(self.models or rebalanced))
 
     def sections(self) -> dict[str, str]:
         """Each section as the canonical JSON text that its SSM parameter holds, by section name."""

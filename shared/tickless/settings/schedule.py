@@ -73,9 +73,11 @@ class Calendar:
 
     schedule: ScheduleSection
     rebalanced: str = ""
-    """The strategy that is rebalanced and retrained; empty where the desk runs signals alone."""
+    """The strategy that is rebalanced; empty where the desk runs signals alone."""
     scans: tuple[tuple[str, int], ...] = ()
     """(strategy, minutes between two scans), sorted by name."""
+    trains: bool = False
+    """Whether the desk has a nightly training: where a strategy names a model, and where one is rebalanced, whose experience is kept."""
 
     def due_at(self, at: datetime) -> tuple[Tick, ...]:
         """The trading ticks scheduled for the minute ``at``, in the order they take effect."""
@@ -97,12 +99,13 @@ class Calendar:
         timers = [Timer("risk_check", "", (f"cron(0/{schedule.risk_check_every_min} * * * ? *)",))]
         if self.rebalanced:
             full = list(schedule.full_rebalance_hours)
-            hour, minute = schedule.retrain_at.split(":")
             timers += [
                 Timer("feature_rebalance", "", _rebalance_crons(full, schedule.rebalance_every_min)),
                 Timer("full_rebalance", "", (f"cron(0 {','.join(map(str, full))} * * ? *)",) if full else ()),
-                Timer("retrain", "", (f"cron({int(minute)} {int(hour)} * * ? *)",)),
             ]
+        if self.trains:
+            hour, minute = schedule.retrain_at.split(":")
+            timers.append(Timer("retrain", "", (f"cron({int(minute)} {int(hour)} * * ? *)",)))
         timers += [Timer(SCAN, name, (f"cron(0/{every} * * * ? *)",)) for name, every in self.scans]
         return tuple(timer for timer in timers if timer.crons)
 

@@ -368,6 +368,13 @@ class CrossoverSection(ScanSection):
     slow_bars: int = Field(default=100, ge=2, le=2000)
     stake: Positive = 1000.0
     """What one trade is worth at its decision, in the stake currency: quantity = stake / last close."""
+    setup_model: str = Field(default="", pattern=r"^$|^[a-z][a-z0-9_]{0,47}$")
+    """A model of its set-ups that is trained every night, and measured; empty: none. Entries do not ask it."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """See ``StrategySection.models``."""
+        return (self.setup_model,) if self.setup_model else ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -133,8 +133,11 @@ def test_the_same_walk_leaves_the_same_bytes_and_models_only_leaves_no_run(tickl
             ("--model", "rotation_6h", "--set", "strategy.rotation.model_6h=rotation_24h"),
             "--model rotation_6h: the desk's settings do not name it, so its backtests would not use it",
         ),
-        (("--set", "strategy.rotation.model_6h=gone"), "--desk rotation: model gone: strategy.rotation names it, and there is no models/gone"),
-        (("--desk", "crossover"), "--desk crossover: no strategy of this desk has models"),
+        (
+            ("--set", "strategy.rotation.model_6h=gone"),
+            "--desk rotation: model gone: strategy.rotation names it, and there is no models/gone",
+        ),
+        (("--desk", "crossover"), "--desk crossover: its settings name no model; choose with --model, known: crossover_setup"),
         (("--timerange", "20240301-20240310"), "no test rows after 2024-03-1"),
         (("--timerange", "20230301-20230310"), "outside the data"),
         (("--set", "training.seed=-1"), "training.seed"),

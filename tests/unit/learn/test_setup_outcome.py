@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,11 @@ STEP = 900_000
 COSTS = ExecutionSection(taker_fee_bps=30.0, maker_fee_bps=20.0, slippage_bps=15.0)
 CALM = (100.0, 101.0, 99.0, 100.0, 10.0)
 MISSING = (np.nan,) * 5
+
+
+def given_up(entry, leave):
+    """One set-up without stop and take-profit that the strategy gives up at the close of bar ``leave``."""
+    return replace(one(entry, np.nan, np.nan), leave=np.asarray([leave], np.intp))
 
 
 def bars(*rows):
@@ -143,3 +150,29 @@ def test_no_set_ups_have_no_outcome():
     outcome = setup_outcome(panel, empty, SetupRules(2, 48, "distance"), COSTS)
     assert len(outcome.net) == 0
     assert np.isnan(setup_labels(panel, empty, outcome).target).all()
+
+
+def test_what_the_strategy_gives_up_is_sold_at_the_next_open():
+    panel = bars(CALM, CALM, (104, 105, 103, 104, 10), (106, 107, 105, 106, 10))
+    net, how, read, _ = ended(panel, given_up([np.nan], 2), SetupRules(1, 10, "distance"))
+    bought, sold = 100.0 * 1.0015, 104.0 * (1 - 0.0015)
+    assert net == pytest.approx((sold * (1 - 0.0030) - bought * (1 + 0.0030)) / bought)
+    assert (how, read) == (0, 3)
+
+
+def test_the_time_limit_comes_first_where_it_is_shorter():
+    panel = bars(CALM, (102, 102, 102, 102, 10), CALM, CALM, CALM)
+    assert ended(panel, given_up([np.nan], 3), SetupRules(1, 1, "distance"))[2] == 2
+
+
+def test_an_entry_that_waits_is_cancelled_where_the_strategy_gives_up():
+    panel = bars(CALM, CALM, (98, 99, 90, 95, 10), CALM)
+    net, _, _, entered = ended(panel, given_up([97.0], 2), SetupRules(8, 10, "distance"))
+    assert np.isnan(net)
+    assert entered == 0.0
+    assert ended(panel, given_up([97.0], 3), SetupRules(8, 10, "distance"))[3] == 1.0
+
+
+def test_a_set_up_that_the_strategy_never_gives_up_ends_as_one_that_does_not_know_of_it():
+    panel, rules = bars(CALM, CALM, CALM, CALM), SetupRules(1, 2, "distance")
+    assert ended(panel, given_up([np.nan], panel.rows), rules) == ended(panel, one([np.nan], np.nan, np.nan), rules)

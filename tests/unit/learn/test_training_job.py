@@ -22,6 +22,7 @@ from made_world import T0
 from tickless.adapters.synthetic_market import make_market
 from tickless.errors import ArtifactError, DataError
 from tickless.learn import training_job
+from tickless.learn.scope import Scope
 from tickless.learn.second_opinion import check_version
 from tickless.learn.spec import load_specs
 from tickless.learn.training_files import Job, bars_bytes, job_bytes, manifest_bytes, read_bars, read_job
@@ -47,7 +48,7 @@ def job(panel):
         training=settings.training,
         execution=settings.execution,
         top_k=4,
-        max_gap_bars=4,
+        scope=Scope.of(settings),
         as_of=T0,
         effective_at=T0 + timedelta(minutes=20),
         bars_sha256=sha256(bars_bytes(panel)).hexdigest(),
@@ -273,7 +274,9 @@ def test_a_job_comes_back_equal(job, expected):
         read_job(job_bytes(challenged), None)
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", 2), ("as_of", "now"), ("top_k", None), ("spec", {}), ("training", {"seed": -1})])
+@pytest.mark.parametrize(
+    ("key", "value"), [("format", 1), ("scope", {}), ("as_of", "now"), ("top_k", None), ("spec", {}), ("training", {"seed": -1})]
+)
 def test_a_job_that_is_wrong_is_refused(job, key, value):
     content = json.loads(job_bytes(job)) | {key: value}
     with pytest.raises(DataError, match=r"job\.json"):

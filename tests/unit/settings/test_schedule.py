@@ -27,14 +27,15 @@ schedules = st.builds(
 
 scans = st.dictionaries(st.sampled_from(["channel", "crossover", "dca"]), st.sampled_from([1, 5, 15]))
 calendars = st.builds(
-    lambda schedule, rebalanced, every: Calendar(schedule, rebalanced, tuple(sorted(every.items()))),
+    lambda schedule, rebalanced, every, trains: Calendar(schedule, rebalanced, tuple(sorted(every.items())), trains),
     schedule=schedules,
     rebalanced=st.sampled_from(["", "rotation"]),
     every=scans,
+    trains=st.booleans(),
 )
-ROTATION = Calendar(ScheduleSection(), "rotation")
+ROTATION = Calendar(ScheduleSection(), "rotation", trains=True)
 CROSSOVER = Calendar(ScheduleSection(), "", (("crossover", 15),))
-BOTH = Calendar(ScheduleSection(), "rotation", (("crossover", 15),))
+BOTH = Calendar(ScheduleSection(), "rotation", (("crossover", 15),), trains=True)
 CHECK = Timer("risk_check", "", ("cron(0/15 * * * ? *)",))
 REBALANCES = (
     Timer("feature_rebalance", "", ("cron(0 1-5,7-11,13-17,19-23 * * ? *)", "cron(30 * * * ? *)")),
@@ -81,7 +82,7 @@ def test_crons_fire_exactly_when_the_calendar_says(calendar: Calendar) -> None:
             (name for name in times if times[name] and name[0] in TRADING_ORDER), key=lambda name: (effect_rank(name[0]), name[1])
         )
         assert tuple(Tick(at, *name) for name in trading) == calendar.due_at(at)
-        assert times.get(("retrain", ""), 0) == (calendar.rebalanced != "" and f"{at:%H:%M}" == calendar.schedule.retrain_at)
+        assert times.get(("retrain", ""), 0) == (calendar.trains and f"{at:%H:%M}" == calendar.schedule.retrain_at)
 
 
 @given(calendar=calendars)
@@ -92,10 +93,10 @@ def test_every_strategy_and_only_those_have_their_timers(calendar: Calendar) -> 
     assert [timer.strategy for timer in timers if timer.function == SCAN] == [name for name, _ in calendar.scans]
     assert {timer.strategy for timer in timers if timer.function != SCAN} == {""}
     assert {timer.function for timer in timers} - {"retrain"} == {tick.function for at in WEEK[: 24 * 60] for tick in calendar.due_at(at)}
-    assert ("retrain" in {timer.function for timer in timers}) is bool(calendar.rebalanced)
+    assert ("retrain" in {timer.function for timer in timers}) is calendar.trains
     assert not calendar.rebalanced or timers[0].function == "risk_check"
     if not calendar.rebalanced:
-        assert {timer.function for timer in timers} - {SCAN} == {"risk_check"}
+        assert {timer.function for timer in timers} - {SCAN, "retrain"} == {"risk_check"}
 
 
 @pytest.mark.parametrize(
