@@ -9,9 +9,10 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tickless.alpha.ensemble import volatility_scale
-from tickless.bars import Floats
+from tickless.bars import Floats, Panel
 from tickless.learn.dataset import Samples
 from tickless.learn.experience import VOLATILITY, TickExperience
 from tickless.types import to_ms
@@ -43,6 +44,19 @@ def samples_from_experience(ticks: Sequence[TickExperience], model: str, feature
         start_ms=start.astype(np.int64),
         end_ms=end.astype(np.int64),
     )
+
+
+def entered(ticks: Sequence[TickExperience], panel: Panel, actions: Collection[str] = ("buy",)) -> NDArray[np.bool_]:
+    """Where one of ``actions`` was decided at the close of a bar, (T, N); what lies outside the panel's bars and pairs is left out."""
+    result = np.zeros(panel.open.shape, dtype=bool)
+    for tick in ticks:
+        row, rest = divmod(to_ms(tick.at) - panel.start_ms, panel.step_ms)
+        if rest or not 1 <= row <= panel.rows:
+            continue
+        for pair, decision in tick.decisions.items():
+            if decision.get("action") in actions and pair in panel.column:
+                result[row - 1, panel.column[pair]] = True
+    return result
 
 
 class _Part(NamedTuple):

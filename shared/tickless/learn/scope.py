@@ -7,7 +7,7 @@ is no lesson. A strategy that scans looks at a pair only where it finds a set-up
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from tickless.errors import DataError
 from tickless.features import crossover as crossover_features
 from tickless.features.table import FeatureTable
 from tickless.learn.dataset import tradable_then
+from tickless.learn.experience import TickExperience
+from tickless.learn.experience_samples import entered
 from tickless.settings import STRATEGY_SECTIONS, CrossoverSection, Section, Settings, UniverseSection
 
 ENTER, LEAVE = "enter", "leave"
@@ -31,6 +33,8 @@ class Scope:
     universe: UniverseSection
     strategy: Mapping[str, Section]
     """The sections of the desk's strategies, by name."""
+    experience: tuple[TickExperience, ...] | None = None
+    """Take set-ups from these ticks, where an entry was decided; None: from bars, where the strategy would have entered."""
 
     @classmethod
     def of(cls, settings: Settings) -> Scope:
@@ -49,7 +53,11 @@ class Scope:
             raise DataError(f"the desk does not run the strategy {strategy!r}: nobody can say where it would have entered")
         if strategy not in SIGNALS:
             raise DataError(f"strategy {strategy!r}: learn.scope.SIGNALS does not say where it enters; known: {', '.join(SIGNALS)}")
-        return SIGNALS[strategy][0](panel, section, self.universe)
+        table = SIGNALS[strategy][0](panel, section, self.universe)
+        if self.experience is None:
+            return table
+        enter = entered(self.experience, panel).astype(np.float64)
+        return replace(table, values=np.stack((enter, table.feature(LEAVE)), axis=2))
 
     def startup_bars(self) -> int:
         """Bars before a row that settle the signals of every strategy that has any."""
@@ -60,7 +68,9 @@ class Scope:
         return SIGNALS[strategy][1](self.strategy[strategy], self.universe)
 
     def as_json(self) -> dict[str, Any]:
-        """As it travels with a training job."""
+        """As it travels with a training job, which has bars and nothing else; raises ValueError for a scope of experience."""
+        if self.experience is not None:
+            raise ValueError("a training job has bars, no experience: rows of experience are trained where they are")
         strategy = {name: section.model_dump(mode="json") for name, section in self.strategy.items()}
         return {"universe": self.universe.model_dump(mode="json"), "strategy": strategy}
 
