@@ -209,21 +209,23 @@ def _drift(walk: ModelWalk) -> str:
     tested = walk.tested
     if not tested:
         return ""
-    values = np.stack([version.psi for _, version in tested])
+    values, widest = (np.stack([getattr(version, name) for _, version in tested]) for name in ("psi", "psi_widest"))
     cells = []
     for n, name in enumerate(walk.samples.features):
         row = "".join(
-            _heat(value, f"{name}, {from_ms(fold.validation_from_ms):%-d %b}")
-            for (fold, _), value in zip(tested, values[:, n], strict=True)
+            _heat(value, usual, f"{name}, {from_ms(fold.validation_from_ms):%-d %b}")
+            for (fold, _), value, usual in zip(tested, values[:, n], widest[:, n], strict=True)
         )
         cells.append(f'<tr><td class="name">{escape(name)}</td>{row}</tr>')
-    beyond = int((values > _PSI_LIMIT).any(axis=1).sum())
+    # NaN is above nothing: where nobody knows how far such weeks lie apart, nothing is framed.
+    beyond, unlike = (int(above.any(axis=1).sum()) for above in (values > _PSI_LIMIT, (values > _PSI_LIMIT) & (values > widest)))
     first, last = (f"{from_ms(tested[at][0].validation_from_ms):%-d %b}" for at in (0, -1))
     before = max(1, len(tested) - 3)
     head = f'<tr><th></th><th class="when" colspan="{before}">{first}</th><th class="when last" colspan="3">{last}</th></tr>'
     text = (
         f"Population stability index of each feature, the test rows of a fold against the rows its version was fitted on. Full colour is "
-        f"{_PSI_LIMIT:g} and beyond, the customary limit; in {beyond} of {len(tested)} folds some feature passed it."
+        f"{_PSI_LIMIT:g} and beyond, the customary limit; in {beyond} of {len(tested)} folds some feature passed it. A frame marks what is "
+        f"also farther away than any window as long within the fitted rows was from the rest of them: {unlike} folds."
     )
     return (
         f'<div class="card"><h2>Drift</h2><p class="soft">{text}</p><p class="hint" hidden>Scroll sideways for more columns</p>'
@@ -231,10 +233,12 @@ def _drift(walk: ModelWalk) -> str:
     )
 
 
-def _heat(value: float, title: str) -> str:
+def _heat(value: float, widest: float, title: str) -> str:
     if math.isnan(value):
         return f'<td><i title="{escape(title)}: cannot be told"></i></td>'
-    return f'<td><i style="--w:{100 * min(1.0, value / _PSI_LIMIT):.0f}%" title="{escape(title)}: {value:.2f}"></i></td>'
+    frame = ' class="out"' if value > max(_PSI_LIMIT, widest) and not math.isnan(widest) else ""
+    told = f"{title}: {value:.2f}" + ("" if math.isnan(widest) else f", within the fitted rows up to {widest:.2f}")
+    return f'<td><i{frame} style="--w:{100 * min(1.0, value / _PSI_LIMIT):.0f}%" title="{escape(told)}"></i></td>'
 
 
 def _fold_table(walk: ModelWalk) -> str:

@@ -186,8 +186,7 @@ def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel 
     beaten = champion.label if champion and theirs else None
     verdict = Verdict(mine.measures, beaten, theirs.measures if theirs else None, candidate.export_difference, gate)
     forecast = candidate.worth.forecast(candidate.model.predict(rows.x)) * rows.scale
-    last_ms = int(split.fit.start_ms[-1])
-    reference = DriftReference.of(split.fit.features, split.fit.x, last_ms, forecast, terms.spec.drift.bins)
+    reference = DriftReference.of(split.fit.features, split.fit.x, split.fit.start_ms, forecast, terms.spec.drift.bins)
     return verdict, {
         "class_measures": _classes_json(mine),
         "champion_class_measures": _classes_json(theirs),

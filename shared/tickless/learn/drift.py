@@ -34,7 +34,8 @@ class DriftLimits(Section):
     """The limits of one model. Too large is a breach for the first two and the last, too small for the others."""
 
     psi: DriftLimit = DriftLimit(limit=0.25, action="retrain")
-    """Population stability index of any feature, against the rows that the model was fitted on."""
+    """Population stability index of any feature, against the rows that the model was fitted on. Where single weeks of those rows lay
+    farther from the rest of them, the farthest is the limit: what the model was fitted on is no drift."""
     feature_z: DriftLimit = DriftLimit(limit=3.0, action="alert")
     """How far a feature's mean lies from the reference's, in its standard deviations, window after window."""
     rolling_ic: DriftLimit = DriftLimit(limit=0.0, action="shrink")
@@ -44,6 +45,8 @@ class DriftLimits(Section):
     bins: int = Field(default=10, ge=2, le=50)
     min_rows: int = Field(default=500, ge=50, le=1_000_000)
     """A PSI needs so many rows on both sides: between two samples of n rows of one distribution it is about 2 (bins - 1) / n."""
+    psi_windows: int = Field(default=2, ge=1, le=28)
+    """A PSI is sustained when the windows that end on the last so many days are all beyond the limit."""
     z_windows: int = Field(default=3, ge=1, le=50)
     """A z is sustained when the last so many windows are all beyond the limit, on the same side."""
     rolling_days: Annotated[float, Field(gt=0.0, le=365.0)] = 28.0
@@ -66,7 +69,7 @@ class Breach:
     def sentence(self) -> str:
         """For people."""
         of = f" of {self.subject}" if self.subject else ""
-        return f"{self.measure}{of} is {self.value:.3f}, beyond {self.limit:g}: {self.action}"
+        return f"{self.measure}{of} is {self.value:.3f}, beyond {self.limit:.4g}: {self.action}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class DriftReport:
     """What was measured at one time, and what follows. NaN = cannot be told."""
 
     psi: Mapping[str, float]
-    """By feature."""
+    """By feature: the smallest of the last windows, that of the last day, the day before, and so on."""
     feature_z: Mapping[str, float]
     """By feature: the mildest of the last windows where all lie on one side, 0 where they do not."""
     rolling_ic: float
@@ -111,13 +114,19 @@ def judge_drift(
     *,
     psi: Mapping[str, float],
     feature_z: Mapping[str, float],
+    psi_widest: Mapping[str, float] | None = None,
     rolling_ic: float = math.nan,
     rolling_sharpe: float = math.nan,
     calibration_error: float = math.nan,
 ) -> DriftReport:
-    """Hold measures against a model's limits. A measure that does not apply is left out, as NaN: it breaches nothing."""
+    """Hold measures against a model's limits. A measure that does not apply is left out, as NaN: it breaches nothing.
+
+    ``psi_widest`` says of features how far single windows of the reference lay from the rest of it; a PSI breaches above both.
+    """
+    usual = psi_widest or {}
+    psi_limits = {name: limits.psi.model_copy(update={"limit": max(limits.psi.limit, usual.get(name, 0.0))}) for name in psi}
     found = [
-        *(("psi", name, value, limits.psi, value > limits.psi.limit) for name, value in psi.items()),
+        *(("psi", name, value, psi_limits[name], value > psi_limits[name].limit) for name, value in psi.items()),
         *(("feature_z", name, value, limits.feature_z, abs(value) >= limits.feature_z.limit) for name, value in feature_z.items()),
         ("rolling_ic", "", rolling_ic, limits.rolling_ic, rolling_ic < limits.rolling_ic.limit),
         ("rolling_sharpe", "", rolling_sharpe, limits.rolling_sharpe, rolling_sharpe < limits.rolling_sharpe.limit),

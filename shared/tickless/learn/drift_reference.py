@@ -1,7 +1,8 @@
 """What a version was trained on, in the few numbers that drift is measured against. Stands in its manifest under ``drift_reference``.
 
 The manifest is all that a later review needs: the bins, mean and standard deviation of every feature on the rows the version was fitted on,
-and those of its own forecasts, as plain returns, on its validation slice. The rank IC to be expected is ``measures.rank_ic``.
+how far single weeks of those rows lay from the rest, and the bins of its own forecasts, as plain returns, on its validation slice. The rank
+IC to be expected is ``measures.rank_ic``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,17 @@ from numpy.typing import NDArray
 
 from tickless.bars import Floats
 from tickless.errors import ArtifactError
+from tickless.learn.labels import Millis
 
+WINDOW_DAYS = 7
+"""The window that is held against the reference, and the windows of the reference itself: every hour of the week is in it."""
 Z_CAP = 99.0
 """A z beyond this says nothing more; also what a feature that never varied gets when it moves."""
 _EMPTY = 1e-4
 """The share that an empty bin counts for: the logarithm of nothing is not a number."""
+_DAY_MS = 86_400_000
+Places = NDArray[np.intp]
+"""The bin of each row, (R,)."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +45,32 @@ class Distribution:
     """Of the known values; None where there are none."""
     spread: float | None
     """Their standard deviation."""
+    widest: float | None = None
+    """The largest PSI of a window of these rows against the rest of them; None where they do not reach over two windows."""
 
     @classmethod
-    def of(cls, sample: Floats, bins: int) -> Self:
-        """The distribution of a sample (R,) in ``bins`` bins of equal shares, before heaps and NaNs get theirs."""
+    def of(cls, sample: Floats, bins: int, at_ms: Millis | None = None, window_days: int = WINDOW_DAYS) -> Self:
+        """The distribution of a sample (R,) in ``bins`` bins of equal shares, before heaps and NaNs get theirs.
+
+        ``at_ms`` (R,), rising, says when each row was seen: without it nothing is known of the sample's own windows.
+        """
         known = sample[~np.isnan(sample)]
         edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf")) if len(known) else np.empty(0)
         heaps = np.asarray([(known == edge).sum() >= len(known) / bins for edge in edges], dtype=np.bool_)
-        shares = _bin_shares(sample, edges, heaps) if len(sample) else np.zeros(2 * len(edges) + 3)
-        moments = (float(known.mean()), float(known.std())) if len(known) else (None, None)
-        return cls(len(sample), tuple(edges.tolist()), tuple(heaps.tolist()), tuple(shares.tolist()), *moments)
+        places, count = _places(sample, edges, heaps), 2 * len(edges) + 3
+        shares = np.bincount(places, minlength=count) / max(1, len(sample))
+        mean, spread = (float(known.mean()), float(known.std())) if len(known) else (None, None)
+        widest = _widest(places, count, at_ms, window_days) if at_ms is not None and len(sample) else None
+        return cls(len(sample), tuple(edges.tolist()), tuple(heaps.tolist()), tuple(shares.tolist()), mean, spread, widest)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """What ``dataclasses.asdict`` made; raises KeyError, TypeError or ValueError for anything else."""
         edges, shares = (tuple(map(float, content[key])) for key in ("edges", "shares"))
         mean, spread = (None if content[key] is None else float(content[key]) for key in ("mean", "spread"))
-        made = cls(int(content["rows"]), edges, tuple(map(bool, content["heaps"])), shares, mean, spread)
+        # Of a version from before windows were measured, nothing is known of them.
+        widest = None if content.get("widest") is None else float(content["widest"])
+        made = cls(int(content["rows"]), edges, tuple(map(bool, content["heaps"])), shares, mean, spread, widest)
         if len(made.heaps) != len(made.edges) or len(made.shares) != 2 * len(made.edges) + 3:
             raise ValueError(f"{len(made.edges)} edges, {len(made.heaps)} heaps and {len(made.shares)} shares do not belong together")
         return made
@@ -68,10 +84,8 @@ class Distribution:
         """
         if min(self.rows, len(current)) < max(1, min_rows):
             return math.nan
-        before, now = np.asarray(self.shares), _bin_shares(current, np.asarray(self.edges), np.asarray(self.heaps, dtype=np.bool_))
-        used = (before > 0.0) | (now > 0.0)
-        before, now = np.maximum(before[used], _EMPTY), np.maximum(now[used], _EMPTY)
-        return float(np.sum((now - before) * np.log(now / before)))
+        places = _places(current, np.asarray(self.edges), np.asarray(self.heaps, dtype=np.bool_))
+        return float(_index(np.asarray(self.shares), np.bincount(places, minlength=len(self.shares)) / len(current)))
 
     def z(self, sample: Floats) -> float:
         """How far the mean of a sample (R,) lies from this one's, in its standard deviations, NaNs left out; NaN where nothing is left.
@@ -98,11 +112,24 @@ class DriftReference:
     """The version's forecasts as plain returns over its horizon, of rows that it was not fitted on."""
 
     @classmethod
-    def of(cls, features: Sequence[str], x: NDArray[np.floating[Any]], until_ms: int, forecast: Floats, bins: int) -> Self:
-        """From the fitted rows (R, F), or sequences (R, L, F) of which the last bar counts, and the forecasts (V,)."""
+    def of(
+        cls,
+        features: Sequence[str],
+        x: NDArray[np.floating[Any]],
+        at_ms: Millis,
+        forecast: Floats,
+        bins: int,
+        window_days: int = WINDOW_DAYS,
+    ) -> Self:
+        """From the fitted rows (R, F), or sequences (R, L, F) of which the last bar counts, and the forecasts (V,).
+
+        ``at_ms`` (R,), rising, says when each row was decided. Raises ValueError without rows.
+        """
+        if not len(at_ms):
+            raise ValueError("a drift reference needs rows")
         last = np.asarray(x[:, -1] if x.ndim == 3 else x, dtype=np.float64)
-        columns = {name: Distribution.of(last[:, at], bins) for at, name in enumerate(features)}
-        return cls(until_ms, columns, Distribution.of(forecast, bins))
+        columns = {name: Distribution.of(last[:, at], bins, at_ms, window_days) for at, name in enumerate(features)}
+        return cls(int(at_ms[-1]), columns, Distribution.of(forecast, bins))
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object for the manifest; ``from_json`` gives the same numbers, bit for bit."""
@@ -128,6 +155,11 @@ class DriftReference:
         now = _as_trained(current)
         return {name: column.psi(now[:, at], min_rows) for at, (name, column) in enumerate(self.features.items())}
 
+    @property
+    def widest(self) -> dict[str, float]:
+        """By feature, the largest PSI of a window of the reference against the rest of it; NaN where that is not known."""
+        return {name: math.nan if column.widest is None else column.widest for name, column in self.features.items()}
+
     def z(self, windows: Sequence[NDArray[np.floating[Any]]]) -> Floats:
         """The z of each feature in each window (Rk, F), oldest first: (K, F)."""
         z = np.full((len(windows), len(self.features)), np.nan)
@@ -147,12 +179,38 @@ def _plain(column: Distribution) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(column).items()}
 
 
-def _bin_shares(sample: Floats, edges: Floats, heaps: NDArray[np.bool_]) -> Floats:
-    """Share of rows in each bin: below or at each edge, above the last, exactly at an edge that is a heap, and NaN."""
-    known = sample[~np.isnan(sample)]
-    place = 2 * np.searchsorted(edges, known, side="left")
+def _places(sample: Floats, edges: Floats, heaps: NDArray[np.bool_]) -> Places:
+    """The bin of each row: twice the number of edges below it, one more exactly at an edge that is a heap; NaN has the last bin."""
+    place = 2 * np.searchsorted(edges, sample, side="left")
     if len(edges):
         nearest = np.minimum(place // 2, len(edges) - 1)
-        place = place + ((known == edges[nearest]) & heaps[nearest])
-    counts = np.bincount(place, minlength=2 * len(edges) + 2).astype(np.float64)
-    return np.append(counts, float(len(sample) - len(known))) / len(sample)
+        place = place + ((sample == edges[nearest]) & heaps[nearest])
+    found: Places = np.where(np.isnan(sample), 2 * len(edges) + 2, place)
+    return found
+
+
+def _index(before: Floats, now: Floats) -> Floats:
+    """The PSI of shares (..., B) against others."""
+    before, now = np.maximum(before, _EMPTY), np.maximum(now, _EMPTY)
+    found: Floats = np.sum((now - before) * np.log(now / before), axis=-1)
+    return found
+
+
+def _widest(places: Places, bins: int, at_ms: Millis, window_days: int) -> float | None:
+    """The largest PSI of ``window_days`` days of the rows, begun on every day, against all other days; None of less than two windows.
+
+    Days are counted back from the last row. A window of less than half of its share of the rows says more of its holes than of the feature.
+    """
+    day = (int(at_ms[-1]) - at_ms) // _DAY_MS
+    days = int(day[0]) + 1
+    if days < 2 * window_days:
+        return None
+    counts = np.bincount(day * bins + places, minlength=days * bins).reshape(days, bins)
+    sums = np.vstack([np.zeros((1, bins)), counts.cumsum(axis=0)])
+    inside = sums[window_days:] - sums[:-window_days]
+    outside = sums[-1] - inside
+    rows = inside.sum(axis=1)
+    whole = (rows >= 0.5 * len(places) * window_days / days) & (rows < len(places))
+    inside, outside = inside[whole], outside[whole]
+    found = _index(outside / outside.sum(axis=1, keepdims=True), inside / inside.sum(axis=1, keepdims=True))
+    return float(found.max()) if len(found) else None

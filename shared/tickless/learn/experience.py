@@ -65,6 +65,12 @@ class TickExperience:
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """By pair: action, reason, and score and confidence where there are any."""
 
+    def scale(self, horizon_h: float) -> Floats:
+        """The volatility of a horizon as it was known at the tick, (N,), by which outcomes are scaled; NaN where nobody knew it."""
+        if VOLATILITY not in self.feature_names:
+            return np.full(len(self.pairs), nan)
+        return volatility_scale(self.features[:, self.feature_names.index(VOLATILITY)], horizon_h)
+
     def of(self, model: str, version: str) -> Said | None:
         """What a version said."""
         return next((said for said in self.said if said.model == model and said.version == version), None)
@@ -82,6 +88,11 @@ class ExperienceDay:
     def kept(self) -> dict[Any, Any]:
         """What was worked out of the day, which never changes, by what it is: a backtest asks for the same every night."""
         return {}
+
+    @cached_property
+    def known_ms(self) -> int:
+        """From when on every outcome of the day was known; 0 of a day without ticks."""
+        return max((said.until_ms for tick in self.ticks for said in tick.said), default=0)
 
     @cached_property
     def versions(self) -> frozenset[tuple[str, str]]:

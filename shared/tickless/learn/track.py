@@ -120,17 +120,18 @@ def _day_track(day: ExperienceDay, model: str, version: str, cost_frac: float, t
 def _track(spoken: Sequence[tuple[TickExperience, Said]], cost_frac: float, top_k: int) -> Track:
     pairs = sorted({pair for tick, _ in spoken for pair in tick.pairs})
     column = {pair: n for n, pair in enumerate(pairs)}
-    forecast, outcome, scaled, probability = (np.full((len(spoken), len(pairs)), np.nan) for _ in range(4))
+    forecast, outcome, scaled, probability, scale = (np.full((len(spoken), len(pairs)), np.nan) for _ in range(5))
     for row, (tick, said) in enumerate(spoken):
         columns = [column[pair] for pair in tick.pairs]
         for matrix, values in ((forecast, said.forecast), (outcome, said.outcome), (scaled, said.scaled), (probability, said.probability)):
             matrix[row, columns] = values
+        scale[row, columns] = tick.scale(said.horizon_h)
     known = np.where(np.isnan(outcome), np.nan, forecast)
     at_ms = np.array([to_ms(tick.at) for tick, _ in spoken], dtype=np.int64)
     return Track(
         horizon_h=spoken[0][1].horizon_h,
         at_ms=at_ms,
-        score=_scores(known, outcome, scaled, probability),
+        score=_scores(known, outcome, scaled, scale, probability),
         net_frac=_net(known, outcome, cost_frac, top_k),
         row_ms=np.repeat(at_ms, len(pairs)),
         probability=probability.ravel(),
@@ -138,9 +139,10 @@ def _track(spoken: Sequence[tuple[TickExperience, Said]], cost_frac: float, top_
     )
 
 
-def _scores(forecast: Floats, outcome: Floats, scaled: Floats, probability: Floats) -> Floats:
+def _scores(forecast: Floats, outcome: Floats, scaled: Floats, scale: Floats, probability: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
-        in_units = forecast * np.where(outcome != 0.0, scaled / outcome, np.nan)
+        # An outcome of zero is a value like any other, but does not say what it was divided by.
+        in_units = forecast * np.where(outcome != 0.0, scaled / outcome, 1.0 / scale)
         saved = scaled**2 - (in_units - scaled) ** 2
     said = np.where(np.isnan(in_units), probability, in_units)
     ranked = rank_ic(said, np.where(np.isnan(scaled), outcome, scaled))

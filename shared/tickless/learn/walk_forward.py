@@ -81,6 +81,8 @@ class TestedVersion:
     """Loss of the mean rank IC, or of a single pair's squared error saved, when a feature is shuffled: (F,)."""
     psi: Floats
     """Of each feature, the test rows against the fitted ones: (F,)."""
+    psi_widest: Floats
+    """The largest PSI of a window as long within the fitted rows against the rest of them, (F,); NaN where there are too few."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ def _run_fold(fold: Fold, samples: Samples, terms: Terms) -> FoldResult:
 
 def _tested(candidate: Candidate, split: Split, terms: Terms) -> TestedVersion:
     rows = split.validation
+    psi, widest = _psi(split, terms)
     output = candidate.model.predict(rows.x)
     said = Said(output, candidate.worth.forecast(output))
     linear = None
@@ -267,7 +270,8 @@ def _tested(candidate: Candidate, split: Split, terms: Terms) -> TestedVersion:
         linear_score=None if linear is None else score_forecast(linear.output, linear.forecast, rows, terms),
         gain=gain_shares(candidate.fitted, rows.x.shape[-1]),
         permutation=_permutation(candidate, rows, terms),
-        psi=_psi(split, terms),
+        psi=psi,
+        psi_widest=widest,
     )
 
 
@@ -286,13 +290,16 @@ def _permutation(candidate: Candidate, rows: Samples, terms: Terms) -> Floats:
     return permutation_losses(candidate.model.predict, chosen, quality, terms.training.seed)
 
 
-def _psi(split: Split, terms: Terms) -> Floats:
+def _psi(split: Split, terms: Terms) -> tuple[Floats, Floats]:
+    """(PSI of each feature, the widest of windows as long as the test within what was fitted), both (F,)."""
     before, now = (part.x if part.x.ndim == 2 else part.x[:, -1] for part in (split.fit, split.validation))
-    some = before[:: max(1, len(before) // _REFERENCE_ROWS)]
-    limits = terms.spec.drift
-    reference = DriftReference.of(split.fit.features, some, int(split.fit.start_ms[-1]), np.empty(0), limits.bins)
-    values = reference.psi(now, int(split.validation.start_ms[0]), limits.min_rows)
-    return np.asarray([values[name] for name in split.fit.features])
+    every = slice(None, None, max(1, len(before) // _REFERENCE_ROWS))
+    limits, at_ms = terms.spec.drift, split.fit.start_ms[every]
+    tested_ms = int(split.validation.start_ms[-1] - split.validation.start_ms[0])
+    days = max(1, round(tested_ms / _DAY_MS))
+    reference = DriftReference.of(split.fit.features, before[every], at_ms, np.empty(0), limits.bins, days)
+    values, widest = reference.psi(now, int(split.validation.start_ms[0]), limits.min_rows), reference.widest
+    return np.asarray([values[name] for name in split.fit.features]), np.asarray([widest[name] for name in split.fit.features])
 
 
 def _join(parts: Sequence[Said]) -> Said:

@@ -14,14 +14,14 @@ from tickless.errors import ArtifactError, DataError, LedgerError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.drift import DriftReport
 from tickless.learn.drift_reference import DriftReference
-from tickless.learn.drift_review import PSI_DAYS, measure_drift
+from tickless.learn.drift_review import days_of_inputs, measure_drift
 from tickless.learn.experience import ExperienceDay, experience_days
-from tickless.learn.lifecycle import LifeRules, Moment, dispensable, react, review
+from tickless.learn.lifecycle import LATENCY_DAYS, LifeRules, Moment, dispensable, react, review
 from tickless.learn.spec import ModelSpec
 from tickless.learn.track import Track, make_track
 from tickless.ports import ModelStore, Ports
 from tickless.settings import Settings
-from tickless.types import parse_time
+from tickless.types import parse_time, to_ms
 
 RETRAINS = frozenset({"retrain", "shrink", "stop"})
 """Actions that train a model the same night, whatever its schedule: each holds the milder ones."""
@@ -56,7 +56,7 @@ def review_models(settings: Settings, specs: Sequence[ModelSpec], ports: Ports, 
     changes: dict[str, list[str]] = {}
     drift: dict[str, dict[str, Any]] = {}
     early: set[str] = set()
-    known = _Experience(settings, ports, effective_at)
+    known = _Experience(settings, ports, at)
     moment = Moment(effective_at, at)
     waiting: dict[str, str] = {}
     for spec in specs:
@@ -133,9 +133,12 @@ class _Experience:
         """The days of a strategy back to the earliest that any rule looks at."""
         if spec.strategy not in self._days:
             rules = LifeRules(self.settings.training, spec.horizon_h)
-            first = (self._at - max(rules.deadline, rules.watch, timedelta(days=max(spec.drift.rolling_days, PSI_DAYS)))).date()
-            stored = [day for day in self._ports.experience.days(spec.strategy) if day >= first]
-            self._days[spec.strategy] = tuple(found for day in stored if (found := self._read(spec.strategy, day)) is not None)
+            drift = timedelta(days=max(spec.drift.rolling_days, days_of_inputs(spec.drift) + LATENCY_DAYS + spec.horizon_h / 24.0))
+            first = (self._at - max(rules.deadline, rules.watch, drift)).date()
+            stored = [day for day in self._ports.experience.days(spec.strategy) if first <= day < self._at.date()]
+            read = [found for day in stored if (found := self._read(spec.strategy, day)) is not None]
+            # A night that is made up for must not see what only later nights knew.
+            self._days[spec.strategy] = tuple(found for found in read if found.known_ms <= to_ms(self._at))
         return self._days[spec.strategy]
 
     def _read(self, strategy: str, day: date) -> ExperienceDay | None:
@@ -166,7 +169,8 @@ def _review_one(
     if standing.champion is not None and standing.champion.version not in problems:
         champion = standing.champion.version
         reference = _reference(ports, spec.name, champion)
-        ticks = experience_days(known.of(spec), moment.at - timedelta(days=PSI_DAYS + spec.horizon_h / 24.0 + 2.0))
+        days = days_of_inputs(spec.drift) + LATENCY_DAYS + spec.horizon_h / 24.0
+        ticks = experience_days(known.of(spec), moment.at - timedelta(days=days))
         report = measure_drift(reference, spec.drift, ticks, tracks[champion], moment.at, training.shadow_min_periods)
         changed = react(life, report, spec.drift.shrink_frac, moment)
     return report, changed.and_(review(life.with_(changed), tracks, problems, rules, moment))

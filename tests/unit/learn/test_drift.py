@@ -33,7 +33,16 @@ def psi(reference, current, bins=10, min_rows=0):
 
 def z_of(reference, windows):
     names = [f"f{at}" for at in range(reference.shape[1])]
-    return DriftReference.of(names, reference, 0, CALM, 10).z(windows)
+    return DriftReference.of(names, reference, at_once(len(reference), 0), CALM, 10).z(windows)
+
+
+def at_once(rows: int, at_ms: int):
+    return np.full(rows, at_ms, dtype=np.int64)
+
+
+def hours(days: int, pairs: int = 20):
+    """When the rows of ``pairs`` pairs were decided, once an hour."""
+    return np.repeat(np.arange(1, days * 24 + 1, dtype=np.int64) * 3_600_000, pairs)
 
 
 def test_psi_by_hand():
@@ -87,7 +96,7 @@ def test_psi_is_not_negative_and_no_rising_transformation_changes_it(before, now
 def test_windows_that_share_time_are_refused():
     rng = np.random.default_rng(3)
     rows = rng.standard_normal((2000, 2)).astype(np.float32)
-    reference = DriftReference.of(("a", "b"), rows, 5, CALM, 10)
+    reference = DriftReference.of(("a", "b"), rows, at_once(2000, 5), CALM, 10)
     current = rows + np.array([0.0, 1.5], dtype=np.float32)
     found = reference.psi(current, 6)
     assert found["a"] < 0.01
@@ -100,16 +109,80 @@ def test_a_reference_comes_back_from_its_manifest_bit_for_bit():
     rng = np.random.default_rng(8)
     sequences = rng.standard_normal((500, 3, 2)).astype(np.float32)
     sequences[:, -1, 1] = 0.1
-    reference = DriftReference.of(("a", "b"), sequences, 7, rng.standard_normal(300), 10)
+    seen = at_once(500, 7)
+    reference = DriftReference.of(("a", "b"), sequences, seen, rng.standard_normal(300), 10)
     content = json.loads(json.dumps(reference.as_json(), allow_nan=False))
     assert DriftReference.from_json(content) == reference
-    assert reference.features == DriftReference.of(("a", "b"), sequences[:, -1], 7, CALM, 10).features
+    assert reference.features == DriftReference.of(("a", "b"), sequences[:, -1], seen, CALM, 10).features
     # A tick sees 0.1 in float64; the rows that were fitted on share its float32.
     assert reference.psi(np.column_stack([sequences[:, -1, 0], np.full(500, 0.1)]), 8)["b"] == 0.0
     assert reference.forecast.rows == 300
     for wrong in ({}, content | {"features": []}, content | {"forecast": content["forecast"] | {"heaps": []}}):
         with pytest.raises(ArtifactError, match="the drift reference is damaged"):
             DriftReference.from_json(wrong)
+
+
+def test_a_reference_knows_how_far_its_own_weeks_lie_apart():
+    rng = np.random.default_rng(11)
+    at_ms = hours(56)
+    calm = rng.standard_normal(len(at_ms))
+    moods = calm + np.repeat([0.0, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0], len(at_ms) // 8)
+    found = DriftReference.of(("calm", "moods"), np.column_stack([calm, moods]), at_ms, CALM, 10)
+    assert 0.0 < found.widest["calm"] < 0.05
+    fifth = slice(4 * len(at_ms) // 8, 5 * len(at_ms) // 8)
+    rest = np.delete(moods, np.arange(len(at_ms))[fifth])
+    # By hand of the farthest whole week; the bins are those of all rows, so it is not quite the same number.
+    assert found.widest["moods"] == pytest.approx(psi(rest, moods[fifth]), rel=0.2)
+    assert DriftReference.from_json(json.loads(json.dumps(found.as_json()))).widest == found.widest
+    assert len(json.dumps(found.as_json())) < 2000
+
+
+def test_of_less_than_two_windows_nobody_knows_how_far_they_lie_apart():
+    rng = np.random.default_rng(12)
+    at_ms = hours(14)
+    rows = rng.standard_normal((len(at_ms), 1))
+    assert 0.0 < DriftReference.of(("a",), rows, at_ms, CALM, 10).widest["a"] < 0.1
+    assert math.isnan(DriftReference.of(("a",), rows[20 * 24 :], at_ms[20 * 24 :], CALM, 10).widest["a"])
+    assert math.isnan(DriftReference.of(("a",), rows, at_once(len(rows), 5), CALM, 10).widest["a"])
+    content = DriftReference.of(("a",), rows, at_ms, CALM, 10).as_json()
+    del content["features"]["a"]["widest"]
+    assert math.isnan(DriftReference.from_json(content).widest["a"]), "of a manifest from before"
+    with pytest.raises(ValueError, match="needs rows"):
+        DriftReference.of(("a",), rows[:0], at_ms[:0], CALM, 10)
+
+
+def test_a_window_full_of_holes_does_not_say_how_far_windows_lie_apart():
+    rng = np.random.default_rng(13)
+    at_ms = hours(42)
+    hole = (at_ms // 86_400_000 >= 14) & (at_ms // 86_400_000 < 21) & (np.arange(len(at_ms)) % 400 > 0)
+    rows = rng.standard_normal((int((~hole).sum()), 1))
+    assert DriftReference.of(("a",), rows, at_ms[~hole], CALM, 10).widest["a"] < 0.1
+
+
+def shares_of(found: Distribution, part):
+    """Counted one by one: below or at each edge, exactly at one that is a heap, and no NaNs here."""
+    counts = np.zeros(2 * len(found.edges) + 3)
+    for value in part:
+        at = sum(edge < value for edge in found.edges)
+        counts[2 * at + (at < len(found.edges) and found.heaps[at] and value == found.edges[at])] += 1.0
+    return counts / len(part)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**31), st.integers(2, 6), st.integers(1, 4))
+def test_the_widest_window_is_the_farthest_of_all_by_definition(seed, bins, window):
+    rng = np.random.default_rng(seed)
+    at_ms = hours(9, pairs=1)
+    sample = np.round(rng.standard_normal(len(at_ms)).cumsum())
+    found = Distribution.of(sample, bins, at_ms, window)
+    # Days are counted back from the last row, which here ends one.
+    expected = []
+    for first in range(9 - window + 1):
+        inside = np.zeros(len(at_ms), dtype=np.bool_)
+        inside[first * 24 : (first + window) * 24] = True
+        now, before = (np.maximum(shares_of(found, part), 1e-4) for part in (sample[inside], sample[~inside]))
+        expected.append(float(((now - before) * np.log(now / before)).sum()))
+    assert found.widest == pytest.approx(max(expected))
 
 
 def test_z_of_windows():
@@ -169,6 +242,13 @@ def test_every_limit_has_its_action_and_the_most_severe_is_the_reports():
     content = report.as_json()
     assert content["psi"] == {"a": 0.3, "b": None}
     assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_what_the_reference_itself_held_is_no_drift():
+    told = {"a": 0.8, "b": 0.8, "c": 0.2}
+    report = judge_drift(LIMITS, psi=told, feature_z={}, psi_widest={"a": 0.9, "b": 0.6, "c": 0.1})
+    assert [breach.sentence for breach in report.breaches] == ["psi of b is 0.800, beyond 0.6: retrain"]
+    assert [breach.subject for breach in judge_drift(LIMITS, psi=told, feature_z={}).breaches] == ["a", "b"]
 
 
 def test_what_cannot_be_told_breaches_nothing():
