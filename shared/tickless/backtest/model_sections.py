@@ -209,16 +209,16 @@ def _drift(walk: ModelWalk) -> str:
     tested = walk.tested
     if not tested:
         return ""
-    values, widest = (np.stack([getattr(version, name) for _, version in tested]) for name in ("psi", "psi_widest"))
+    values = np.stack([version.psi for _, version in tested])
+    drifted = np.stack([version.drifted(walk.spec.drift.psi.limit) for _, version in tested])
     cells = []
     for n, name in enumerate(walk.samples.features):
         row = "".join(
-            _heat(value, usual, f"{name}, {from_ms(fold.validation_from_ms):%-d %b}")
-            for (fold, _), value, usual in zip(tested, values[:, n], widest[:, n], strict=True)
+            _heat(value, version.psi_widest[n], drifted[k, n], f"{name}, {from_ms(fold.validation_from_ms):%-d %b}")
+            for k, ((fold, version), value) in enumerate(zip(tested, values[:, n], strict=True))
         )
         cells.append(f'<tr><td class="name">{escape(name)}</td>{row}</tr>')
-    # NaN is above nothing: where nobody knows how far such weeks lie apart, nothing is framed.
-    beyond, unlike = (int(above.any(axis=1).sum()) for above in (values > _PSI_LIMIT, (values > _PSI_LIMIT) & (values > widest)))
+    beyond, unlike = (int(above.any(axis=1).sum()) for above in (values > _PSI_LIMIT, drifted))
     first, last = (f"{from_ms(tested[at][0].validation_from_ms):%-d %b}" for at in (0, -1))
     before = max(1, len(tested) - 3)
     head = f'<tr><th></th><th class="when" colspan="{before}">{first}</th><th class="when last" colspan="3">{last}</th></tr>'
@@ -233,10 +233,10 @@ def _drift(walk: ModelWalk) -> str:
     )
 
 
-def _heat(value: float, widest: float, title: str) -> str:
+def _heat(value: float, widest: float, drifted: bool, title: str) -> str:
     if math.isnan(value):
         return f'<td><i title="{escape(title)}: cannot be told"></i></td>'
-    frame = ' class="out"' if value > max(_PSI_LIMIT, widest) and not math.isnan(widest) else ""
+    frame = ' class="out"' if drifted else ""
     told = f"{title}: {value:.2f}" + ("" if math.isnan(widest) else f", within the fitted rows up to {widest:.2f}")
     return f'<td><i{frame} style="--w:{100 * min(1.0, value / _PSI_LIMIT):.0f}%" title="{escape(told)}"></i></td>'
 

@@ -168,6 +168,7 @@ def _model(walk: ModelWalk) -> dict[str, Any]:
         "importance_gain": by_feature([version.gain for version in versions]),
         "importance_permutation": by_feature([version.permutation for version in versions]),
         "psi_mean": by_feature([version.psi for version in versions]),
+        "psi_drifted": sum(int(version.drifted(walk.spec.drift.psi.limit).sum()) for version in versions),
         "psi_widest_mean": by_feature([version.psi_widest for version in versions]),
         "folds": [fold_facts(result) for result in walk.folds],
     }

@@ -14,6 +14,7 @@ from functools import cached_property
 from threading import Lock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tickless.bars import Floats, Panel
 from tickless.errors import DataError
@@ -83,6 +84,11 @@ class TestedVersion:
     """Of each feature, the test rows against the fitted ones: (F,)."""
     psi_widest: Floats
     """The largest PSI of a window as long within the fitted rows against the rest of them, (F,); NaN where there are too few."""
+
+    def drifted(self, psi_limit: float) -> NDArray[np.bool_]:
+        """Which features were above the limit and farther away than any such window of the fitted rows, (F,)."""
+        above: NDArray[np.bool_] = (self.psi > psi_limit) & (self.psi > self.psi_widest)
+        return above
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def test_the_page_works_in_a_browser(walked, chromium: str, tmp_path: Path, widt
         for model in ("rotation_6h", "rotation_24h"):
             assert {f"{kind}-{model}" for kind in ("folds", "ic", "decay", "quantiles")} <= set(names)
         assert browser.value("document.querySelectorAll('.heat i').length") > 60
+        assert browser.value("document.querySelectorAll('.heat i.out').length") == sum(one["psi_drifted"] for one in walked[0]["models"])
         x, y = browser.place("[data-plot=strategy]")
         browser.mouse("mouseMoved", x, y)
         assert "Desk with models" in browser.value("document.querySelector('.tip').textContent")

@@ -101,6 +101,9 @@ def test_drift_of_a_feature_shows_in_the_fold_where_it_begins(planted):
     psi = [version.psi for _, version in result.tested]
     assert psi[-1][at] > 0.25
     assert all(one[at] < 0.1 for one in psi[:-2])
+    assert psi[-1][at] > result.tested[-1][1].psi_widest[at], "no week of the fitted rows was like that"
+    assert np.flatnonzero(result.tested[-1][1].drifted(0.25)).tolist() == [at]
+    assert not any(version.drifted(0.25).any() for _, version in result.tested[:-2])
 
 
 def test_threads_do_not_change_the_bytes(walked, planted):

@@ -76,6 +76,17 @@ def test_a_market_that_did_not_change_asks_for_nothing(world):
     assert world.notifier.alerts == []
 
 
+def test_a_night_that_is_made_up_for_sees_what_was_known_then_and_no_more(world):
+    before = NIGHT - timedelta(days=1)
+    assert len(list(world.experience.days("rotation"))) == 2
+    found = review_models(world.settings, [with_action("stop")], world.ports(), before, EFFECTIVE - timedelta(days=1))
+    # Of one day there are four periods that share nothing, of both eight; five are asked for.
+    assert found.drift[NAME]["rolling_ic"] is None
+    assert "rolling_ic" in found.drift[NAME]["unknown"]
+    assert found.changes == {}
+    assert reviewed(world, with_action("stop")).drift[NAME]["rolling_ic"] < 0.0
+
+
 @pytest.mark.parametrize(("action", "early"), [("alert", False), ("retrain", True), ("shrink", True), ("stop", True)])
 def test_each_action_tells_people_once_and_all_but_the_mildest_train_at_once(world, action, early):
     found = reviewed(world, with_action(action))
