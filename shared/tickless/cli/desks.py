@@ -46,10 +46,15 @@ def check(
 
     Example: tickless desk check my-desk.toml --set risk.initial_stop_atr=2
     """
+    from tickless.learn.lifecycle import never_proven
+    from tickless.learn.spec import desk_specs
+
     settings = load_desk(desk, set_ or ())
     _refuse_what_no_exchange_has(settings, desk)
     typer.echo(f"{desk}: good; settings_sha256 {settings.sha256()}")
     for sentence in cautions(settings):
+        note(f"{desk}: {sentence}")
+    for sentence in never_proven(settings.training, {spec.name: spec.horizon_h for spec in desk_specs(settings)[0]}):
         note(f"{desk}: {sentence}")
     for name in _without_atr(settings):
         note(f"{desk}: strategy {name} has no feature {ATR}, which some stops of [risk] are measured in: its positions get none of those")

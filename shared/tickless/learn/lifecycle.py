@@ -50,6 +50,23 @@ class LifeRules:
         return found.periods >= self.training.shadow_min_periods and found.t <= -self.training.rollback_t
 
 
+def never_proven(training: TrainingSection, horizons_h: Mapping[str, float]) -> tuple[str, ...]:
+    """One sentence for each model, given its horizon in hours, whose versions are too old for use before their evidence is in.
+
+    Its challengers are retired unproven; it gets a new champion only where the former has grown too old itself.
+    """
+    if training.promotion != "shadow":
+        return ()
+    limit = training.max_model_age_days
+    needed = {name: LifeRules(training, horizon_h).evidence_days for name, horizon_h in horizons_h.items()}
+    return tuple(
+        f"training.shadow_min_periods: {training.shadow_min_periods} takes {days:g} days of shadow for model {name}, whose versions are used "
+        f"for training.max_model_age_days = {limit:g}: no challenger can prove itself"
+        for name, days in needed.items()
+        if days >= limit
+    )
+
+
 @dataclass(frozen=True)
 class Moment:
     """When changes count from, and when they are written."""

@@ -36,3 +36,8 @@ def test_settings_that_do_nothing_are_noted_on_stderr(tickless):
     result = checked(tickless, "execution.unfilled_requotes=2")
     assert "good" in result.stdout
     assert result.stderr.startswith("rotation: execution.unfilled_requotes: 2 does nothing with execution.order_type = 'market'")
+
+
+def test_a_shadow_that_outlives_its_version_is_noted(tickless):
+    result = checked(tickless, "training.shadow_min_periods=60")
+    assert result.stderr.startswith("rotation: training.shadow_min_periods: 60 takes 64 days of shadow for model rotation_24h")

@@ -11,7 +11,7 @@ import pytest
 from tickless.alpha.model_life import LifeChange, ModelEvent, ModelLife, Promotion
 from tickless.learn.drift import DriftLimit, DriftLimits, judge_drift
 from tickless.learn.gates import GateDecision
-from tickless.learn.lifecycle import LifeRules, Moment, dispensable, enter, react, review, roll_back, withdraw
+from tickless.learn.lifecycle import LifeRules, Moment, dispensable, enter, never_proven, react, review, roll_back, withdraw
 from tickless.learn.spec import load_specs
 from tickless.learn.track import Track, compare
 from tickless.settings import TrainingSection
@@ -210,7 +210,15 @@ def test_what_is_in_use_and_the_champion_before_are_never_deleted():
 
 
 @pytest.mark.parametrize("spec", load_specs("rotation"), ids=lambda spec: spec.name)
-@pytest.mark.parametrize("changes", [{}, {"shadow_deadline_days": 0.5, "watch_days": 0.5}, {"shadow_min_periods": 60}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"shadow_deadline_days": 0.5, "watch_days": 0.5},
+        {"shadow_min_periods": 20},
+        {"shadow_min_periods": 60, "max_model_age_days": 70.0},
+    ],
+)
 def test_the_gates_can_be_reached_before_the_deadline_whatever_the_settings(spec, changes):
     """Night after night of evidence as the desk has it: a day is known the night after the last outcome of its last tick."""
     rules = LifeRules(TrainingSection(**changes), spec.horizon_h)
@@ -220,14 +228,27 @@ def test_the_gates_can_be_reached_before_the_deadline_whatever_the_settings(spec
         whole = day - 1 - int(np.ceil(spec.horizon_h / 24.0))
         days = max(0.0, whole - 2.5 / 24.0 + 1.0)
         tracks = {"v1": track(0.0, days, hours=spec.horizon_h), "v2": track(0.05, days, hours=spec.horizon_h, spread=0.01)}
-        change = review(before, tracks, {}, rules, moment(day))
+        # What a tick of tomorrow could not use is retired tonight.
+        aged = {"v2": "too old"} if day + 1 > rules.training.max_model_age_days else {}
+        change = review(before, tracks, aged, rules, moment(day))
         if change.promotions:
             promoted = day
             break
     assert promoted is not None
+    assert never_proven(rules.training, {spec.name: spec.horizon_h}) == ()
     if not changes:
         left = rules.training.max_model_age_days - promoted
         assert left >= 14, "and then there is time left in which it is of use"
+
+
+def test_a_shadow_that_takes_longer_than_a_version_lives_is_told_of():
+    training = TrainingSection(shadow_min_periods=60)
+    (sentence,) = never_proven(training, {"rotation_6h": 6.0, "rotation_24h": 24.0})
+    assert sentence == (
+        "training.shadow_min_periods: 60 takes 64 days of shadow for model rotation_24h, whose versions are used for "
+        "training.max_model_age_days = 30: no challenger can prove itself"
+    )
+    assert never_proven(training.model_copy(update={"promotion": "direct"}), {"rotation_24h": 24.0}) == ()
 
 
 def promoted_in(better_by: float, seeds: int = 40) -> float:
