@@ -60,8 +60,8 @@ def never_proven(training: TrainingSection, horizons_h: Mapping[str, float]) -> 
     limit = training.max_model_age_days
     needed = {name: LifeRules(training, horizon_h).evidence_days for name, horizon_h in horizons_h.items()}
     return tuple(
-        f"training.shadow_min_periods: {training.shadow_min_periods} takes {days:g} days of shadow for model {name}, whose versions are used "
-        f"for training.max_model_age_days = {limit:g}: no challenger can prove itself"
+        f"training.shadow_min_periods: {training.shadow_min_periods} takes {days:g} days of shadow for model {name}, whose versions are "
+        f"used for training.max_model_age_days = {limit:g}: no challenger can prove itself"
         for name, days in needed.items()
         if days >= limit
     )
