@@ -197,3 +197,11 @@ def test_a_desk_without_models_has_no_machine(crossover):
 
 def test_no_more_models_at_once_than_two(template):
     assert definition(template)["States"]["Each model"]["MaxConcurrency"] == MODELS_AT_ONCE == 2
+
+
+def test_a_desk_that_only_scans_has_the_machine_where_it_names_a_model(crossover, crossover_file, template):
+    assert not of_type(crossover, MACHINE)
+    assert "retrain" not in functions(crossover)
+    named = synthesize(str(crossover_file), "dev", overrides=["strategy.crossover.setup_model=crossover_setup"])
+    assert set(functions(named)) == {*functions(crossover), "retrain"}
+    assert definition(named) == definition(template)
