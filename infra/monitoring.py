@@ -86,7 +86,11 @@ class Monitoring(Construct):
             f"{name} refused a parameter; the last good one is in force.",
         )
         if function.settings.trades and "models" in function.settings.reads:
-            self._count_alarm(f"{prefix}ModelRefused", self._of_timer("ModelRefused", timer), f"{name} refused a model and fell back.")
+            self._count_alarm(
+                f"{prefix}ModelRefused",
+                self._of_timer("ModelRefused", timer),
+                f"{name} could not use a champion: the other model decides alone, or the strategy's own score.",
+            )
         if function.settings.trades:
             self._count_alarm(
                 f"{prefix}LedgerMismatch", self._of_timer("LedgerMismatch", timer), f"{name}: the ledger and the exchange disagree."

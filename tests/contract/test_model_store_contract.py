@@ -238,6 +238,34 @@ def test_a_deleted_version_is_gone_with_its_events_and_the_rest_stays(store: Mod
         store.manifest("lgbm_6h", "v1")
 
 
+def test_a_copy_is_the_same_to_the_last_damaged_byte(store: ModelRegistry, put: Put) -> None:
+    for version in ("v1", "v2"):
+        store.register("m", version, {}, ARTIFACT)
+    store.record("m", LifeChange((a_promotion("v1"),), (an_event("v2"),)))
+    store.register("n", "v1", {}, ARTIFACT)
+    for key in ("m/v2/artifact.onnx", "n/champion.json", "n/v1/manifest.json"):
+        put(key, b"damaged")
+    put("m/notes.txt", b"mine")
+    copy, without = MemoryModelStore(), MemoryModelStore()
+
+    store.copy_to(copy)
+    store.copy_to(copy)
+    store.copy_to(without, shadows=False)
+
+    assert copy.life("m") == store.life("m")
+    assert without.life("m") == ModelLife((a_promotion("v1"),))
+    assert copy.artifact(copy.manifest("m", "v1")) == ARTIFACT
+    with pytest.raises(ArtifactError, match="sha256"):
+        copy.artifact(copy.manifest("m", "v2"))
+    for target in (copy, without):
+        with pytest.raises(ArtifactError, match=r"champion\.json is not JSON"):
+            target.life("n")
+        assert set(target.objects.contents) == set(store._objects.keys("")) - {"m/notes.txt"}
+    put("m/v1/artifact.onnx", b"other")
+    with pytest.raises(ArtifactError, match=r"m/v1/artifact\.onnx: is there already, with another content"):
+        store.copy_to(copy)
+
+
 class Meanwhile:
     """A store of objects in which somebody else does something right before the next call of one kind."""
 

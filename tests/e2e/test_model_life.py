@@ -48,7 +48,8 @@ class Life:
     def _fire(self, function: str, at: datetime) -> None:
         result = self.desk.tick(function, at)
         assert result.error is None, result.error
-        self.refused += result.metric("ModelRefused") or 0.0
+        self.refused += result.metric("ShadowRefused") or 0.0
+        assert result.metric("ModelRefused") is None, "no champion was refused"
         self.rolled_back += result.metric("ModelRolledBack") or 0.0
 
     def enter(self, taste: str, version: str, at: datetime, **changes: object) -> None:
@@ -150,6 +151,8 @@ def test_a_promotion_out_of_the_shadow_is_the_same_in_a_replay_and_in_a_backtest
     models = FolderModelStore(tmp_path / "models")
     for taste, version in (("blind", "v1"), ("follower", "v2")):
         store(trained(a_version(taste, version, DAY)), models, TRAINING, DAY, DAY)
+    store(trained(a_version("blind", "damaged", DAY, name="rotation_24h")), models, TRAINING, DAY, DAY)
+    (tmp_path / "models" / "rotation_24h" / "damaged" / "artifact.onnx").write_bytes(b"damaged")
 
     replay(ReplayRequest("rotation", OVERRIDES, market, DAY, end, tmp_path / "replay", models=tmp_path / "models"))
     write_results(backtest(BacktestRequest(load_desk("rotation", OVERRIDES), market, DAY, end, models)), tmp_path / "backtest")
@@ -157,6 +160,8 @@ def test_a_promotion_out_of_the_shadow_is_the_same_in_a_replay_and_in_a_backtest
     for name in ("orders.csv", "ticks.jsonl", "equity.csv"):
         assert (tmp_path / "replay" / name).read_bytes() == (tmp_path / "backtest" / name).read_bytes(), name
     lines = [json.loads(line) for line in (tmp_path / "replay" / "ticks.jsonl").read_text("utf8").splitlines()]
+    refused = [line["models_refused"]["rotation_24h@damaged"]["reason"] for line in lines if line.get("models")]
+    assert all(reason.startswith("model rotation_24h@damaged: the artifact's sha256") for reason in refused)
     used = [(line["models"][NAME], line["at"]) for line in lines if line.get("models")]
     assert [version for version, _ in used] == sorted(version for version, _ in used)
     assert next(at for version, at in used if version == f"{NAME}@v2") > "2024-06-06T02:30:00Z", "from the night's effective_at on"

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -20,6 +22,9 @@ from tickless.ports import ModelVersion, Promotion
 from tickless.types import iso, parse_time
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
+_LIFE = "champion.json"
+_OBJECT = re.compile(r"champion\.json|[A-Za-z0-9_.-]+/(artifact\.onnx|card\.md|manifest\.json)")
+"""What lies below a model's name."""
 _HEAD = 12
 _NOTHING_DELETED = "nothing was deleted"
 
@@ -127,6 +132,28 @@ class ModelRegistry:
             for key in (_manifest_key(name, version), _artifact_key(name, version), _card_key(name, version)):
                 self._objects.delete(key)
 
+    def copy_to(self, target: ModelRegistry, *, shadows: bool = True) -> None:
+        """Copy every model as it is, damaged objects too: who uses one finds out, and nobody is stopped by what nobody uses.
+
+        Without ``shadows`` the lives leave out what forecasts without trading. Raises ArtifactError where ``target`` has other content.
+        """
+        for key in self._objects.keys(""):
+            name, _, rest = key.partition("/")
+            found = self._objects.get(key) if _OBJECT.fullmatch(rest) else None
+            if found is None:
+                continue
+            content = found[0]
+            if rest == _LIFE and not shadows:
+                # One that cannot be read stays as it is: the ticks refuse it.
+                with suppress(ArtifactError):
+                    life = self.life(name)
+                    events = tuple(event for event in life.events if event.stage != "shadow")
+                    content = _life_text(name, replace(life, events=events))
+            if not target._objects.put_if(key, content, None):
+                stored = target._objects.get(key)
+                if stored is None or stored[0] != content:
+                    raise ArtifactError(f"{key}: is there already, with another content")
+
     def _write(self, name: str, change: LifeChange, life: ModelLife, tag: str | None, seen: ModelLife | None = None) -> None:
         """Write a change of ``life``, which was read with ``tag`` before this looks at any version: one that is deleted meanwhile fails."""
         # One that goes need not be readable: what is damaged could never be taken away otherwise.
@@ -143,13 +170,7 @@ class ModelRegistry:
         self._put_life(name, life.with_(change), tag, else_)
 
     def _put_life(self, name: str, life: ModelLife, tag: str | None, else_: str) -> None:
-        content: dict[str, Any] = {
-            "promotions": [_row(entry) for entry in life.promotions],
-            "events": [_event_row(event) for event in life.events],
-        }
-        if life.deleted:
-            content["deleted"] = list(life.deleted)
-        if not self._objects.put_if(_champion_key(name), _text(content, f"model {name}: champion.json"), tag):
+        if not self._objects.put_if(_champion_key(name), _life_text(name, life), tag):
             raise LedgerError(f"model {name}: champion.json changed meanwhile; {else_}")
 
     def _champion(self, name: str) -> tuple[ModelLife, str | None]:
@@ -203,7 +224,7 @@ def _card_key(name: str, version: str) -> str:
 
 
 def _champion_key(name: str) -> str:
-    return f"{_word(name, 'model name')}/champion.json"
+    return f"{_word(name, 'model name')}/{_LIFE}"
 
 
 def _parse(content: bytes, what: str) -> dict[str, Any]:
@@ -221,6 +242,16 @@ def _text(content: Mapping[str, Any], what: str) -> bytes:
         return (json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{what} cannot be written as JSON: {error}") from error
+
+
+def _life_text(name: str, life: ModelLife) -> bytes:
+    content: dict[str, Any] = {
+        "promotions": [_row(entry) for entry in life.promotions],
+        "events": [_event_row(event) for event in life.events],
+    }
+    if life.deleted:
+        content["deleted"] = list(life.deleted)
+    return _text(content, f"model {name}: {_LIFE}")
 
 
 def _named(row: Mapping[str, Any]) -> str:

@@ -12,9 +12,9 @@ from functools import partial
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
+from tickless.adapters.model_registry import ModelRegistry
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
-from tickless.alpha.model_life import NOBODY, LifeChange
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunExperience, RunLedger, Silence
 from tickless.backtest.quiet import QuietTicks
 from tickless.backtest.record import FinishedRun, collect
@@ -59,7 +59,7 @@ class BacktestRequest:
     market: FolderMarket
     start: datetime
     end: datetime
-    models: ModelStore | None = None
+    models: ModelRegistry | None = None
     """Models to start from; none are changed."""
     retrain: bool = True
     note: str = ""
@@ -78,7 +78,8 @@ def backtest(request: BacktestRequest, progress: Progress = lambda _done, _of: N
     pairs = pairs_to_run(market.panel, market.pairs(), settings, request.start, request.end)
     models = MemoryModelStore()
     if request.models is not None:
-        copy_models(request.models, models, shadows=request.retrain)
+        # A run that does not retrain has no use for what forecasts without trading.
+        request.models.copy_to(models, shadows=request.retrain)
     desk = _Desk(request, pairs, models)
     ticks = calendar(settings, request.start, request.end, with_retrain=request.retrain)
     with _without_collector():
@@ -106,22 +107,6 @@ def calendar(settings: Settings, start: datetime, end: datetime, *, with_retrain
 def order_of_effect(tick: Tick) -> tuple[datetime, int, str]:
     """The key by which ticks sort in the order in which they take effect."""
     return tick.scheduled_at, effect_rank(tick.function), tick.name
-
-
-def copy_models(source: ModelStore, target: ModelStore, *, shadows: bool = True) -> None:
-    """Copy every version of a registry, and its life, into another.
-
-    Without ``shadows`` what forecasts without trading is left out: a run that does not retrain has no use for it.
-    """
-    for name in source.names():
-        versions = source.versions(name)
-        for version in versions:
-            target.register(name, version.version, version.manifest, source.artifact(version))
-        life, kept = source.life(name), {version.version for version in versions}
-        # A champion of old whose version was deleted since is nobody here: its ticks fall back, as they would with its promotion.
-        promotions = tuple(entry if entry.version in kept else replace(entry, version=NOBODY) for entry in life.promotions)
-        events = tuple(event for event in life.events if event.version in kept and (shadows or event.stage != "shadow"))
-        target.record(name, LifeChange(promotions, events))
 
 
 @contextmanager

@@ -26,14 +26,15 @@ import numpy as np
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import ManualClock
 from tickless.adapters.memory_models import MemoryModelStore
+from tickless.adapters.model_registry import ModelRegistry
 from tickless.adapters.sim_exchange import PlainAccounts, SimExchange
 from tickless.backtest.differences import Found, compare_runs, compare_tables, compare_views, count_rows, first_of_each
-from tickless.backtest.engine import BacktestRequest, Progress, backtest, calendar, copy_models
+from tickless.backtest.engine import BacktestRequest, Progress, backtest, calendar
 from tickless.backtest.memory import FixedParameters, LineTrace, PanelBars, RunExperience, RunLedger, Silence
 from tickless.backtest.results import RunRecord
 from tickless.backtest.startup import StartupProof, prove_startup
 from tickless.bars import COLUMNS, Panel
-from tickless.ports import ModelStore, Ports, Venue
+from tickless.ports import Ports, Venue
 from tickless.runs.desk_strategies import HISTORIES, STRATEGIES
 from tickless.runs.gather import view_market
 from tickless.runs.market_history import History, HistoryFactory
@@ -57,7 +58,7 @@ class LookaheadRequest:
     market: FolderMarket
     start: datetime
     end: datetime
-    models: ModelStore | None = None
+    models: ModelRegistry | None = None
     cuts: int = 20
     """How many, at least 2; every tick where the timerange has fewer."""
     seed: int = 0
@@ -148,7 +149,7 @@ class _Check:
         self._panel = request.market.panel
         self._models = MemoryModelStore()
         if request.models is not None:
-            copy_models(request.models, self._models)
+            request.models.copy_to(self._models)
         self._differences: dict[tuple[str, str], Difference] = {}
         self._compared = dict.fromkeys(("table_values", "views", "tick_lines", "orders", "fills", "equity_rows", "windows"), 0)
 

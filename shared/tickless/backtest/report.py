@@ -278,6 +278,10 @@ def _models_used(summary: Mapping[str, Any]) -> str:
     used = [f"{escape(label)} at {count:,} rebalances" for label, count in summary["models"].items()]
     if summary["fallback_rebalances"]:
         used.append(f"none at {summary['fallback_rebalances']:,} rebalances: the strategy's own score decided")
+    used += [
+        f"{escape(refused['model'])}, {refused['stage']}, refused at {refused['rebalances']:,} rebalances: {escape(refused['reason'])}"
+        for refused in summary["models_refused"]
+    ]
     return f"<dt>Models</dt><dd>{'<br>'.join(used)}</dd>" if used else ""
 
 

@@ -34,6 +34,7 @@ TICK_KEYS = (
     "strategy",
     "at",
     "models",
+    "models_refused",
     "regime",
     "top_k",
     "cash_buffer_frac",
@@ -252,8 +253,12 @@ def count_ticks(ticks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def count_models(ticks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """At how many rebalances each model version was used (``models``), and at how many none was (``fallback_rebalances``)."""
+    """At how many rebalances each model version was used (``models``), and at how many none was (``fallback_rebalances``).
+
+    ``models_refused`` are those that could not be used, by label: in which stage, at how many rebalances, and why at the first of them.
+    """
     used: dict[str, int] = {}
+    refused: dict[tuple[str, str], dict[str, Any]] = {}
     without = 0
     for line in ticks:
         if line["function"] not in ("feature_rebalance", "full_rebalance"):
@@ -261,9 +266,16 @@ def count_models(ticks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         models = line.get("models") or ()
         labels = [label for label in (models.values() if isinstance(models, Mapping) else models) if label]
         without += not labels
+        for label, why in (line.get("models_refused") or {}).items():
+            first = {"model": label, "stage": why["stage"], "rebalances": 0, "reason": why["reason"]}
+            refused.setdefault((label, why["stage"]), first)["rebalances"] += 1
         for label in labels:
             used[label] = used.get(label, 0) + 1
-    return {"models": {label: used[label] for label in sorted(used)}, "fallback_rebalances": without}
+    return {
+        "models": {label: used[label] for label in sorted(used)},
+        "fallback_rebalances": without,
+        "models_refused": [refused[key] for key in sorted(refused)],
+    }
 
 
 def read_results(folder: Path) -> Results:

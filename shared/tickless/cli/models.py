@@ -104,7 +104,11 @@ def show(
         return
     rows: list[tuple[str, Any]] = [("artifact", f"{size} bytes, sha256 as the manifest says")]
     rows.append(("stage", life.stage(version, now)))
-    rows += [("promoted", f"{iso(entry.promoted_at)}: {entry.reason}") for entry in promotions if entry.version == version]
+    rows += [
+        ("promoted", f"{iso(entry.promoted_at)}, for ticks from {iso(entry.effective_at)} on: {entry.reason}")
+        for entry in promotions
+        if entry.version == version
+    ]
     rows += [(" ".join(filter(None, (event.stage, event.role))), f"{iso(event.at)}: {event.reason} ({event.by})") for event in events]
     # The bins of the reference are for drift to read; --json has them.
     rows += [(key, value) for key, value in _flat(found.manifest) if not key.startswith("drift_reference.")]
@@ -145,9 +149,9 @@ def promote(
     Example: tickless models promote rotation_6h@20240601T0000Z --models out/models --effective-at trained
     """
     registry, now = open_registry(models, stage), datetime.now(UTC)
-    name, at, version = model.partition("@")
-    if not at:
-        raise InputError(f"model {model!r}: name a version as {model}@VERSION")
+    name, _, version = model.partition("@")
+    if not version:
+        raise InputError(f"model {model!r}: name a version as {name}@VERSION")
     found = registry.manifest(_known(registry, name), version)
     chosen = _time_of_promotion(effective_at, found, now, in_bucket=models is None)
     _promote(registry, found, (chosen, now), reason, json_=json_)

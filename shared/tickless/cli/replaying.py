@@ -17,7 +17,7 @@ from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.memory import ManualClock
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import SimExchange, TextAccounts
-from tickless.backtest.engine import ParameterChange, copy_models
+from tickless.backtest.engine import ParameterChange
 from tickless.backtest.memory import PanelBars
 from tickless.backtest.record import FinishedRun, collect, stored_lines
 from tickless.backtest.report import write_report
@@ -78,7 +78,7 @@ def replay(request: ReplayRequest, progress: Progress = lambda _done, _of: None)
     with LocalCloud(assembly.template, stage=STAGE, functions_dir=root / "functions", wiring=lambda: bootstrap.wired(wiring)) as local:
         cloud = wiring.cloud(Environment.read(local.functions()["risk_check"].environment))
         if request.models is not None:
-            copy_models(FolderModelStore(request.models), cloud.models, shadows=request.retrain)
+            FolderModelStore(request.models).copy_to(cloud.models, shadows=request.retrain)
         without = () if request.retrain else ("retrain",)
         before = partial(_write_due, list(request.changes), cloud)
         scheduler = LocalScheduler(local, clock, request.start, request.end, without=without, before=before)

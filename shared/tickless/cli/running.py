@@ -251,6 +251,9 @@ def _print_summary(summary: dict[str, Any], out: Path, *, json_: bool) -> None:
         table.add_row(name, value)
     console = Console()
     console.print(table)
+    for refused in summary["models_refused"]:
+        who = f"{refused['stage']} refused at {refused['rebalances']} of {_rebalances(summary)} rebalances"
+        console.print(f"{who}: {refused['reason']}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Results in {out}, the report is {out / 'report.html'}", highlight=False, soft_wrap=True)
 
 
@@ -276,12 +279,16 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _model_figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What a desk with models decided on: that it fell back should not have to be looked for."""
-    fallback, ticks = summary["fallback_rebalances"], summary["ticks"]
-    rebalances = ticks.get("feature_rebalance", 0) + ticks.get("full_rebalance", 0)
+    fallback, rebalances = summary["fallback_rebalances"], _rebalances(summary)
     if not rebalances:
         return []
     rows = [(f"model {label}", f"used at {count} of {rebalances} rebalances") for label, count in summary["models"].items()]
     return [*rows[-4:], *([("no model could be used", f"at {fallback} of {rebalances} rebalances")] if fallback else [])]
+
+
+def _rebalances(summary: dict[str, Any]) -> int:
+    ticks = summary["ticks"]
+    return int(ticks.get("feature_rebalance", 0) + ticks.get("full_rebalance", 0))
 
 
 def _percent(value: float | None) -> str:

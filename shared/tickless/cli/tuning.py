@@ -154,8 +154,8 @@ def statement(content: dict[str, Any]) -> str:
 
 def _write(target: Path, found: StudyResult, luck: Luck, content: dict[str, Any]) -> None:
     from tickless.errors import InputError
-    from tickless.learn.spec import models_folder
     from tickless.learn.spec_text import with_fit_values
+    from tickless.settings import models_folder
 
     text = (models_folder() / found.best.name / "spec.toml").read_text("utf-8")
     try:

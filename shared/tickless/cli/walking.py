@@ -51,7 +51,6 @@ def walk_forward(
     """
     from tickless.adapters.folder_models import FolderModelStore
     from tickless.adapters.memory_models import MemoryModelStore
-    from tickless.backtest.engine import copy_models
     from tickless.backtest.models_page import write_models_page
     from tickless.backtest.results import write_files
     from tickless.backtest.walk_desk import fill_store
@@ -70,7 +69,7 @@ def walk_forward(
     store = MemoryModelStore()
     fill_store(walks, store, job.market.panel.step_ms)
     if models is not None:
-        copy_models(store, FolderModelStore(models))
+        store.copy_to(FolderModelStore(models))
     if not models_only:
         record = _with_desk(record, job, store, out, began)
     record = replace(record, seconds={**record.seconds, "all": time.monotonic() - began})

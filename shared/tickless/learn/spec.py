@@ -15,7 +15,7 @@ from tickless.learn.drift import DriftLimits
 from tickless.learn.fit_spec import CLASSIFIERS, FAMILIES, FIT_KEY, Algorithm, FitSpec, GruFit, TreeFit
 from tickless.learn.label_spec import KINDS, LabelSpec, ScaledReturnLabel, is_class, is_relative
 from tickless.learn.trials import Tried
-from tickless.settings import STRATEGY_SECTIONS, ScanSection, Section, Settings
+from tickless.settings import STRATEGY_SECTIONS, ScanSection, Section, Settings, models_folder
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -168,16 +168,6 @@ class ModelSpec(Section):
 
 def _scans(strategy: str) -> bool:
     return issubclass(STRATEGY_SECTIONS[strategy], ScanSection)
-
-
-def models_folder() -> Path:
-    """The folder of the model specifications: inside the installed package, or the checkout's ``models/``.
-
-    A wheel or a Lambda layer carries the folder as ``tickless/models``; an editable install reads it where it is edited.
-    """
-    package = Path(__file__).resolve().parents[1]
-    shipped = package / "models"
-    return shipped if shipped.is_dir() else package.parents[1] / "models"
 
 
 _SHOWN = 80

@@ -13,7 +13,7 @@ from tickless.ports import BarStore, Market, Ports, Venue
 from tickless.runs.desk_strategies import HISTORIES, extra_pairs
 from tickless.settings import Settings, UniverseSection
 from tickless.strategies.contract import Strategy
-from tickless.strategies.view import MarketView
+from tickless.strategies.view import MarketView, ModelRefusal
 from tickless.types import base_asset, iso
 
 REFETCH_BARS = 4
@@ -117,13 +117,22 @@ def view_market(ports: Ports, venue: Venue, settings: Settings, strategy: Strate
             ports.log.warning("no bars of a pair that the strategy looks at", pair=pair, strategy=strategy.name)
     history = HISTORIES[strategy.name](panel, pairs, settings, at, ports.models)
     view = history.view(at)
-    for sentence in history.refused:
-        ports.metrics.count("ModelRefused")
-        ports.log.warning("model refused", error=sentence)
-        ports.notifier.alert("model refused", sentence)
+    for refusal in view.refused:
+        _tell(refusal, ports)
     if history.forecasting and not view.models:
         ports.metrics.count("ModelFallback")
     return view
+
+
+def _tell(refusal: ModelRefusal, ports: Ports) -> None:
+    """Wake people for a forecast that is missing. One in shadow decides nothing: it is counted, and the nightly review looks after it."""
+    if refusal.stage == "champion":
+        ports.metrics.count("ModelRefused")
+        ports.log.warning("model refused", error=refusal.reason)
+        ports.notifier.alert("model refused", refusal.reason)
+    else:
+        ports.metrics.count("ShadowRefused")
+        ports.log.warning("model in shadow refused", error=refusal.reason)
 
 
 def needed_pairs(known: Sequence[str], settings: Settings, held: Mapping[str, object]) -> tuple[str, ...]:

@@ -28,8 +28,6 @@ class History(Protocol):
     """The views of one strategy, for every tick from some time on."""
 
     pairs: tuple[str, ...]
-    refused: list[str]
-    """Sentences about models that were refused, once each."""
     forecasting: bool
     """Whether the strategy has models to fall back from."""
 
@@ -91,7 +89,6 @@ class MarketHistory(ABC):
         self.first_row = self.mine.row_at(start) - 1
         self.step_ms = panel.step_ms
         self.table_start_ms = panel.start_ms + self.first_row * panel.step_ms
-        self.refused: list[str] = []
         self._all_fine = (OK,) * len(self.pairs)
         self._days: dict[datetime, tuple[NDArray[np.int64], Floats]] = {}
 

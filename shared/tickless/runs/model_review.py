@@ -164,6 +164,10 @@ def _review_one(
     standing = life.standing(moment.at)
     versions = [*([standing.champion.version] if standing.champion else []), *(event.version for event in standing.shadows)]
     problems = {v: why for v in versions if (why := problem_of(models, spec.name, v, moment.at, training.max_model_age_days))}
+    for shadow in standing.shadows:
+        if shadow.version in problems:
+            ports.metrics.count("ShadowRefused")
+            ports.notifier.alert(f"model {spec.name}@{shadow.version} leaves the shadow", problems[shadow.version])
     tracks = {version: known.track(spec, version) for version in versions}
     report, changed = None, LifeChange()
     if standing.champion is not None and standing.champion.version not in problems:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tickless.alpha.champion import check_manifest, load_champion
 from tickless.alpha.ensemble import forecast_return
+from tickless.alpha.model_life import ModelLife
 from tickless.alpha.onnx_model import OnnxModel
 from tickless.bars import Floats, Panel
 from tickless.errors import ArtifactError
@@ -20,13 +21,14 @@ from tickless.features.table import FeatureTable
 from tickless.ports import ModelStore
 from tickless.regimes import ema_trend
 from tickless.runs.market_history import MarketHistory
-from tickless.settings import Settings
+from tickless.settings import Settings, specified_models
 from tickless.strategies.rotation import Rotation, market_pair
-from tickless.strategies.view import MarketView, ModelForecast
+from tickless.strategies.view import MarketView, ModelForecast, ModelRefusal
 
 _CHUNK_TICKS = 7 * 48
 """Rebalances forecast at once: a week of them."""
 _MINUTE_MS = 60_000
+_NOTHING_KNOWN = ModelLife()
 
 
 class RotationHistory(MarketHistory):
@@ -61,7 +63,7 @@ class RotationHistory(MarketHistory):
         if row < 0 and self.before is not None:
             return self.before.view(at)
         tiers, ineligible = self._universe(at, row)
-        said, size_frac = self._forecast(at, row)
+        said, refused, size_frac = self._forecast(at, row)
         champions = [forecast for forecast in said if forecast.stage == "champion"]
         return MarketView(
             at=at,
@@ -73,6 +75,7 @@ class RotationHistory(MarketHistory):
             forecasts={forecast.model: forecast.forecast for forecast in champions},
             models={forecast.model: f"{forecast.model}@{forecast.version}" for forecast in champions},
             said=said,
+            refused=refused,
             size_frac=size_frac,
             tiers=tiers,
             ineligible=ineligible,
@@ -89,19 +92,25 @@ class RotationHistory(MarketHistory):
             "breadth_frac": regimes.breadth_frac,
         }
 
-    def _forecast(self, at: datetime, row: int) -> tuple[tuple[ModelForecast, ...], float]:
-        """What every version says that may be used at ``at``, champions and shadows, and how far the champions are trusted.
+    def _forecast(self, at: datetime, row: int) -> tuple[tuple[ModelForecast, ...], tuple[ModelRefusal, ...], float]:
+        """What every version says that may be used at ``at``, champions and shadows, which may not, and how far the champions are trusted.
 
         A version that is damaged, too old, or knows the future is refused; without a champion the strategy falls back.
         """
         said: list[ModelForecast] = []
+        refused: list[ModelRefusal] = []
         size_frac = 1.0
         for name in (self.settings.rotation.model_6h, self.settings.rotation.model_24h):
             try:
-                standing = self.models.life(name).standing(at)
+                life = self.models.life(name)
             except ArtifactError as error:
-                self._refuse(error)
+                refused.append(ModelRefusal(name, "", "champion", str(error)))
                 continue
+            if life == _NOTHING_KNOWN and name not in specified_models():
+                reason = f"model {name}: nobody ever was champion, and without models/{name}/spec.toml nobody is trained to be"
+                refused.append(ModelRefusal(name, "", "champion", reason))
+                continue
+            standing = life.standing(at)
             versions = [(standing.champion.version, "champion")] if standing.champion is not None else []
             versions += [(event.version, "shadow") for event in standing.shadows]
             for version, stage in versions:
@@ -109,15 +118,11 @@ class RotationHistory(MarketHistory):
                     model = self._model(name, version, at)
                     said.append(ModelForecast(name, version, stage, model.horizon_h, self._rows(model, row)))
                 except ArtifactError as error:
-                    self._refuse(error)
+                    refused.append(ModelRefusal(name, version, stage, str(error)))
                     continue
                 if stage == "champion":
                     size_frac = min(size_frac, standing.size_frac)
-        return tuple(said), size_frac
-
-    def _refuse(self, error: ArtifactError) -> None:
-        if str(error) not in self.refused:
-            self.refused.append(str(error))
+        return tuple(said), tuple(refused), size_frac
 
     def _model(self, name: str, version: str, at: datetime) -> OnnxModel:
         key = (name, version)

@@ -14,6 +14,7 @@ from tickless.settings.files import (
     section_text,
     section_type,
 )
+from tickless.settings.model_names import models_folder, specified_models
 from tickless.settings.schedule import SCAN, TRADING_ORDER, Calendar, ScheduleSection, Timer, effect_rank
 from tickless.settings.sections import (
     ROOSTOO,
@@ -67,8 +68,10 @@ __all__ = [
     "effect_rank",
     "explain",
     "load_desk",
+    "models_folder",
     "parse_section",
     "read_desk",
     "section_text",
     "section_type",
+    "specified_models",
 ]

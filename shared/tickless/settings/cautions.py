@@ -1,15 +1,33 @@
-"""Settings that are valid and yet do nothing, or less than they say. Pure."""
+"""Settings that are valid and yet do nothing, or less than they say."""
 
 from __future__ import annotations
 
 import math
 
 from tickless.settings.files import Settings
+from tickless.settings.model_names import specified_models
 from tickless.types import TIMEFRAME_MINUTES
 
 
 def cautions(settings: Settings) -> tuple[str, ...]:
     """One sentence for each such setting, naming keys and values; none for most desks."""
+    return (*_unfilled(settings), *_never_trained(settings))
+
+
+def _never_trained(settings: Settings) -> list[str]:
+    """Models that a strategy names and nobody can train: only a registry can tell whether there is one all the same."""
+    known = specified_models()
+    return [
+        f"strategy.{strategy}.{key}: {name!r} has no specification models/{name}/spec.toml, so it is never trained: without a registered "
+        f"model of this name the strategy does without it; known: {', '.join(known)}"
+        for strategy, names in settings.models.items()
+        for key, name in settings.strategy[strategy].model_dump().items()
+        if name in names and name not in known
+    ]
+
+
+def _unfilled(settings: Settings) -> tuple[str, ...]:
+    """What is said of orders that are not filled."""
     execution = settings.execution
     if execution.order_type == "market":
         idle = []

@@ -74,6 +74,7 @@ def decision_trace(view: MarketView, steps: Steps, equity: float) -> dict[str, A
     return {
         **_regime_trace(view),
         "models": dict(view.models),
+        **({"models_refused": _refusals(view)} if view.refused else {}),
         "evidence": view.evidence(),
         "source": steps.proposed.source,
         **targets.facts,
@@ -82,6 +83,11 @@ def decision_trace(view: MarketView, steps: Steps, equity: float) -> dict[str, A
         "limits": [*targets.limits, *limited.limits, *(f"cash:{pair}" for pair in steps.plan.short)],
         "pairs": PairTrace(_actions(steps), steps.proposed, limited.values, steps.held, whole),
     }
+
+
+def _refusals(view: MarketView) -> dict[str, dict[str, str]]:
+    """Which models could not be used, by ``name@version``, in which stage, and why."""
+    return {refusal.label: {"reason": refusal.reason, "stage": refusal.stage} for refusal in view.refused}
 
 
 def _actions(steps: Steps) -> dict[str, Action]:

@@ -41,6 +41,23 @@ class ModelForecast(NamedTuple):
     """Of a classifier: what it gives the event, (N,)."""
 
 
+class ModelRefusal(NamedTuple):
+    """Why a model could not be used at a tick."""
+
+    model: str
+    version: str
+    """Empty where it is not about one version."""
+    stage: str
+    """``champion``: a forecast is missing; ``shadow``: no decision would have looked at it."""
+    reason: str
+    """A sentence that names the model."""
+
+    @property
+    def label(self) -> str:
+        """``name@version``, or the name alone."""
+        return f"{self.model}@{self.version}" if self.version else self.model
+
+
 @dataclass(frozen=True)
 class MarketView:
     """The market at a tick, from bars closed at or before it. Arrays over the N pairs of the universe, in sorted order."""
@@ -62,6 +79,8 @@ class MarketView:
     """``name@version`` of every model that made a forecast, by name."""
     said: tuple[ModelForecast, ...] = ()
     """All that models said, those in shadow too: for the record, no decision looks at it."""
+    refused: tuple[ModelRefusal, ...] = ()
+    """The versions that ought to have made a forecast, and could not."""
     size_frac: float = 1.0
     """What is left of every target's size: less than 1 where a model has drifted."""
 

@@ -66,6 +66,8 @@ def test_show_the_champion_and_any_version(tickless, folder):
     assert shown["artifact_bytes"] == len(NEW)
     assert shown["manifest"]["sha256"] == sha256(NEW.encode()).hexdigest()
     assert [entry["reason"] for entry in shown["promotions"]] == ["above the champion"]
+    champion = tickless("models", "show", "rotation_6h", "--models", folder).stdout
+    assert f"for ticks from {iso(NOW - timedelta(days=9))} on: above the champion" in champion
     table = tickless("models", "show", f"rotation_6h@{TRIED}", "--models", folder).stdout
     for words in ("measures.rank_ic", "0.003", "r_1h, r_6h", "sha256 as the manifest says"):
         assert words in table
@@ -225,7 +227,8 @@ def test_what_cannot_be_promoted_or_rolled_back_is_refused_by_name(tickless, fol
     store = FolderModelStore(folder)
     before = store.promotions("rotation_6h")
 
-    assert "name a version as rotation_6h@VERSION" in tickless("models", "promote", "rotation_6h", "--models", folder, code=2).stderr
+    for incomplete in ("rotation_6h", "rotation_6h@"):
+        assert "name a version as rotation_6h@VERSION" in tickless("models", "promote", incomplete, "--models", folder, code=2).stderr
     assert "rotation_6h@nothing" in tickless("models", "promote", "rotation_6h@nothing", "--models", folder, code=3).stderr
     (folder / "rotation_6h" / NEW / "artifact.onnx").write_bytes(b"damaged")
     assert "sha256" in tickless("models", "promote", f"rotation_6h@{NEW}", "--models", folder, code=3).stderr

@@ -19,9 +19,9 @@ from tickless.learn.leak_checks import rows_of
 from tickless.learn.measures import concurrent_ticks
 from tickless.learn.sampling import make_samples
 from tickless.learn.scope import ENTER, Scope
-from tickless.learn.spec import ModelSpec, SplitSpec, models_folder, read_spec
+from tickless.learn.spec import ModelSpec, SplitSpec, read_spec
 from tickless.learn.training_run import Features
-from tickless.settings import load_desk
+from tickless.settings import load_desk, models_folder
 from tickless.types import from_ms, to_ms
 
 START = T0 - timedelta(days=7)

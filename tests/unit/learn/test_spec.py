@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from tickless.errors import SettingsError
 from tickless.learn.fit_spec import GruFit, LinearFit
-from tickless.learn.spec import ModelSpec, load_specs, models_folder, read_spec
+from tickless.learn.spec import ModelSpec, load_specs, read_spec
+from tickless.settings import models_folder
 
 TEXT = 'name = "m"\nstrategy = "rotation"\nfeatures = "rotation"\nhorizon_h = 6\n'
 

@@ -16,13 +16,13 @@ from tickless.learn.challenge import Terms
 from tickless.learn.fit_spec import GruFit, LinearFit, TreeFit
 from tickless.learn.leak_checks import rows_of
 from tickless.learn.sampling import hold_out
-from tickless.learn.spec import ModelSpec, SplitSpec, WindowSpec, models_folder, read_spec
+from tickless.learn.spec import ModelSpec, SplitSpec, WindowSpec, read_spec
 from tickless.learn.spec_text import with_fit_values
 from tickless.learn.study import run_study
 from tickless.learn.training_run import Features
 from tickless.learn.trials import Tried
 from tickless.learn.tuning import judge_luck, prepare_tuning, suggest_fit, try_spec, with_fit
-from tickless.settings import ExecutionSection, TrainingSection
+from tickless.settings import ExecutionSection, TrainingSection, models_folder
 
 LINE = ModelSpec(
     name="m6",

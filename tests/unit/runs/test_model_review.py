@@ -13,8 +13,7 @@ from made_moods import OneTree, a_version, moody_market, trained
 from made_world import T0, World
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.alpha.onnx_model import artifact_sha256
-from tickless.backtest.engine import copy_models
-from tickless.errors import LedgerError
+from tickless.errors import ArtifactError, LedgerError
 from tickless.learn.drift import DriftLimit
 from tickless.learn.gates import GateDecision
 from tickless.learn.onnx_export import export_onnx
@@ -217,6 +216,42 @@ def test_a_champion_of_other_features_stands_in_nobodys_way(world):
     assert "wants features r_6h" in problem_of(world.models, NAME, "v1", NIGHT, 30.0)
 
 
+def test_a_damaged_shadow_is_no_fallback_and_people_are_told_once_when_it_leaves(world):
+    artifact = a_version("blind", "v2", T0)
+    store(trained(artifact), world.models, world.settings.training, T0, T0)
+    assert world.models.life(NAME).stage("v2", AFTER) == "shadow"
+    put(world, f"{NAME}/v2/artifact.onnx", b"damaged")
+
+    trace = the_tick_after(world)
+
+    assert trace["models"] == {NAME: f"{NAME}@v1"}
+    assert trace["models_refused"][f"{NAME}@v2"]["stage"] == "shadow"
+    assert world.metrics.counts["ShadowRefused"] == 1
+    assert not {"ModelRefused", "ModelFallback"} & set(world.metrics.counts)
+    assert world.notifier.alerts == []
+    reviewed(world, with_action("alert"))
+    reviewed(world, with_action("alert"))
+    left = [message for subject, message in world.notifier.alerts if subject == f"model {NAME}@v2 leaves the shadow"]
+    assert len(left) == 1
+    assert "the artifact's sha256" in left[0]
+
+
+def test_a_name_that_nobody_trains_and_nothing_has_rings_at_every_tick(world):
+    settings = load_desk("rotation", ["strategy.rotation.model_24h=rotation_24", "training.shadow_min_periods=5"])
+    mistyped = World(world.market, settings, models=world.models)
+    trace = the_tick_after(mistyped)
+    assert trace["models"] == {NAME: f"{NAME}@v1"}
+    assert trace["models_refused"] == {
+        "rotation_24": {
+            "stage": "champion",
+            "reason": "model rotation_24: nobody ever was champion, and without models/rotation_24/spec.toml nobody is trained to be",
+        }
+    }
+    assert mistyped.metrics.counts["ModelRefused"] == 1
+    assert [subject for subject, _ in mistyped.notifier.alerts] == ["model refused"]
+    assert "models_refused" not in the_tick_after(World(world.market, world.settings, models=world.models)), "24 h waits for its training"
+
+
 def test_a_backtest_starts_from_a_registry_whose_old_champion_was_deleted(world):
     direct = world.settings.training.model_copy(update={"promotion": "direct"})
     for n in range(2, 5):
@@ -224,9 +259,11 @@ def test_a_backtest_starts_from_a_registry_whose_old_champion_was_deleted(world)
         store(trained(a_version("blind", f"v{n}", at)), world.models, direct, at, at)
     world.models.delete(NAME, ["v1"])
     copy = MemoryModelStore()
-    copy_models(world.models, copy)
-    assert copy.life(NAME).champion(T0 + timedelta(hours=1)) is None
-    assert copy.life(NAME).champion(AFTER).version == "v4"
+    world.models.copy_to(copy)
+    assert "v1: no manifest" in problem_of(copy, NAME, "v1", T0, 30.0)
+    assert copy.life(NAME) == world.models.life(NAME)
+    with pytest.raises(ArtifactError, match="was deleted"):
+        copy.promote(NAME, Promotion("v1", NIGHT, NIGHT, "by hand"))
 
 
 def test_a_damaged_day_of_experience_leaves_what_the_others_say(world):

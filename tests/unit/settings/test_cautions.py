@@ -18,6 +18,15 @@ def test_the_presets_have_none(desk):
     assert told(LIMIT, desk=desk) == ()
 
 
+@pytest.mark.parametrize("order_type", ["market", "limit"])
+def test_a_model_that_nobody_trains(order_type):
+    (sentence,) = told("strategy.rotation.model_6h=rotation_6hh", f"execution.order_type={order_type}")
+    assert sentence == (
+        "strategy.rotation.model_6h: 'rotation_6hh' has no specification models/rotation_6hh/spec.toml, so it is never trained: without a "
+        "registered model of this name the strategy does without it; known: crossover_setup, rotation_24h, rotation_6h"
+    )
+
+
 def test_what_goes_on_with_limit_orders_alone():
     requotes, cross = told("unfilled_requotes=2", "unfilled_action=cross")
     assert requotes == (
