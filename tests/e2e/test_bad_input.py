@@ -274,16 +274,21 @@ def test_a_model_folder_without_a_model_is_told(data: Path, tmp_path: Path) -> N
     assert (tmp_path / "out" / "summary.json").is_file()
 
 
-def test_a_model_whose_sha256_does_not_match(command: Command, data: Path, tmp_path: Path) -> None:
+def test_a_model_whose_sha256_does_not_match_is_told_and_the_run_falls_back(data: Path, tmp_path: Path) -> None:
     models = FolderModelStore(tmp_path / "models")
     manifest, artifact = tiny_model("rotation_6h", "v1", FIRST)
     models.register("rotation_6h", "v1", manifest, artifact)
     models.promote("rotation_6h", Promotion("v1", FIRST, FIRST, "made by hand"))
     path = tmp_path / "models" / "rotation_6h" / "v1" / "artifact.onnx"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    sentence = command.replay(data, "--models", tmp_path / "models", code=3)
-    assert sentence.startswith("model rotation_6h@v1: the artifact's sha256 is ")
-    assert manifest["sha256"][:12] in sentence
+    given = ["--data", data, "--timerange", INSIDE, "--models", tmp_path / "models", "--out", tmp_path / "out", "--retrain", "never"]
+    result = CliRunner().invoke(app, ["backtest", *map(str, given)])
+    assert result.exit_code == 0, result.stderr
+    (told,) = [line for line in result.stdout.splitlines() if line.startswith("champion refused at ")]
+    assert "rebalances: model rotation_6h@v1: the artifact's sha256 is " in told
+    assert manifest["sha256"][:12] in told
+    (refused,) = json.loads((tmp_path / "out" / "summary.json").read_text("utf8"))["models_refused"]
+    assert told.endswith(refused["reason"])
 
 
 # Other commands refuse alike, and the installed one does
