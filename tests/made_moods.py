@@ -43,17 +43,14 @@ class OneTree:
     """What ``export_onnx`` reads of a booster: one split."""
 
     def __init__(self, threshold: float, below: float, above: float, feature: int = MODEL_FEATURES.index("r_6h")) -> None:
-        self._node = {
-            "split_feature": feature,
-            "threshold": threshold,
-            "decision_type": "<=",
-            "missing_type": "None",
-            "left_child": {"leaf_value": below},
-            "right_child": {"leaf_value": above},
-        }
+        self._text = (
+            f"tree\n\nTree=0\nnum_leaves=2\nsplit_feature={feature}\nthreshold={threshold}\ndecision_type=2\n"
+            f"left_child=-1\nright_child=-2\nleaf_value={below} {above}\n\n\nend of trees\n"
+        )
 
-    def dump_model(self) -> dict[str, Any]:
-        return {"tree_info": [{"tree_structure": self._node}]}
+    def model_to_string(self, num_iteration: int | None = None) -> str:
+        assert num_iteration is None
+        return self._text
 
 
 TASTES = {"follower": (0.0, -1.0, 2.0), "contrarian": (0.0, 2.0, -1.0), "blind": (1e9, 1.0, 1.0)}

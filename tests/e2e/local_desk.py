@@ -129,17 +129,14 @@ class OneTree:
     """What ``export_onnx`` reads of a booster: one split on one feature."""
 
     def __init__(self, feature: str, threshold: float, below: float, above: float) -> None:
-        self._node = {
-            "split_feature": MODEL_FEATURES.index(feature),
-            "threshold": threshold,
-            "decision_type": "<=",
-            "missing_type": "None",
-            "left_child": {"leaf_value": below},
-            "right_child": {"leaf_value": above},
-        }
+        self._text = (
+            f"tree\n\nTree=0\nnum_leaves=2\nsplit_feature={MODEL_FEATURES.index(feature)}\nthreshold={threshold}\ndecision_type=2\n"
+            f"left_child=-1\nright_child=-2\nleaf_value={below} {above}\n\n\nend of trees\n"
+        )
 
-    def dump_model(self) -> dict[str, Any]:
-        return {"tree_info": [{"tree_structure": self._node}]}
+    def model_to_string(self, num_iteration: int | None = None) -> str:
+        assert num_iteration is None
+        return self._text
 
 
 def tiny_model(name: str, version: str, effective_at: datetime) -> tuple[dict[str, Any], bytes]:

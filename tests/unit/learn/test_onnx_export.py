@@ -47,10 +47,57 @@ def test_a_threshold_around_zero_treats_the_smallest_values_as_zero():
     assert exact_threshold(0.0) == zero
     assert exact_threshold(zero) == zero
     assert exact_threshold(0.25) == 0.25
+    np.testing.assert_array_equal(exact_threshold(np.array([-0.5, -zero, 0.0, 0.25])), [-0.5, exact_threshold(-zero), zero, 0.25])
 
 
 def test_the_same_booster_gives_the_same_bytes(booster, artifact):
     assert export_onnx(booster, ("a", "b", "c")) == artifact
+
+
+def test_a_booster_still_tied_to_its_training_gives_the_bytes_of_one_read_back():
+    import lightgbm
+
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((600, 3)).astype(np.float32)
+    data = lightgbm.Dataset(x, label=x[:, 0] + 0.3 * rng.standard_normal(600))
+    params = {"objective": "regression", "verbosity": -1, "num_threads": 1, "num_leaves": 7}
+    fresh = lightgbm.train(params, data, 12, keep_training_booster=True)
+    read_back = lightgbm.Booster(model_str=fresh.model_to_string())
+    assert export_onnx(fresh, ("a", "b", "c")) == export_onnx(read_back, ("a", "b", "c"))
+    assert fresh.predict(x).tobytes() == read_back.predict(x).tobytes()
+
+
+def test_the_graph_holds_each_split_and_leaf_that_lightgbm_describes(booster):
+    import onnx
+
+    (node,) = onnx.load_model_from_string(export_onnx(booster, ("a", "b", "c"), rounds=2)).graph.node
+    held = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    trees = booster.dump_model(num_iteration=2)["tree_info"]
+    described, leaves = [], []
+    for tree_id, tree in enumerate(trees):
+        waiting = [tree["tree_structure"]]
+        while waiting:
+            part = waiting.pop()
+            if "split_feature" in part:
+                described.append((tree_id, part["split_feature"], np.float32(exact_threshold(part["threshold"]))))
+                waiting += [part["right_child"], part["left_child"]]
+            else:
+                leaves.append((tree_id, np.float32(part["leaf_value"])))
+    columns = zip(*(held[f"nodes_{name}"] for name in ("treeids", "featureids", "values", "modes")), strict=True)
+    assert [(tree, feature, value) for tree, feature, value, mode in columns if mode == b"BRANCH_LEQ"] == described
+    assert list(zip(held["target_treeids"], held["target_weights"], strict=True)) == leaves
+    assert len(trees) == 2
+
+
+def test_a_split_that_reads_zero_as_missing_is_refused():
+    import lightgbm
+
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((400, 1)) < 0.3, 0.0, rng.standard_normal((400, 1))).astype(np.float32)
+    params = {"objective": "regression", "verbosity": -1, "min_data_in_leaf": 5, "num_threads": 1, "zero_as_missing": True}
+    booster = lightgbm.train(params, lightgbm.Dataset(x, label=x[:, 0] ** 2), 3)
+    with pytest.raises(ArtifactError, match="no exact form"):
+        export_onnx(booster, ("a",))
 
 
 def test_a_model_that_never_splits_is_exported_as_its_constant():

@@ -53,12 +53,14 @@ def fit_trees(slices: Slices, fit: TreeFit, output: Output, conditions: Conditio
     train = _dataset(slices.train, params, fit, output)
     inner = _dataset(slices.inner, params, fit, output, reference=train)
     stop = lightgbm.early_stopping(fit.early_stopping_rounds, verbose=False)
-    probe = lightgbm.train(params, train, num_boost_round=fit.rounds, valid_sets=[inner], callbacks=[stop])
+    # keep_training_booster: else LightGBM writes the whole model out as text and reads it back, for the same trees.
+    probe = lightgbm.train(params, train, num_boost_round=fit.rounds, valid_sets=[inner], callbacks=[stop], keep_training_booster=True)
     rounds = max(1, probe.best_iteration)
     said = predict_booster(probe, slices.inner.x, conditions.num_threads)
     if not fit.refit:
         return FittedTrees(probe, output, conditions.num_threads, rounds, said)
-    booster = lightgbm.train(params, _dataset(slices.fit, params, fit, output), num_boost_round=rounds)
+    everything = _dataset(slices.fit, params, fit, output)
+    booster = lightgbm.train(params, everything, num_boost_round=rounds, keep_training_booster=True)
     return FittedTrees(booster, output, conditions.num_threads, booster.current_iteration(), said)
 
 
