@@ -1,22 +1,25 @@
-"""The reference loop: train on 2,880 one-minute rows, predict the next hour, and so every hour; seconds per 1,000 bars tested.
+"""The reference loop: train on 2,880 one-minute rows, predict the next hour, and so every hour; CPU seconds per 1,000 bars tested.
 
-python benchmarks/bench_reference_loop.py [--hours 17]
+python benchmarks/bench_reference_loop.py [--hours 17] [--quality BTC,ETH --every 1]
 
-One pair of seeded synthetic minutes, 19 features, LightGBM as a 1-minute strategy runs it: 64 leaves, 8 deep, up to 1,000 trees at a
-rate of 0.03, 100 rounds of patience on the last fifth of the window. Each hour's model is fitted, exported to ONNX, checked against its
-trainer and asked through ONNX Runtime, as a desk would; a linear baseline is fitted beside it.
+One pair's minutes, 19 features, LightGBM as a 1-minute strategy runs it: 64 leaves, 8 deep, up to 1,000 trees at a rate of 0.03, 100
+rounds of patience on the last fifth of the window. Each hour's model is fitted, exported to ONNX, checked against its trainer and asked
+through ONNX Runtime, as a desk would; a linear baseline is fitted beside it. ``--quality`` asks what other settings cost in forecasts, on
+recorded minutes: every hour of the month, or every so many.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import measuring  # before numpy: it says how many threads there are
 import numpy as np
-from measuring import load, machine, say, spread, table
-from numpy.typing import NDArray
+from reference_minutes import HORIZON, NAMES, Minutes, made_minutes, recorded_minutes
 
 from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
 from tickless.bars import Floats
@@ -24,15 +27,17 @@ from tickless.learn.algorithms.contract import Conditions, Fitted, Rows, Slices
 from tickless.learn.algorithms.linear import fit_ridge
 from tickless.learn.algorithms.trees import fit_trees
 from tickless.learn.fit_spec import LinearFit, TreeFit
+from tickless.learn.measures import mean_interval, overlap_t, rank_ic
 from tickless.learn.onnx_export import check_export
 
-WINDOW, HOUR, HORIZON = 2880, 60, 10
+MINUTES = measuring.ROOT.parent / "shared" / "data" / "perp_1m_2025"
+WINDOW, HOUR = 2880, 60
 HOURS = 17
 """1,020 bars tested."""
-RUNS = 3
-NAMES = tuple(f"f{n:02d}" for n in range(19))
+RUNS = 5
+REFERENCE = "as the reference states it"
 SETTINGS = {
-    "as the reference states it": TreeFit(
+    REFERENCE: TreeFit(
         rounds=1000,
         early_stopping_rounds=100,
         learning_rate=0.03,
@@ -44,45 +49,26 @@ SETTINGS = {
         refit=False,
     ),
 }
-SETTINGS["… features in 63 bins"] = SETTINGS["as the reference states it"].model_copy(update={"max_bin": 63})
-SETTINGS["… and 20 rounds of patience"] = SETTINGS["… features in 63 bins"].model_copy(update={"early_stopping_rounds": 20})
+SETTINGS["30 rounds of patience"] = SETTINGS[REFERENCE].model_copy(update={"early_stopping_rounds": 30})
+SETTINGS["63 bins"] = SETTINGS[REFERENCE].model_copy(update={"max_bin": 63})
+SETTINGS["63 bins, 30 rounds of patience"] = SETTINGS["63 bins"].model_copy(update={"early_stopping_rounds": 30})
+PARTS = ("bins and trees", "export", "load and check", "linear baseline", "ask both for the hour")
 
 
-@dataclass(frozen=True)
-class Minutes:
-    """Features (T, 19), the return of the next minutes in per cent (T,), and the minutes' times."""
+@dataclass
+class Done:
+    """What a run over some hours left: CPU seconds by part, and by hour the trees kept, the truth and the forecasts, (hours, 60)."""
 
-    x: NDArray[np.float32]
-    y: Floats
-    time_ms: NDArray[np.int64]
+    parts: Counter[str] = field(default_factory=Counter)
+    trees: list[int] = field(default_factory=list)
+    truth: list[Floats] = field(default_factory=list)
+    said: list[Floats] = field(default_factory=list)
+    line: list[Floats] = field(default_factory=list)
 
-
-def make_minutes(count: int, seed: int = 7) -> Minutes:
-    """Minutes of a random walk with clustered volatility, and a slow signal that explains a thousandth of what follows."""
-    rng = np.random.default_rng(seed)
-    total = count + 200 + HORIZON
-    volatility = 5e-4 * np.exp(0.5 * _smooth(rng.standard_normal(total), 240) * np.sqrt(240))
-    signal = _smooth(rng.standard_normal(total), 30) * np.sqrt(30)
-    steps = volatility * rng.standard_normal(total)
-    steps[1:] += 0.03 * volatility[1:] * signal[:-1]
-    price = 50_000.0 * np.exp(np.cumsum(steps))
-    volume = np.exp(rng.standard_normal(total))
-    spans = (1, 5, 15, 30, 60)
-    returns = [100.0 * (price / np.roll(price, k) - 1.0) for k in spans]
-    spreads = [_smooth(np.abs(steps), k) * 100.0 for k in (5, 15, 60)]
-    averages = [100.0 * (price / _smooth(price, k) - 1.0) for k in (12, 15, 26, 60)]
-    volumes = [volume / _smooth(volume, k) for k in (5, 15, 60)]
-    rest = [signal, 100.0 * np.gradient(steps), (volumes[1] - 1.0) * returns[1], _smooth(steps, 15) * 100.0]
-    x = np.stack([*returns, *spreads, *averages, *volumes, *rest], axis=1)
-    forward = 100.0 * (np.roll(price, -HORIZON) / price - 1.0)
-    rows = slice(200, 200 + count)
-    return Minutes(x[rows].astype(np.float32), forward[rows], np.arange(count, dtype=np.int64) * 60_000)
-
-
-def _smooth(values: Floats, bars: int) -> Floats:
-    """The mean of the last ``bars`` values."""
-    total = np.cumsum(np.concatenate([np.zeros(bars), values]))
-    return np.asarray((total[bars:] - total[:-bars]) / bars)
+    @property
+    def cpu(self) -> float:
+        """CPU seconds per 1,000 bars tested."""
+        return sum(self.parts.values()) * 1000.0 / (len(self.trees) * HOUR)
 
 
 def slices_at(minutes: Minutes, now: int) -> Slices:
@@ -96,11 +82,14 @@ def slices_at(minutes: Minutes, now: int) -> Slices:
     return Slices(rows(first, cut - HORIZON), rows(cut, last), rows(first, last))
 
 
-def hour(minutes: Minutes, now: int, fit: TreeFit) -> tuple[int, Floats, Floats]:
-    """One hour of the loop: (trees, what the model said of its minutes, what the line said)."""
+def test_hour(minutes: Minutes, now: int, fit: TreeFit, done: Done) -> None:
+    """One hour of the loop; CPU seconds go to its parts as they pass."""
+    marks = [time.process_time()]
     slices = slices_at(minutes, now)
     fitted: Fitted = fit_trees(slices, fit, "value", Conditions(seed=42, num_threads=1))
+    marks.append(time.process_time())
     artifact = fitted.export(NAMES)
+    marks.append(time.process_time())
     manifest = {
         "model": "m",
         "version": str(now),
@@ -111,42 +100,101 @@ def hour(minutes: Minutes, now: int, fit: TreeFit) -> tuple[int, Floats, Floats]
     }
     model = OnnxModel.from_bytes(artifact, manifest)
     check_export(fitted.predict(slices.inner.x), model.predict(slices.inner.x), "m")
+    marks.append(time.process_time())
     line = fit_ridge(slices, LinearFit())
-    ahead = minutes.x[now : now + HOUR]
-    return fitted.rounds, model.predict(ahead), line.predict(ahead)
+    marks.append(time.process_time())
+    ahead = slice(now, now + HOUR)
+    done.said.append(model.predict(minutes.x[ahead]))
+    done.line.append(line.predict(minutes.x[ahead]))
+    marks.append(time.process_time())
+    done.parts.update(dict(zip(PARTS, np.diff(marks), strict=True)))
+    done.trees.append(fitted.rounds)
+    done.truth.append(minutes.y[ahead])
 
 
-def loop(minutes: Minutes, hours: int, fit: TreeFit, workers: int) -> tuple[float, float, list[int], Floats, Floats]:
-    """(seconds, CPU seconds per 1,000 bars, trees by hour, the models' and the lines' forecasts). Hours do not wait for one another."""
-    began, used = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(workers) as pool:
-        done = list(pool.map(lambda k: hour(minutes, WINDOW + k * HOUR, fit), range(hours)))
-    per = 1000.0 / (hours * HOUR)
-    seconds, cpu = (time.perf_counter() - began) * per, (time.process_time() - used) * per
-    return seconds, cpu, [trees for trees, _, _ in done], np.concatenate([m for _, m, _ in done]), np.concatenate([n for _, _, n in done])
+def loop(minutes: Minutes, fit: TreeFit, hours: Sequence[int]) -> Done:
+    """The loop over the hours that begin at these minutes."""
+    done = Done()
+    for now in hours:
+        test_hour(minutes, now, fit, done)
+    return done
+
+
+def measure_time(name: str, minutes: Minutes, hours: int) -> None:
+    """Print what the loop costs by settings, and where the CPU goes."""
+    starts = range(WINDOW, WINDOW + hours * HOUR, HOUR)
+    rows, parts = [], []
+    for setting, fit in SETTINGS.items():
+        loop(minutes, fit, starts[:2])  # The first use of the libraries is not the loop's.
+        runs = [loop(minutes, fit, starts) for _ in range(RUNS)]
+        first = runs[0]
+        truth = np.concatenate(first.truth)
+        errors = (float(np.sqrt(np.mean((np.concatenate(said) - truth) ** 2))) for said in (first.said, first.line, [0.0 * truth]))
+        kept = f"{np.median(first.trees):g} ({min(first.trees)} to {max(first.trees)})"
+        rows.append((setting, kept, measuring.spread([run.cpu for run in runs], 2), *(f"{error:.4f}" for error in errors)))
+        parts.append((setting, *(f"{np.median([1000.0 * run.parts[part] / hours for run in runs]):.1f}" for part in PARTS)))
+    head = ("settings", "trees kept", "CPU s", "RMSE, %", "linear", "zero")
+    measuring.table(
+        f"{name}: CPU seconds per 1,000 bars tested, median of {RUNS}; load average {measuring.load()}; aim below 1", head, rows
+    )
+    measuring.table(f"{name}: CPU ms an hour", ("settings", *PARTS), parts)
+
+
+def measure_quality(pairs: Sequence[str], folder: Path, every: int) -> None:
+    """Print what each of the settings' forecasts are worth beside the reference's, hour by hour, on recorded minutes."""
+    found = {pair: recorded_minutes(folder / f"{pair}_USDT-1m.parquet") for pair in pairs}
+    last = min(len(minutes.y) for minutes in found.values())
+    starts = range(WINDOW, last - HOUR + 1, HOUR * every)
+    count = len(starts) * len(pairs)
+    measuring.say(f"{len(starts)} hours of each of {', '.join(pairs)}: {count:,} trainings a row, {count * HOUR:,} bars tested")
+    rows = []
+    reference: Floats | None = None
+    lines: list[Done] = []
+    for setting, fit in SETTINGS.items():
+        lines = [loop(minutes, fit, starts) for minutes in found.values()]
+        said = np.array([one.said for one in lines])
+        reference = said if reference is None else reference
+        cpu = sum(one.cpu for one in lines) / len(lines)
+        trees = np.median([one.trees for one in lines])
+        rows.append((setting, f"{trees:g}", f"{cpu:.2f}", *quality(said, np.array([one.truth for one in lines]), reference)))
+        measuring.say(f"{setting}: done")
+    truth, line = np.array([one.truth for one in lines]), np.array([one.line for one in lines])
+    if reference is not None:
+        rows += [("linear", "", "", *quality(line, truth, reference)), ("zero", "", "", *quality(0.0 * truth, truth, reference))]
+    head = ("settings", "trees kept", "CPU s", "RMSE to zero's", "squared error saved to the reference's settings", "rank IC", "hit rate")
+    measuring.table("Forecasts by settings", head, rows)
+
+
+def quality(said: Floats, truth: Floats, reference: Floats) -> tuple[str, ...]:
+    """A row of the table for forecasts (pairs, hours, 60): an hour counts once, as the mean of its pairs, which move together."""
+    scale = np.mean(truth**2, axis=(1, 2), keepdims=True)
+    error = float(np.mean(np.sqrt(np.mean((said - truth) ** 2, axis=(1, 2)) / scale[:, 0, 0])))
+    saved = 100.0 * np.mean(((reference - truth) ** 2 - (said - truth) ** 2) / scale, axis=(0, 2))
+    low, high = mean_interval(saved, 1)
+    gain = f"{saved.mean():.2f} % [{low:.2f}, {high:.2f}]" if saved.any() else "0"
+    ic = np.mean([rank_ic(one, other) for one, other in zip(said, truth, strict=True)], axis=0)
+    moved = truth != 0.0
+    hit = float(np.mean(np.sign(said[moved]) == np.sign(truth[moved])))
+    if not said.any():
+        return f"{error:.4f}", gain, "0", ""
+    return f"{error:.4f}", gain, f"{ic.mean():.4f}, t {overlap_t(ic, 1):.2f}", f"{100.0 * hit:.2f} %"
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=int, default=HOURS, help="hours tested; each is one training")
-    hours = parser.parse_args().hours
-    minutes = make_minutes(WINDOW + hours * HOUR)
-    truth = minutes.y[WINDOW : WINDOW + hours * HOUR]
-    say(f"{machine()}; {hours} trainings on {WINDOW:,} minutes × {len(NAMES)} features, {hours * HOUR:,} bars tested")
-    rows = []
-    for name, fit in SETTINGS.items():
-        loop(minutes, 2, fit, 1)  # The first use of the libraries is not the loop's.
-        one = [loop(minutes, hours, fit, 1) for _ in range(RUNS)]
-        two = [loop(minutes, hours, fit, 2) for _ in range(RUNS)]
-        _, _, trees, said, line = one[0]
-        error, linear, zero = (float(np.sqrt(np.mean((forecast - truth) ** 2))) for forecast in (said, line, np.zeros_like(truth)))
-        wall, cpu, both = (spread(values, 2) for values in ([r[0] for r in one], [r[1] for r in one], [r[0] for r in two]))
-        rows.append(
-            (name, f"{np.median(trees):g} ({min(trees)} to {max(trees)})", wall, cpu, both, f"{error:.4f}", f"{linear:.4f}", f"{zero:.4f}")
-        )
-    head = ("settings", "trees", "s, one core", "CPU s", "s, two hours at a time", "RMSE, %", "linear", "zero")
-    table(f"Seconds per 1,000 bars tested, median of {RUNS}; load average {load()}; aim below 1", head, rows)
+    parser.add_argument("--hours", type=int, default=HOURS, help="hours timed; each is one training")
+    parser.add_argument("--quality", default="", help="pairs to judge the settings' forecasts on, joined by commas")
+    parser.add_argument("--every", type=int, default=1, help="judge one hour in so many")
+    asked = parser.parse_args()
+    measuring.say(f"{measuring.machine()}; {WINDOW:,} minutes × {len(NAMES)} features a training, {asked.hours * HOUR:,} bars timed")
+    if asked.quality:
+        measure_quality(asked.quality.split(","), MINUTES, asked.every)
+        return
+    if MINUTES.is_dir():
+        measure_time("Recorded minutes of BTC", recorded_minutes(MINUTES / "BTC_USDT-1m.parquet"), asked.hours)
+    else:
+        measure_time("Made minutes", made_minutes(WINDOW + asked.hours * HOUR), asked.hours)
 
 
 if __name__ == "__main__":
