@@ -42,8 +42,9 @@ class LifeRules:
         return timedelta(days=max(self.training.watch_days, self.evidence_days))
 
     def beats(self, found: Comparison) -> bool:
-        """Whether a comparison promotes."""
-        return found.periods >= self.training.shadow_min_periods and found.mean > 0.0 and found.t >= self.training.shadow_min_t
+        """Whether a comparison promotes: surely better at ranking, and no worse after costs where that can be told."""
+        surely = found.periods >= self.training.shadow_min_periods and found.mean > 0.0 and found.t >= self.training.shadow_min_t
+        return surely and not found.net_frac < 0.0
 
     def lost(self, found: Comparison) -> bool:
         """Whether a comparison of the champion with its former rolls back."""

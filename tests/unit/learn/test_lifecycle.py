@@ -111,6 +111,14 @@ def test_one_that_is_not_better_or_not_known_for_long_enough_is_not(mean, days):
     assert not review(before, tracks, {}, RULES, moment(days))
 
 
+def test_one_that_ranks_better_and_earns_less_after_costs_is_not_promoted():
+    before = life(("v2", 0, "challenger"))
+    tracks = {"v1": track(0.0, spread=0.05), "v2": track(0.2, spread=0.05, seed=1)}
+    for net_frac, promoted in ((0.001, True), (0.0, True), (NAN, True), (-0.001, False)):
+        tracks["v2"] = replace(tracks["v2"], net_frac=np.full(len(tracks["v2"].at_ms), net_frac))
+        assert bool(review(before, tracks, {}, RULES, moment(8)).promotions) is promoted
+
+
 def test_only_ticks_that_both_have_forecast_count():
     mine, other = track(0.5, 4, first=0), track(0.1, 4, first=2)
     assert compare(mine, other).periods == pytest.approx(8.0)
