@@ -19,8 +19,9 @@ from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
 from tickless.errors import LeakError, RetryableError
 from tickless.learn import training_job
+from tickless.learn.spec import ModelSpec
 from tickless.localcloud import Firing, InvocationResult
-from tickless.runs import training_steps
+from tickless.runs import retrain, training_steps
 from tickless.settings import load_desk
 from tickless.types import Tick, iso
 
@@ -169,6 +170,28 @@ def test_a_night_that_cannot_be_prepared_fails_the_machine_and_trains_nothing(de
         assert firing.result.error.type == "StaleTickError"
         assert "3600 s old" in firing.result.error.message
         assert list(desk.cloud.models.names()) == []
+
+
+def test_calibrated_classifiers_pass_the_night_and_one_that_flatters_itself_does_not(desks, monkeypatch):
+    fields = {"strategy": "rotation", "features": "rotation", "horizon_h": 6.0, "label": {"kind": "gain"}, "window": {"min_rows": 100}}
+    named = {"odds_line": "logistic", "odds_trees": "lightgbm_classification", "odds_lies": "logistic"}
+    specs = tuple(ModelSpec.model_validate({**fields, "name": name, "algorithm": algorithm}) for name, algorithm in named.items())
+    monkeypatch.setattr(retrain, "desk_specs", lambda _settings: (specs, {}))
+    honest = training_job.manifest_bytes
+
+    def manifest_bytes(manifest):
+        return honest({**manifest, "fit_until": "2020-01-01T00:00:00Z"} if manifest.get("model") == "odds_lies" else manifest)
+
+    monkeypatch.setattr(training_job, "manifest_bytes", manifest_bytes)
+    with desks() as desk:
+        answer = night(desk).result.payload
+        assert {label.partition("@")[0] for label in answer["trained"]} == {"odds_line", "odds_trees"}
+        assert list(answer["failed"]) == ["odds_lies"]
+        assert "fit_until is '2020-01-01T00:00:00Z' in the manifest, and '2024-" in answer["failed"]["odds_lies"]
+        for name in ("odds_line", "odds_trees"):
+            (version,) = desk.cloud.models.versions(name)
+            assert version.manifest["calibration"]["method"] == "platt"
+            assert set(version.manifest["data_sha256"]) == {"fit", "calibration", "validation"}
 
 
 def test_sagemaker_jobs_train_the_same_bytes_and_a_job_that_fails_says_why(desks, in_one_go, monkeypatch):

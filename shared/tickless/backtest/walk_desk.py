@@ -15,8 +15,9 @@ from tickless.backtest.engine import BacktestRequest, Progress, backtest
 from tickless.backtest.results import RunRecord
 from tickless.learn.dataset import Split
 from tickless.learn.gates import GateDecision
+from tickless.learn.recipe import terms_facts
 from tickless.learn.registry import Lineage, Verdict, build_manifest, version_name
-from tickless.learn.train import library_versions
+from tickless.learn.train import library_versions, platform_facts
 from tickless.learn.walk_forward import FoldResult, ModelWalk, TestedVersion
 from tickless.ports import ModelStore, Promotion
 from tickless.settings import Settings
@@ -55,7 +56,16 @@ def fold_manifest(result: FoldResult, tested: TestedVersion, step_ms: int) -> di
     """The manifest of a fold's version: a registered one's, without measures and without a verdict."""
     terms, candidate, split = result.terms, tested.candidate, tested.split
     known = Split(split.train, split.inner, split.fit, split.inner)  # The test rows lie in the version's future.
-    lineage = Lineage(terms.as_of, terms.effective_at, step_ms, terms.training.seed, library_versions(terms.spec))
+    lineage = Lineage(
+        as_of=terms.as_of,
+        effective_at=terms.effective_at,
+        step_ms=step_ms,
+        seed=terms.training.seed,
+        libraries=library_versions(terms.spec),
+        platform=platform_facts(),
+        terms=terms_facts(terms),
+        bars=None,  # All folds share the walk's.
+    )
     verdict = Verdict(tested.score.measures, None, None, candidate.export_difference, GateDecision(False, ()))
     manifest = build_manifest(terms.spec, candidate.artifact, known, candidate.rounds, lineage, verdict)
     del manifest["validation_from"]

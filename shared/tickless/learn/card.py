@@ -167,13 +167,22 @@ def _made_from(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "Validated from", str(manifest.get("validation_from", ""))
     yield "Rows", ", ".join(f"{name} {count:,}" for name, count in rows.items())
     yield "Pairs", str(manifest.get("pairs", ""))
+    yield "Terms", _terms(manifest.get("terms") or {})
     yield "Rounds", str(manifest.get("rounds", ""))
     yield "Seed", str(manifest.get("seed", ""))
     yield "Libraries", ", ".join(f"{name} {version}" for name, version in sorted((manifest.get("libraries") or {}).items()))
+    yield "Platform", ", ".join(f"{name} {word}" for name, word in sorted((manifest.get("platform") or {}).items()))
     if "export_difference" in manifest:
         yield "Largest difference of the artifact to its trainer", f"{manifest['export_difference']:.1e}"
     yield "Data", ", ".join(f"{name} sha256 `{digest}`" for name, digest in sorted((manifest.get("data_sha256") or {}).items()))
     yield "Artifact", f"sha256 `{manifest['sha256']}`" if "sha256" in manifest else ""
+
+
+def _terms(terms: Mapping[str, Any]) -> str:
+    if not terms:
+        return ""
+    samples = f"a sample every {terms['sample_every_min']} min of the last {terms['window_days']} days"
+    return f"{samples}, the last {terms['validation_frac']:.0%} for validation; a round trip costs {terms['round_trip_cost_frac']:.2%}"
 
 
 def _sentence(text: str) -> str:

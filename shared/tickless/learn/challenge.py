@@ -88,11 +88,10 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A fitted model as it would be registered, and its linear baseline."""
+class Exported:
+    """A model as it would be registered, whoever fitted it, and its linear baseline."""
 
     artifact: bytes = field(repr=False)
-    fitted: Fitted = field(repr=False)
     model: OnnxModel
     output: Output
     worth: Worth
@@ -108,39 +107,57 @@ class Candidate:
         return self.model.calibration
 
 
+@dataclass(frozen=True)
+class Candidate(Exported):
+    """A model beside the trainer's own, from which it was exported."""
+
+    fitted: Fitted = field(repr=False)
+
+
 def make_candidate(split: Split, terms: Terms) -> Candidate:
     """Fit, export and check. Raises DataError for slices that teach nothing, ArtifactError for an export that is not exact.
 
     Raises LeakError where a scaler or a calibration has seen more than the rows it may be fitted on.
     """
-    spec, output = terms.spec, OUTPUTS[terms.spec.algorithm]
-    slices = Slices(*(fit_rows(part, spec) for part in (split.train, split.inner, split.fit)))
-    conditions = Conditions(terms.training.seed, terms.training.num_threads)
-    fitted = fit_model(slices, spec, conditions)
+    spec, output, slices = terms.spec, OUTPUTS[terms.spec.algorithm], slices_of(split, terms.spec)
+    fitted = fit_model(slices, spec, Conditions(terms.training.seed, terms.training.num_threads))
+    check_scaler(fitted, spec.name, slices, split)
     artifact = fitted.export(split.fit.features)
     # The artifact is judged by what the desk will run, not by the trainer.
-    draft = _draft(artifact, split.fit.features, terms)
-    model = OnnxModel.from_bytes(artifact, draft)
+    model = open_artifact(artifact, split, terms)
     difference = check_export(fitted.predict(split.validation.x), model.predict(split.validation.x), spec.name)
-    linear = None if isinstance(spec.fit, LinearFit) else fit_linear(slices, output)
-    for one, name in ((fitted, spec.name), (linear, f"the linear baseline of {spec.name}")):
-        if one is not None:
-            check_scaler(one, name, slices, split)
-    if split.calibration is not None:
-        calibration = calibrate(model.predict, split.calibration, split, spec)
-        model = OnnxModel.from_bytes(artifact, draft | {"calibration": calibration.as_json()})
+    model = calibrated(model, artifact, split, terms)
     worth = worth_on(fitted, output, split.inner, terms, model.calibration)
-    return Candidate(
-        artifact=artifact,
-        fitted=fitted,
-        model=model,
-        output=output,
-        worth=worth,
-        rounds=fitted.rounds,
-        export_difference=difference,
-        baseline=linear,
-        baseline_worth=worth_on(linear, "value" if output == "score" else output, split.inner, terms) if linear else worth,
-    )
+    baseline, baseline_worth = linear_beside(slices, split, terms, worth)
+    return Candidate(artifact, model, output, worth, fitted.rounds, difference, baseline, baseline_worth, fitted)
+
+
+def slices_of(split: Split, spec: ModelSpec) -> Slices:
+    """What a model is fitted on."""
+    return Slices(*(fit_rows(part, spec) for part in (split.train, split.inner, split.fit)))
+
+
+def open_artifact(artifact: bytes, split: Split, terms: Terms) -> OnnxModel:
+    """The exported model before its calibration; raises ArtifactError where it is none, or one of other features."""
+    return OnnxModel.from_bytes(artifact, _draft(artifact, split.fit.features, terms))
+
+
+def calibrated(model: OnnxModel, artifact: bytes, split: Split, terms: Terms) -> OnnxModel:
+    """The model with the calibration that comes of the split's slice for it, if it has one. Raises DataError, LeakError."""
+    if split.calibration is None:
+        return model
+    calibration = calibrate(model.predict, split.calibration, split, terms.spec)
+    return OnnxModel.from_bytes(artifact, {**model.manifest, "calibration": calibration.as_json()})
+
+
+def linear_beside(slices: Slices, split: Split, terms: Terms, worth: Worth) -> tuple[Fitted | None, Worth]:
+    """The linear baseline and what its output is worth; none, and the model's own ``worth``, where the model is linear itself."""
+    output = OUTPUTS[terms.spec.algorithm]
+    if isinstance(terms.spec.fit, LinearFit):
+        return None, worth
+    linear = fit_linear(slices, output)
+    check_scaler(linear, f"the linear baseline of {terms.spec.name}", slices, split)
+    return linear, worth_on(linear, "value" if output == "score" else output, split.inner, terms)
 
 
 def calibrate(predict: Callable[[NDArray[np.float32]], Floats], rows: Samples, split: Split, spec: ModelSpec) -> Calibration:
@@ -175,7 +192,7 @@ def check_scaler(fitted: Fitted, name: str, used: Slices, split: Split) -> None:
     check_fitted(step, split.fit, split.validation)
 
 
-def judge(candidate: Candidate, split: Split, terms: Terms, champion: OnnxModel | None) -> tuple[Verdict, dict[str, Any]]:
+def judge(candidate: Exported, split: Split, terms: Terms, champion: OnnxModel | None) -> tuple[Verdict, dict[str, Any]]:
     """(what validation found, what the manifest says beside it: measures of the baseline and of classifiers, the drift reference)."""
     rows = split.validation
     judged = judge_model(candidate.model, candidate.worth, candidate.output, split, terms, champion)
@@ -302,14 +319,20 @@ def _draft(artifact: bytes, features: tuple[str, ...], terms: Terms) -> dict[str
 
 
 def worth_on(fitted: Fitted, output: Output, inner: Samples, terms: Terms, calibration: Calibration | None = None) -> Worth:
-    """What the output is worth: itself where it is a return in units of the scale, plus the cost where that was subtracted; else fitted."""
-    label = terms.spec.label
-    if output == "value" and label.kind == "forward_return_net":
-        return Worth(1.0, round_trip_cost_frac(terms.execution))
-    if output == "value" and label.kind in {"forward_return", "forward_return_over_volatility"}:
-        return Worth()
+    """What the output is worth: as its label says, or fitted on what a model that has not seen ``inner`` said of it."""
+    stated = stated_worth(output, terms)
+    if stated is not None:
+        return stated
     said = fitted.inner_prediction if calibration is None else calibration.apply(fitted.inner_prediction)
-    return fit_worth(said, in_returns(label, inner.y, inner.plain, inner.scale))
+    return fit_worth(said, in_returns(terms.spec.label, inner.y, inner.plain, inner.scale))
+
+
+def stated_worth(output: Output, terms: Terms) -> Worth | None:
+    """What an output is worth that is a return in units of the scale: itself, plus the cost where that was subtracted; None for others."""
+    kind = terms.spec.label.kind
+    if output == "value" and kind == "forward_return_net":
+        return Worth(1.0, round_trip_cost_frac(terms.execution))
+    return Worth() if output == "value" and kind in {"forward_return", "forward_return_over_volatility"} else None
 
 
 def gates_of(terms: Terms) -> Gates:
@@ -321,7 +344,7 @@ def gates_of(terms: Terms) -> Gates:
     )
 
 
-def _beside_linear(candidate: Candidate, rows: Samples, mine: Score, terms: Terms) -> dict[str, Any] | None:
+def _beside_linear(candidate: Exported, rows: Samples, mine: Score, terms: Terms) -> dict[str, Any] | None:
     if candidate.baseline is None:
         return None
     linear = score_model(candidate.baseline, candidate.baseline_worth, rows, terms)

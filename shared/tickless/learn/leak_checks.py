@@ -142,16 +142,17 @@ def check_sequences(samples: Samples, table: FeatureTable) -> None:
         raise LeakError(f"the sequence of {_row_name(some, int(np.argmin(equal)))} is not that of the bars that had closed by then")
 
 
-def check_split(split: Split, embargo_ms: int) -> None:
-    """Every slice has been purged of labels that reach into a later one, or into the embargo before it."""
-    check_purged(split.train, split.inner, embargo_ms, "the early-stopping slice")
+def check_split(split: Split, embargo_ms: int) -> int:
+    """Every slice has been purged of labels that reach into a later one, or into the embargo before it; how many labels were looked at."""
+    looked_at = check_purged(split.train, split.inner, embargo_ms, "the early-stopping slice")
     fitted = [split.train, split.inner, split.fit]
     if split.calibration is not None:
         for before in fitted:
-            check_purged(before, split.calibration, embargo_ms, "the calibration slice")
+            looked_at += check_purged(before, split.calibration, embargo_ms, "the calibration slice")
         fitted.append(split.calibration)
     for before in fitted:
-        check_purged(before, split.validation, embargo_ms, "the validation slice")
+        looked_at += check_purged(before, split.validation, embargo_ms, "the validation slice")
+    return looked_at
 
 
 def check_relative(absolute: Samples, relative: Samples, seed: int, cuts: int = CUTS) -> None:
@@ -165,14 +166,17 @@ def check_relative(absolute: Samples, relative: Samples, seed: int, cuts: int = 
             raise LeakError(f"the relative label of {_row_name(part, int(np.argmin(equal)))} does not come of the rows of its tick alone")
 
 
-def check_purged(before: Samples, after: Samples, embargo_ms: int, into: str) -> None:
-    """No label of ``before`` ends later than ``embargo_ms`` before the first decision of ``after``; told from the intervals alone."""
+def check_purged(before: Samples, after: Samples, embargo_ms: int, into: str) -> int:
+    """No label of ``before`` ends later than ``embargo_ms`` before the first decision of ``after``; how many were compared with it.
+
+    Told from the intervals alone.
+    """
     for rows in (before, after):
         if (rows.end_ms <= rows.start_ms).any():
             k = int(np.argmax(rows.end_ms <= rows.start_ms))
             raise LeakError(f"the label of {_row_name(rows, k)} says that it is known at its own decision")
     if not len(before) or not len(after):
-        return
+        return 0
     begins = int(after.start_ms.min())
     reaching = before.end_ms + embargo_ms > begins
     if reaching.any():
@@ -181,6 +185,7 @@ def check_purged(before: Samples, after: Samples, embargo_ms: int, into: str) ->
             f"{int(reaching.sum()):,} of {len(before):,} training labels reach into {into}, which begins at {_at(begins)} after an "
             f"embargo of {embargo_ms / 3_600_000:g} h; the label of {_row_name(before, k)} is known at {_at(before.end_ms[k])} only"
         )
+    return len(before)
 
 
 def check_fitted(step: FittedStep, allowed: Samples, validation: Samples) -> None:

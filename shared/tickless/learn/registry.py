@@ -34,6 +34,12 @@ class Lineage:
     seed: int
     libraries: Mapping[str, str]
     """Versions by library name."""
+    platform: Mapping[str, str]
+    """Versions of Python and of this package, and the kind of processor."""
+    terms: Mapping[str, Any]
+    """``recipe.terms_facts``."""
+    bars: Mapping[str, Any] | None
+    """``recipe.bars_facts``; None where the bars are not those of this version alone."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ def build_manifest(spec: ModelSpec, artifact: bytes, split: Split, rounds: int, 
 
     ``data_until`` is the last close that training could see, ``fit_until`` the last that the fitted rows saw (their labels included, and
     those of a calibration), ``label_until`` the last that any label saw, validation included. A tick before any of ``data_until``,
-    ``label_until`` and ``effective_at`` must not use the model. A training adds what inference, the gates and later reviews read:
+    ``label_until`` and ``effective_at`` must not use the model. With ``bars``, ``desk`` and ``spec`` the version can be made again from its
+    bars (``recipe.Recipe``). A training adds what inference, the gates and later reviews read:
     ``output``, ``calibration``, ``worth``, ``class_measures``, ``baseline`` and, for drift, ``drift_reference``, which
     ``DriftReference.from_json`` reads; the rank IC to be expected is ``measures.rank_ic``.
     """
@@ -82,6 +89,9 @@ def build_manifest(spec: ModelSpec, artifact: bytes, split: Split, rounds: int, 
         "data_sha256": split.sha256,
         "seed": lineage.seed,
         "libraries": dict(lineage.libraries),
+        "platform": dict(lineage.platform),
+        **lineage.terms,
+        "bars": dict(lineage.bars) if lineage.bars is not None else None,
         "spec": spec.model_dump(mode="json"),
         "measures": verdict.measures.as_json(),
         "champion": verdict.champion,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+import tickless
 from tickless.learn.algorithms.contract import Conditions, Fitted, Output, Slices
 from tickless.learn.algorithms.gru import fit_gru, has_torch
 from tickless.learn.algorithms.linear import fit_logistic, fit_ridge
@@ -50,6 +52,17 @@ def missing_library(spec: ModelSpec) -> str:
     if isinstance(spec.fit, GruFit) and not has_torch():
         return "PyTorch is not installed here, and algorithm = 'gru' needs it: install tickless[gru], in a checkout with 'make gru'"
     return ""
+
+
+def library_names(spec: ModelSpec) -> frozenset[str]:
+    """What a training of the specification computes with; where a version is only looked at, it need not be installed."""
+    own = {"lightgbm"} if isinstance(spec.fit, TreeFit) else {"torch"} if isinstance(spec.fit, GruFit) else set()
+    return frozenset({"numpy", "onnx", "onnxruntime", *own})
+
+
+def platform_facts() -> dict[str, str]:
+    """What besides libraries a training's last bits may depend on: versions of Python and of this package, and the kind of processor."""
+    return {"python": platform.python_version(), "machine": platform.machine(), "tickless": tickless.__version__}
 
 
 def library_versions(spec: ModelSpec) -> dict[str, str]:

@@ -13,15 +13,16 @@ from tickless.errors import DataError
 from tickless.features import rotation
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
-from tickless.learn.challenge import Candidate, Terms, judge, make_candidate
+from tickless.learn.challenge import Exported, Terms, judge, make_candidate
 from tickless.learn.dataset import Samples, Split, split_by_time
 from tickless.learn.gates import GateDecision
 from tickless.learn.leak_checks import FeatureMaker, check_features, check_split
+from tickless.learn.recipe import bars_facts, terms_facts
 from tickless.learn.registry import Lineage, build_manifest, version_name
 from tickless.learn.sampling import hold_out, make_samples
 from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec
-from tickless.learn.train import library_versions, missing_library
+from tickless.learn.train import library_versions, missing_library, platform_facts
 from tickless.settings import ExecutionSection, TrainingSection
 from tickless.types import iso, to_ms
 
@@ -83,12 +84,7 @@ def train_models(
     LeakError where a check finds a leak, ArtifactError where an export is not exact, ValueError where table and panel do not belong
     together.
     """
-    if (table.start_ms, table.rows, table.pairs, table.timeframe) != (panel.start_ms, panel.rows, panel.pairs, panel.timeframe):
-        raise ValueError("the feature table does not belong to the panel")
-    last = panel.closed_at(as_of).rows
-    table, panel = table.take(0, last), panel.take(0, last)
-    if last:
-        check_features(features.make, panel, table.select(MODEL_FEATURES), training.seed, features.startup_bars)
+    ground = lay_ground(table, panel, as_of, features, training.seed)
     trained: list[TrainedModel] = []
     skipped: dict[str, str] = {}
     for spec in specs:
@@ -98,13 +94,37 @@ def train_models(
             skipped[spec.name] = f"nothing trained, because {problem}"
             continue
         try:
-            data = prepare(table, panel, terms)
+            data = prepare(ground.table, ground.panel, terms)
             candidate = make_candidate(data.split, terms)
         except DataError as error:
             skipped[spec.name] = f"nothing trained, because {error}"
             continue
-        trained.append(_judged(candidate, data, terms, incumbents.get(spec.name), features))
+        made_with = MadeWith(library_versions(spec), platform_facts())
+        trained.append(judged(candidate, ground, data, terms, incumbents.get(spec.name), made_with))
     return TrainingResult(tuple(trained), skipped)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every model of a training stands on: bars that had closed, and their features, proved not to look ahead."""
+
+    table: FeatureTable
+    panel: Panel
+    bars: Mapping[str, Any]
+    """``recipe.bars_facts`` of the panel."""
+    startup_bars: int
+    feature_values: int
+    """How many were compared."""
+
+
+def lay_ground(table: FeatureTable, panel: Panel, as_of: datetime, features: Features, seed: int) -> Ground:
+    """Take what had closed at ``as_of`` and check its features. Raises LeakError, ValueError for a table that is not the panel's."""
+    if (table.start_ms, table.rows, table.pairs, table.timeframe) != (panel.start_ms, panel.rows, panel.pairs, panel.timeframe):
+        raise ValueError("the feature table does not belong to the panel")
+    last = panel.closed_at(as_of).rows
+    table, panel = table.take(0, last), panel.take(0, last)
+    compared = check_features(features.make, panel, table.select(MODEL_FEATURES), seed, features.startup_bars) if last else 0
+    return Ground(table, panel, bars_facts(panel), features.startup_bars, compared)
 
 
 @dataclass(frozen=True)
@@ -113,7 +133,6 @@ class Prepared:
 
     samples: Samples
     split: Split
-    timeframe: str
     leak_checks: Mapping[str, int]
 
 
@@ -128,8 +147,7 @@ def prepare(table: FeatureTable, panel: Panel, terms: Terms) -> Prepared:
     if problem:
         raise DataError(problem)
     checked = made.check(terms.training.seed)
-    check_split(split, terms.embargo_ms)
-    return Prepared(samples, split, table.timeframe, checked)
+    return Prepared(samples, split, {**checked, "split_labels": check_split(split, terms.embargo_ms)})
 
 
 def _problem(samples: Samples, split: Split, terms: Terms) -> str:
@@ -147,10 +165,30 @@ def _problem(samples: Samples, split: Split, terms: Terms) -> str:
     return ""
 
 
-def _judged(candidate: Candidate, data: Prepared, terms: Terms, champion: OnnxModel | None, features: Features) -> TrainedModel:
+@dataclass(frozen=True)
+class MadeWith:
+    """What a version was computed with, as its manifest says."""
+
+    libraries: Mapping[str, str]
+    platform: Mapping[str, str]
+
+
+def judged(
+    candidate: Exported, ground: Ground, data: Prepared, terms: Terms, champion: OnnxModel | None, made_with: MadeWith
+) -> TrainedModel:
+    """The version with its whole manifest: all of it comes of the bars, the terms and the artifact, but for what the candidate brings."""
     verdict, beside = judge(candidate, data.split, terms, champion)
     spec = terms.spec
-    lineage = Lineage(terms.as_of, terms.effective_at, terms.step_ms, terms.training.seed, library_versions(spec))
+    lineage = Lineage(
+        as_of=terms.as_of,
+        effective_at=terms.effective_at,
+        step_ms=terms.step_ms,
+        seed=terms.training.seed,
+        libraries=made_with.libraries,
+        platform=made_with.platform,
+        terms=terms_facts(terms),
+        bars=ground.bars,
+    )
     manifest = build_manifest(spec, candidate.artifact, data.split, candidate.rounds, lineage, verdict) | {
         "algorithm": spec.algorithm,
         "output": candidate.output,
@@ -158,7 +196,13 @@ def _judged(candidate: Candidate, data: Prepared, terms: Terms, champion: OnnxMo
         "worth": candidate.worth.as_json(),
         "calibration": candidate.calibration.as_json() if data.split.calibration is not None else None,
         **beside,
-        "leak_checks": dict(data.leak_checks),
-        "startup": {"timeframe": data.timeframe, "bars": features.startup_bars + max(0, spec.sequence_bars - 1)},
+        "leak_checks": {"feature_values": ground.feature_values, **data.leak_checks, "fitted_steps": _fitted_steps(candidate, data.split)},
+        "startup": {"timeframe": ground.table.timeframe, "bars": ground.startup_bars + max(0, spec.sequence_bars - 1)},
     }
     return TrainedModel(spec.name, version_name(terms.as_of), manifest, candidate.artifact, verdict.gate)
+
+
+def _fitted_steps(candidate: Exported, split: Split) -> list[str]:
+    """What was fitted besides the model, each proved to come of its rows alone."""
+    scalers = ["scaler"] if candidate.baseline is None else ["scaler", "scaler of the linear baseline"]
+    return scalers if split.calibration is None else [*scalers, "calibration"]

@@ -24,7 +24,7 @@ from tickless.errors import ArtifactError, DataError
 from tickless.learn import training_job
 from tickless.learn.scope import Scope
 from tickless.learn.second_opinion import check_version
-from tickless.learn.spec import load_specs
+from tickless.learn.spec import ModelSpec, load_specs
 from tickless.learn.training_files import Job, bars_bytes, job_bytes, manifest_bytes, read_bars, read_job
 from tickless.learn.training_job import STOPPED, main, run_job, train_job
 from tickless.settings import load_desk
@@ -286,30 +286,154 @@ def test_a_job_that_is_wrong_is_refused(job, key, value):
 # What came back is not believed
 
 
+CLASSIFIERS = ("logistic", "lightgbm_classification")
+
+
+def of_classes(job: Job, algorithm: str) -> Job:
+    """The job for a classifier, calibrated as classifiers are where nothing else is said."""
+    fields = {"name": "odds_6h", "strategy": "rotation", "features": "rotation", "horizon_h": 6.0, "window": {"min_rows": 100}}
+    return replace(job, spec=ModelSpec.model_validate({**fields, "algorithm": algorithm, "label": {"kind": "gain"}}))
+
+
+@pytest.fixture(scope="module")
+def classifier(job, panel):
+    """A trained classifier with its job, by algorithm."""
+    made = {}
+
+    def make(algorithm: str):
+        if algorithm not in made:
+            asked = of_classes(job, algorithm)
+            (model,) = train_job(asked, panel).trained
+            made[algorithm] = asked, model
+        return made[algorithm]
+
+    return make
+
+
 def test_the_desk_finds_what_an_honest_manifest_says(job, panel, expected):
     gate = check_version(job, panel, expected.manifest, expected.artifact)
     assert gate == expected.gate
 
 
+@pytest.mark.parametrize("algorithm", CLASSIFIERS)
+def test_and_of_a_calibrated_classifier(algorithm, panel, classifier):
+    asked, model = classifier(algorithm)
+    assert set(model.manifest["data_sha256"]) == {"fit", "calibration", "validation"}
+    assert model.manifest["calibration"]["method"] == "platt"
+    assert check_version(asked, panel, json.loads(manifest_bytes(model.manifest)), model.artifact) == model.gate
+
+
+def test_and_beside_a_champion(job, panel, expected):
+    challenged = replace(job, champion=(expected.manifest, expected.artifact))
+    (model,) = train_job(challenged, panel).trained
+    assert check_version(challenged, panel, model.manifest, model.artifact) == model.gate
+    with pytest.raises(ArtifactError, match=r"champion is 'rotation_6h@20240601T0000Z' in the manifest, and None when the desk looks"):
+        check_version(job, panel, model.manifest, model.artifact)
+
+
+def told(manifest: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """The manifest as one says it who has changed it in one place; ``DROPPED``: without that."""
+    lie = json.loads(manifest_bytes(manifest))
+    *parents, last = path
+    where = lie
+    for key in parents:
+        where = where[key]
+    if value is DROPPED:
+        del where[last]
+    else:
+        where[last] = value
+    return lie
+
+
+DROPPED = object()
+LIES: list[tuple[tuple[Any, ...], Any, str]] = [
+    (("version",), "20300101T0000Z", "version is '20300101T0000Z' in the manifest"),
+    (("spec", "horizon_h"), 1.0, "spec.horizon_h is 1.0 in the manifest, and 6.0 when the desk looks"),
+    (("effective_at",), "2020-01-01T00:00:00Z", "effective_at is"),
+    (("sha256",), "0" * 64, "sha256 is '000"),
+    (("horizon_h",), 48.0, "horizon_h is 48.0 in the manifest, and 6.0 when the desk looks"),
+    (("horizon_h",), 6.0001, "horizon_h is 6.0001"),
+    (("label",), "forward_return", "label is"),
+    (("relative",), False, "relative is False"),
+    (("relative",), 1, "relative is 1"),
+    (("strategy",), "x", "strategy is"),
+    (("seed",), 1, "seed is"),
+    (("fit_until",), "2020-01-01T00:00:00Z", "fit_until is"),
+    (("label_until",), "2020-01-01T00:00:00Z", "label_until is"),
+    (("data_until",), "2030-01-01T00:00:00Z", "data_until is"),
+    (("data_sha256", "fit"), "0" * 64, "data_sha256.fit is"),
+    (("data_sha256", "calibration"), "0" * 64, "data_sha256.calibration is '000"),
+    (("bars", "pairs"), ["BTC/USDT"], "bars.pairs is"),
+    (("bars", "sha256"), "0" * 64, "bars.sha256 is"),
+    (("desk", "execution", "taker_fee_bps"), 0.0, "desk.execution.taker_fee_bps is 0.0"),
+    (("terms", "sample_every_min"), 15, "terms.sample_every_min is 15"),
+    (("rows", "validation"), 10**6, "rows.validation is"),
+    (("features", 0), "r_9h", "features[0] is"),
+    (("sequence_bars",), 60, "sequence_bars is"),
+    (("startup", "bars"), 0, "startup.bars is"),
+    (("measures", "rank_ic"), 0.9, "measures.rank_ic is 0.9 in the manifest"),
+    (("gate", "promote"), "yes", "gate.promote is"),
+    (("gate", "reasons"), ["best ever"], "gate.reasons is"),
+    (("gate", "reasons", 1), "mean rank IC 0.99999 is above 0.00000, the limit", "gate.reasons[1] is"),
+    (("baseline", "beaten"), None, "baseline.beaten is None"),
+    (("baseline", "measures", "rank_ic"), -1.0, "baseline.measures.rank_ic is"),
+    (("calibration",), {"method": "platt", "x": [1.0, 0.0], "y": []}, "calibration is"),
+    (("drift_reference",), None, "drift_reference is None"),
+    (("drift_reference", "until_ms"), 0, "drift_reference."),
+    (("leak_checks",), {}, "leak_checks."),
+    (("worth",), {"slope": 9.0, "intercept": 0.0}, "worth.slope is 9.0"),
+    (("rounds",), 10**6, "rounds is 1000000 in the manifest, and must be a whole number from 0 to"),
+    (("export_difference",), 1.0, "export_difference is 1.0 in the manifest, and must be a number from 0 to 1e-05"),
+    (("libraries",), {}, "libraries is {} in the manifest, and must be one entry each of lightgbm, numpy, onnx, onnxruntime"),
+    (("libraries", "numpy"), "2.0 <script>", "libraries.numpy is"),
+    (("platform",), DROPPED, "platform is None"),
+    (("platform", "python"), 3, "platform.python is 3"),
+    (("terms",), DROPPED, "terms is missing in the manifest"),
+    (("praise",), "none better", "praise is 'none better' in the manifest, and missing when the desk looks"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "says"), LIES, ids=[f"{n}-{'-'.join(map(str, lie[0]))}" for n, lie in enumerate(LIES)])
+def test_a_manifest_that_says_anything_else_is_refused(job, panel, expected, path, value, says):
+    with pytest.raises(ArtifactError) as refusal:
+        check_version(job, panel, told(expected.manifest, path, value), expected.artifact)
+    assert f"model rotation_6h@20240601T0000Z: {says}" in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        (("version",), "20300101T0000Z", "version is '20300101T0000Z' in the manifest"),
-        (("spec", "horizon_h"), 1.0, "spec.horizon_h is 1.0 in the manifest, and 6.0 when the desk looks"),
-        (("effective_at",), "2020-01-01T00:00:00Z", "effective_at is"),
-        (("measures", "rank_ic"), 0.9, "measures.rank_ic is 0.9 in the manifest"),
-        (("gate", "promote"), "flipped", "gate.promote is"),
-        (("data_sha256", "fit"), "0" * 64, "data_sha256.fit is"),
-        (("worth",), {"slope": "steep"}, "worth cannot be read"),
-        (("sha256",), "0" * 64, "the artifact's sha256 is"),
+        (("worth",), {"slope": "steep"}, "worth is {'slope': 'steep'} in the manifest, and must be a slope and an intercept"),
+        (("worth", "slope"), -0.1, "and must be a line that does not fall"),
+        (("worth", "slope"), 1e9, "when the desk looks"),
+        (("calibration", "x"), [5.0, 0.0], "calibration.x[0] is 5.0"),
+        (("calibration", "rows"), 3, "calibration.rows is 3"),
+        (("class_measures", "log_loss"), 0.1, "class_measures.log_loss is 0.1"),
     ],
+    ids=["worth is a word", "worth falls", "worth is steep", "calibration", "calibration's rows", "log loss"],
 )
-def test_a_manifest_that_flatters_is_refused(job, panel, expected, path, value, says):
-    manifest = json.loads(manifest_bytes(expected.manifest))
-    *parents, last = path
-    where = manifest
-    for key in parents:
-        where = where[key]
-    where[last] = not where[last] if value == "flipped" else value
-    with pytest.raises(ArtifactError, match=says.replace("(", r"\(")):
-        check_version(job, panel, manifest, expected.artifact)
+def test_nor_is_a_classifier_s_word_taken(panel, classifier, path, value, says):
+    asked, model = classifier("logistic")
+    with pytest.raises(ArtifactError) as refusal:
+        check_version(asked, panel, told(model.manifest, path, value), model.artifact)
+    assert says in str(refusal.value)
+
+
+def test_what_another_machine_may_say_otherwise_is_accepted(job, panel, expected):
+    manifest = told(expected.manifest, ("libraries", "numpy"), "9.9.9rc1")
+    manifest = told(manifest, ("platform",), {"python": "3.13.1", "machine": "aarch64", "tickless": "0.2.0"})
+    manifest = told(manifest, ("measures", "rank_ic"), manifest["measures"]["rank_ic"] * (1.0 + 1e-6))
+    rank_ic = expected.manifest["measures"]["rank_ic"]
+    said = manifest["gate"]["reasons"][1]
+    manifest = told(manifest, ("gate", "reasons", 1), said.replace(f"{rank_ic:.5f}", f"{rank_ic + 1e-5:.5f}"))
+    assert manifest["gate"]["reasons"] != expected.manifest["gate"]["reasons"]
+    assert check_version(job, panel, manifest, expected.artifact) == expected.gate
+
+
+def test_an_artifact_of_other_features_is_refused(job, panel, expected, classifier):
+    _, other = classifier("lightgbm_classification")
+    with pytest.raises(ArtifactError, match=r"sha256 is '"):
+        check_version(job, panel, expected.manifest, other.artifact)
+    claimed = told(expected.manifest, ("sha256",), other.manifest["sha256"])
+    with pytest.raises(ArtifactError, match=r"in the manifest, and .* when the desk looks"):
+        check_version(job, panel, claimed, other.artifact)
