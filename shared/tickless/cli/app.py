@@ -18,6 +18,7 @@ from tickless.cli import (
     lookahead,
     operating,
     practising,
+    reproducing,
     running,
     training,
     tuning,
@@ -117,6 +118,7 @@ app.command()(commanding.flatten)
 app.command()(commanding.accept)
 app.add_typer(desks.desk_app, name="desk")
 app.add_typer(params_app, name="params")
+models_app.command()(reproducing.reproduce)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 

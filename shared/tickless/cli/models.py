@@ -110,8 +110,8 @@ def show(
         if entry.version == version
     ]
     rows += [(" ".join(filter(None, (event.stage, event.role))), f"{iso(event.at)}: {event.reason} ({event.by})") for event in events]
-    # The bins of the reference are for drift to read; --json has them.
-    rows += [(key, value) for key, value in _flat(found.manifest) if not key.startswith("drift_reference.")]
+    # The bins of the reference are for drift to read, the desk's settings for whoever makes it again; --json has them.
+    rows += [(key, value) for key, value in _flat(found.manifest) if not key.startswith(("drift_reference.", "desk."))]
     print_table(found.label, ("field", "value"), rows)
 
 
