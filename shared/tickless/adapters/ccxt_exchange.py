@@ -21,6 +21,7 @@ from tickless.adapters.ccxt_balances import refuse_untold, spot_balances, swap_b
 from tickless.adapters.ccxt_client import MarketType, open_account_client
 from tickless.adapters.ccxt_errors import Failure, RequestFailed, market_is_closed, would_trigger
 from tickless.adapters.ccxt_funding import TELLING, fetch_funding, funding_since
+from tickless.adapters.ccxt_ids import SentIds, id_form
 from tickless.adapters.ccxt_instruments import AccountMarkets
 from tickless.adapters.ccxt_lookup import SETTLE_ASKS, SETTLE_S, OrderLookup
 from tickless.adapters.ccxt_orders import FoundOrder, Instrument, read_number, read_order
@@ -44,6 +45,8 @@ MANY = 8
 STABLE_READS = 3
 MARGIN_EXTRAS: Mapping[str, tuple[str, ...]] = {"bybit": ("leverage",), "okx": ("leverage", "marginMode")}
 """Exchanges that set margin mode and leverage together."""
+MARGIN_IN_ORDERS: Mapping[str, str] = {"okx": "marginMode"}
+"""Exchanges where each order says which margin it uses, and what ccxt calls that."""
 
 
 class CcxtExchange:
@@ -51,7 +54,8 @@ class CcxtExchange:
 
     ``max_skew_s`` is how far the exchange's clock may be from ours before nothing is traded. ``time_left_s`` is what is left of the
     function's time: no request is made that could outlast it. ``purse`` is the shared request budget. ``stop_limit_frac`` is how far from
-    its stop an order may fill at an exchange that has stop-limit orders only.
+    its stop an order may fill at an exchange that has stop-limit orders only. Raises SettingsError for an exchange where orders are not
+    known to be found under our id.
     """
 
     def __init__(
@@ -72,9 +76,11 @@ class CcxtExchange:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        form = id_form(exchange_id, market_type)
         self.client = open_account_client(exchange_id, keys, market_type=market_type, sandbox=sandbox, timeout_s=timeout_s)
         self._requests = AccountRequests(self.client, keys.source, keys.redact, now, sleep, timeout_s, time_left_s, purse)
-        self._markets = AccountMarkets(self._requests, stake, market_type)
+        self._sent_ids = SentIds(self.client, form)
+        self._markets = AccountMarkets(self._requests, stake, market_type, form)
         self._lookup = OrderLookup(self._requests, self._markets)
         self._id = exchange_id
         self._margin: dict[str, Any] = {"leverage": leverage, "marginMode": margin_mode}
@@ -228,17 +234,21 @@ class CcxtExchange:
         return instrument
 
     def _create(self, order: Order, instrument: Instrument) -> Any:
-        """Send an order. Amounts travel as text."""
-        params: dict[str, Any] = {"clientOrderId": order.client_order_id}
+        """Send an order. Amounts travel as text. Raises OrderRejectedError where its id would not go with it."""
+        params: dict[str, Any] = {}
         kind, price = str(order.type), order.limit_price
         if self._markets.is_swap and order.reduce_only:
             params["reduceOnly"] = True
+        if self._markets.is_swap and self._id in MARGIN_IN_ORDERS:
+            params[MARGIN_IN_ORDERS[self._id]] = self._margin["marginMode"]
         if order.type is OrderType.STOP:
             kind = self._markets.stop_kind(instrument) or "market"
             params["stopLossPrice"] = f"{order.stop_price:f}"
             price = self._markets.stop_limit(order, instrument, self._stop_limit_frac)
         text = None if price is None or kind == "market" else f"{price:f}"
-        return self.client.create_order(instrument.symbol, kind, str(order.side), f"{order.qty / instrument.size:f}", text, params)
+        qty = f"{order.qty / instrument.size:f}"
+        with self._sent_ids.holding(order.client_order_id) as named:
+            return self.client.create_order(instrument.symbol, kind, str(order.side), qty, text, {**named, **params})
 
     def _set_margin(self, order: Order, instrument: Instrument) -> None:
         """Margin mode and leverage of a contract, before the first order that could open a position; refused means not traded."""

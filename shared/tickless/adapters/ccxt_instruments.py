@@ -8,15 +8,15 @@ from decimal import Decimal
 from typing import Any
 
 from tickless.adapters.ccxt_client import MARKETS_AGAIN, MARKETS_FOR, MarketType, load_markets, refuse_untold_market
+from tickless.adapters.ccxt_ids import IdForm
 from tickless.adapters.ccxt_market import contract_size, is_ours, pair_rules
 from tickless.adapters.ccxt_orders import Instrument, Raw, read_number
 from tickless.adapters.ccxt_requests import AccountRequests
 from tickless.errors import MarketClosedError, OrderRejectedError, RetryableError
 from tickless.execution.rounding import price_on_step
+from tickless.settings import BUYS_BY_VALUE, RESTING_STOPS
 from tickless.types import Order, OrderType, PairRules, Side, from_ms
 
-STOPS_APART_ON_SPOT = frozenset({"bitget", "kucoin", "okx"})
-"""Exchanges that keep stop orders apart from others on spot too; all do so for contracts."""
 FILLED_FIELDS = dict.fromkeys(("binance", "binanceus", "binanceusdm"), "executedQty")
 """Where an exchange says how much of an order has filled."""
 FEE_FIELDS = dict.fromkeys(FILLED_FIELDS, "commission")
@@ -28,9 +28,10 @@ BASE_FIELDS = dict.fromkeys(FILLED_FIELDS, "baseAsset")
 class AccountMarkets:
     """Spot markets quoted in the stake currency, or contracts quoted and settled in it. Loaded when first needed."""
 
-    def __init__(self, requests: AccountRequests, stake: str, market_type: MarketType) -> None:
+    def __init__(self, requests: AccountRequests, stake: str, market_type: MarketType, form: IdForm) -> None:
         self.is_swap = market_type == "swap"
         self.stake = stake
+        self.form = form
         self._requests = requests
         self._client = requests.client
         self._known: dict[str, Instrument] = {}
@@ -74,19 +75,24 @@ class AccountMarkets:
                 raise OrderRejectedError(f"{order.pair}: {name} {value} is not a multiple of {step}, or not above 0")
         if rules.min_qty is not None and order.qty < rules.min_qty:
             raise OrderRejectedError(f"{order.pair}: qty {order.qty} is below the least, {rules.min_qty}")
+        if order.type is OrderType.MARKET and order.side is Side.BUY and not self.is_swap and self._client.id in BUYS_BY_VALUE:
+            # Nothing is converted at a price: the order could fill to more than was planned.
+            raise OrderRejectedError(f"{order.pair}: {self._client.id} takes market buys by their cost alone; buy with limit orders")
         if order.type is OrderType.LIMIT and order.limit_price is None:
             raise OrderRejectedError(f"{order.pair}: a limit order without limit_price")
         if order.type is OrderType.STOP and (order.stop_price is None or self.stop_kind(instrument) is None):
             raise OrderRejectedError(f"{order.pair}: no stop can rest at {self._client.id} at stop_price {order.stop_price}")
 
     def stop_kind(self, instrument: Instrument) -> str | None:
-        """``market`` or ``limit``: the stop order that a market takes; None = none."""
-        market = self._raw(instrument)
-        types = (market.get("info") or {}).get("orderTypes")
-        if isinstance(types, list):
-            stop_market, stop_limit = ("STOP_MARKET", "STOP") if self.is_swap else ("STOP_LOSS", "STOP_LOSS_LIMIT")
-            return "market" if stop_market in types else "limit" if stop_limit in types else None
-        return "market" if self._client.feature_value(instrument.symbol, "createOrder", "stopLossPrice") else None
+        """``market`` or ``limit``: the stop order that a market takes; None = none.
+
+        None, too, where nobody has shown that a stop is found again: one that is taken for lost would be placed anew at each tick.
+        """
+        types = (self._raw(instrument).get("info") or {}).get("orderTypes")
+        if self._client.id not in RESTING_STOPS or not isinstance(types, list):
+            return None
+        stop_market, stop_limit = ("STOP_MARKET", "STOP") if self.is_swap else ("STOP_LOSS", "STOP_LOSS_LIMIT")
+        return "market" if stop_market in types else "limit" if stop_limit in types else None
 
     def stop_limit(self, order: Order, instrument: Instrument, away_frac: Decimal) -> Decimal:
         """The worst price at which a stop-limit order may fill."""
@@ -98,7 +104,7 @@ class AccountMarkets:
 
     def rests_apart(self, order: Order) -> bool:
         """Whether the exchange keeps an order apart from the ordinary ones, and must be told so when it is asked about it."""
-        return order.type is OrderType.STOP and (self.is_swap or self._client.id in STOPS_APART_ON_SPOT)
+        return order.type is OrderType.STOP and self.is_swap
 
     def _load(self, found: Mapping[str, Raw]) -> dict[str, Instrument]:
         wanted: MarketType = "swap" if self.is_swap else "spot"
@@ -126,6 +132,7 @@ class AccountMarkets:
             taker_rate=read_number(market.get("taker") or 0, f"{symbol}: taker"),
             filled_field=FILLED_FIELDS.get(self._client.id, ""),
             fee_field=FEE_FIELDS.get(self._client.id, ""),
+            write_id=self.form.write,
         )
 
     def _raw(self, instrument: Instrument) -> Mapping[str, Any]:

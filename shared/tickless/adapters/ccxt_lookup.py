@@ -12,8 +12,10 @@ from tickless.adapters.ccxt_orders import FoundOrder, Instrument, Raw, read_fill
 from tickless.adapters.ccxt_requests import AccountRequests
 from tickless.types import ZERO, Fill, Order, OrderReport, OrderStatus, evolve, to_ms
 
-BY_CLIENT_ID = frozenset({"binance", "binanceus", "binanceusdm", "bitget", "kucoin", "mexc", "okx"})
+BY_CLIENT_ID = frozenset({"binance", "binanceus", "binanceusdm", "bitget", "kucoin", "mexc", "myokx", "okx", "okxus"})
 """Exchanges that find and cancel an order by the client's id; at others the lists of open and closed orders are looked through."""
+BY_PAIR_ALONE = frozenset({"htx", "mexc"})
+"""Exchanges that list the open orders of one pair at a time."""
 FILTERS_TRADES = frozenset({"binance", "binanceus", "binanceusdm"})
 """Exchanges that take ``orderId`` when they are asked for trades."""
 PAGE, PAGES = 100, 10
@@ -43,7 +45,8 @@ class OrderLookup:
 
     def params(self, order: Order) -> dict[str, Any]:
         """What names an order: its id, and where it rests."""
-        return {"clientOrderId": order.client_order_id, **self.apart(order)}
+        form = self._markets.form
+        return {form.param: form.write(order.client_order_id), **self.apart(order)}
 
     def apart(self, order: Order) -> dict[str, Any]:
         """Where an order rests: with the conditional ones or not."""
@@ -62,6 +65,8 @@ class OrderLookup:
 
     def untouched(self, orders: Mapping[str, tuple[Order, Instrument]]) -> dict[str, FoundOrder]:
         """Those of ``orders``, by client order id, that rest and have not filled at all: from the list of all open ones."""
+        if self._id in BY_PAIR_ALONE:
+            return {}
         kinds: list[dict[str, Any]] = [{}]
         if any(self._markets.rests_apart(order) for order, _ in orders.values()):
             kinds.append({"trigger": True})
@@ -81,7 +86,8 @@ class OrderLookup:
 
     def _untouched(self, params: Mapping[str, Any], orders: Mapping[str, tuple[Order, Instrument]]) -> dict[str, FoundOrder]:
         listed = {raw.get("clientOrderId"): raw for raw in _list(self._client.fetch_open_orders(params=params))}
-        seen = {name: read_order(listed[name], *orders[name]) for name in orders if name in listed}
+        names = {name: self._markets.form.write(name) for name in orders}
+        seen = {name: read_order(listed[given], *orders[name]) for name, given in names.items() if given in listed}
         return {
             name: found for name, found in seen.items() if found.status is OrderStatus.OPEN and not found.filled and not found.triggered_id
         }
@@ -108,7 +114,8 @@ class OrderLookup:
         """Among the open orders, then among those that were closed since the order's tick."""
         client, symbol, params = self._client, instrument.symbol, self.apart(order)
         lists: list[Callable[[int], Any]] = [lambda _: client.fetch_open_orders(symbol, None, None, params)]
-        if client.has.get("fetchOrders"):
+        # One may have it for contracts and not for spot.
+        if client.has.get("fetchOrders") and (not client.features or client.feature_value(symbol, "fetchOrders")):
             lists.append(lambda since: client.fetch_orders(symbol, since, PAGE, params))
         else:
             lists.append(lambda since: client.fetch_closed_orders(symbol, since, PAGE, params))
@@ -116,7 +123,7 @@ class OrderLookup:
                 lists.append(lambda since: client.fetch_canceled_orders(symbol, since, PAGE, params))
         for page in lists:
             for raw in self._pages(what, page, to_ms(order.tick_at) - BEFORE_MS):
-                if raw.get("clientOrderId") == order.client_order_id:
+                if raw.get("clientOrderId") == instrument.write_id(order.client_order_id):
                     return self._requests.ask(what, partial(read_order, raw, order, instrument))
         return None
 
@@ -139,7 +146,7 @@ class OrderLookup:
         most = min(told, MOST_A_PAGE) if isinstance(told, int) and told > 0 else PAGE
 
         def page(since: int) -> Any:
-            if client.has.get("fetchOrderTrades") and not self._markets.is_swap:
+            if client.has.get("fetchOrderTrades") is True and not self._markets.is_swap:
                 return client.fetch_order_trades(found.exchange_id, symbol, None, most)
             return client.fetch_my_trades(symbol, since, most, params)
 

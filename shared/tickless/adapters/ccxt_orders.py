@@ -50,6 +50,8 @@ class Instrument:
     """The field of the exchange's own answer without which ccxt would take an order to be unfilled; empty = not known."""
     fee_field: str = ""
     """The field of a trade without which ccxt would take it to be free of charge; empty = not known."""
+    write_id: Callable[[str], str] = str
+    """From our id of an order to the one that the exchange was given."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def read_order(raw: Any, order: Order, instrument: Instrument, *, renamed: bool 
         raise ValueError(f"order.id: {exchange_id!r} is not an id")
     _expect_market(raw, order, instrument, "order")
     if not renamed:
-        _expect(raw, "clientOrderId", order.client_order_id)
+        _expect(raw, "clientOrderId", instrument.write_id(order.client_order_id))
     if status not in _STATUSES and not (sent and status is None):
         raise ValueError(f"order.status: {status!r} is unknown")
     filled = ZERO if status is None else _filled(raw, order, instrument)

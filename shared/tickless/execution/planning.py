@@ -66,7 +66,10 @@ class Thresholds(NamedTuple):
 
 
 def client_order_id(desk: str, strategy: str, tick: Tick, pair: str, leg: str, attempt: int = 0) -> str:
-    """A deterministic id of 30 letters and digits: the same decision gives the same id, on every exchange's alphabet and length."""
+    """A deterministic id of 30 lower-case letters and digits: the same decision gives the same id.
+
+    Exchanges that take no such id are given another that follows from it: that is the exchange adapter's business.
+    """
     of = tick.id  # It starts with the scheduled time, as in 2024-06-01T00:15:00Z.
     digest = hashlib.sha256(f"{desk}|{strategy}|{of}|{pair}|{leg}|{attempt}".encode()).hexdigest()
     return f"tk{of[2:4]}{of[5:7]}{of[8:10]}{of[11:13]}{of[14:16]}{digest[:18]}"

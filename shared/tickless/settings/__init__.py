@@ -1,6 +1,7 @@
 """Settings: the desk file, its sections, the schedule. Everything is frozen and validated on the way in."""
 
 from tickless.settings.cautions import cautions
+from tickless.settings.exchanges import BUYS_BY_VALUE, PROVEN_EXCHANGES, RESTING_STOPS, exchange_refusal
 from tickless.settings.files import (
     MAX_SECTION_BYTES,
     STRATEGY_SECTIONS,
@@ -37,7 +38,10 @@ from tickless.settings.sections import (
 )
 
 __all__ = [
+    "BUYS_BY_VALUE",
     "MAX_SECTION_BYTES",
+    "PROVEN_EXCHANGES",
+    "RESTING_STOPS",
     "ROOSTOO",
     "SCAN",
     "STRATEGY_SECTIONS",
@@ -66,6 +70,7 @@ __all__ = [
     "builtin_desks",
     "cautions",
     "effect_rank",
+    "exchange_refusal",
     "explain",
     "load_desk",
     "models_folder",

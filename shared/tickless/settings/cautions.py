@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tickless.settings.account_cautions import account_cautions
 from tickless.settings.files import Settings
 from tickless.settings.model_names import specified_models
 from tickless.types import TIMEFRAME_MINUTES
@@ -11,7 +12,7 @@ from tickless.types import TIMEFRAME_MINUTES
 
 def cautions(settings: Settings) -> tuple[str, ...]:
     """One sentence for each such setting, naming keys and values; none for most desks."""
-    return (*_unfilled(settings), *_never_trained(settings))
+    return (*_unfilled(settings), *_never_trained(settings), *account_cautions(settings))
 
 
 def _never_trained(settings: Settings) -> list[str]:
@@ -26,7 +27,7 @@ def _never_trained(settings: Settings) -> list[str]:
     ]
 
 
-def _unfilled(settings: Settings) -> tuple[str, ...]:
+def _unfilled(settings: Settings) -> list[str]:
     """What is said of orders that are not filled."""
     execution = settings.execution
     if execution.order_type == "market":
@@ -35,10 +36,8 @@ def _unfilled(settings: Settings) -> tuple[str, ...]:
             idle.append(f"execution.unfilled_requotes: {execution.unfilled_requotes}")
         if execution.unfilled_action != "cancel":
             idle.append(f"execution.unfilled_action: {execution.unfilled_action!r}")
-        return tuple(
-            [f"{setting} does nothing with execution.order_type = 'market': only limit orders are quoted again" for setting in idle]
-        )
-    return (*_too_short_for_a_bar(settings), *_never_reached(settings))
+        return [f"{setting} does nothing with execution.order_type = 'market': only limit orders are quoted again" for setting in idle]
+    return [*_too_short_for_a_bar(settings), *_never_reached(settings)]
 
 
 def _too_short_for_a_bar(settings: Settings) -> list[str]:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from tickless.errors import SettingsError
+from tickless.settings.exchanges import BUYS_BY_VALUE
 from tickless.settings.schedule import Calendar, ScheduleSection
 from tickless.settings.sections import (
     AlertsSection,
@@ -115,6 +116,17 @@ class Settings(Section):
             raise ValueError(
                 f"schedule.lease_ttl_s: {self.schedule.lease_ttl_s} is for simulation; with desk.mode = 'live' it must be at least "
                 f"{LEAST_LIVE_LEASE_S}, so that no order is on its way any more when another tick takes an abandoned lease"
+            )
+
+        self._refuse_market_buys_by_value()
+
+    def _refuse_market_buys_by_value(self) -> None:
+        """Raise ValueError for market buys at an exchange that takes them by what they may cost, where each would be refused."""
+        desk = self.desk
+        if desk.exchange in BUYS_BY_VALUE and desk.market_type == "spot" and self.execution.order_type == "market":
+            raise ValueError(
+                f"execution.order_type: 'market' would buy nothing: {desk.exchange} takes market buys by their cost, which can buy more "
+                "than was planned, so none is sent; with desk.mode = 'live' it must be 'limit'"
             )
 
     @property

@@ -15,6 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from tickless.settings.exchanges import exchange_refusal
+
 Frac = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Bps = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -94,6 +96,8 @@ class DeskSection(Section):
             raise ValueError(f"{name}: {getattr(self, name)!r} is for an exchange without candles; {self.exchange} has its own")
         if self.mode == "live" and not self.secret_name:
             raise ValueError("secret_name: missing; a live desk needs the name of the secret with its keys")
+        if self.mode == "live" and self.exchange != ROOSTOO and (why := exchange_refusal(self.exchange, self.market_type)):
+            raise ValueError(f"exchange: {self.exchange!r}: {why}")
         return self
 
 

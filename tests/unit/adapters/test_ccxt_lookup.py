@@ -16,10 +16,11 @@ import pytest
 from tests.made_world import T0, make_order
 from tickless.adapters.ccxt_balances import spot_balances, swap_balances
 from tickless.adapters.ccxt_exchange import CcxtExchange
+from tickless.adapters.ccxt_ids import id_form
 from tickless.adapters.ccxt_orders import read_order
 from tickless.adapters.secrets import ApiKeys
 from tickless.errors import OrderRejectedError, UnknownOutcomeError
-from tickless.types import Order, OrderStatus, OrderType, Side, to_ms
+from tickless.types import Order, OrderStatus, OrderType, RestingStops, Side, to_ms
 
 D = Decimal
 PAIR = "LTC/USDT"
@@ -37,6 +38,10 @@ MARKET = {
     "limits": {"amount": {"min": "0.01"}, "cost": {"min": None}},
     "info": {},
 }
+
+
+GIVEN = id_form("kraken", "spot").write("o1")
+"""What kraken is told of the order ``o1``."""
 
 
 def order(**changes: Any) -> Order:
@@ -70,7 +75,7 @@ class Listing:
         self.client.has.update({"fetchOrders": False, "fetchCanceledOrders": False, "fetchOrderTrades": False})
 
     def raw(self, **changes: Any) -> dict[str, Any]:
-        told = {"id": "K1", "clientOrderId": "o1", "symbol": PAIR, "side": "buy", "status": "open", "filled": "0", "timestamp": to_ms(T0)}
+        told = {"id": "K1", "clientOrderId": GIVEN, "symbol": PAIR, "side": "buy", "status": "open", "filled": "0", "timestamp": to_ms(T0)}
         return {**told, "info": {}, **changes}
 
     def trade(self, number: int, at_ms: int, amount: str = "0.1", order_id: str = "K1") -> dict[str, Any]:
@@ -89,7 +94,7 @@ class Listing:
         return self.create(*args)
 
     def _take(self, symbol: str, kind: str, side: str, amount: str, price: str | None, params: dict[str, Any]) -> dict[str, Any]:
-        assert (amount, params) == ("0.1", {"clientOrderId": "o1"})
+        assert (amount, params) == ("0.1", {"clientOrderId": GIVEN})
         self.closed = [self.raw(status="closed", filled="0.1")]
         self.trades = [self.trade(1, to_ms(T0))]
         return self.raw(status=None, filled=None)
@@ -157,10 +162,10 @@ def test_a_lost_answer_is_looked_for_in_the_lists(listing):
     assert listing.exchange.submit(order(), T0).status is OrderStatus.OPEN
 
 
-def test_an_exchange_without_stop_orders_says_so(listing):
-    assert listing.exchange.supports_stops(PAIR)
-    listing.client.features = None
+def test_no_stop_rests_where_nobody_has_shown_that_it_is_found_again(listing):
+    assert listing.client.feature_value(PAIR, "createOrder", "stopLossPrice"), "though ccxt says that it takes them"
     assert not listing.exchange.supports_stops(PAIR)
+    assert listing.exchange.resting_stops(PAIR) is RestingStops.NONE
     with pytest.raises(OrderRejectedError, match="no stop can rest at kraken"):
         listing.exchange.submit(order(stop_price="60"), T0)
 
@@ -257,6 +262,11 @@ def test_recorded_contracts_of_binance_are_read(monkeypatch, realdata):
     assert held == {"BTC": D("0.009"), "USDT": D("31.02261200") - D("0.009") * D("67445.9")}
 
 
+def as_recorded(exchange: CcxtExchange) -> Any:
+    """The orders were not ours: their ids are as they were written."""
+    return replace(instrument(exchange, PAIR), write_id=str)
+
+
 @pytest.mark.realdata
 def test_recorded_orders_of_kraken_are_read(monkeypatch, realdata):
     methods = recorded(realdata, "kraken")
@@ -264,20 +274,20 @@ def test_recorded_orders_of_kraken_are_read(monkeypatch, realdata):
     exchange = replaying("kraken", monkeypatch, methods["createOrder"][0]["httpResponse"], markets)
     told = exchange.client.create_order(PAIR, "market", "buy", "0.1", None, {})
     ours = replace(make_order(qty="0.1", pair=PAIR), client_order_id="0")
-    sent = read_order({**told, "clientOrderId": "0"}, ours, instrument(exchange, PAIR), sent=True)
+    sent = read_order({**told, "clientOrderId": "0"}, ours, as_recorded(exchange), sent=True)
     assert (sent.exchange_id, sent.status) == ("OL7LNO-R4SAD-6UINEU", None)
 
     for one, status, filled in zip(methods["fetchOrder"], (OrderStatus.OPEN, OrderStatus.FILLED), ("0", "0.1"), strict=True):
         exchange = replaying("kraken", monkeypatch, one["httpResponse"], markets)
         told = exchange.client.fetch_order(one["input"][0], PAIR)
-        found = read_order(told, ours, instrument(exchange, PAIR))
+        found = read_order(told, ours, as_recorded(exchange))
         assert (found.exchange_id, found.status, found.filled) == (one["input"][0], status, D(filled))
 
     exchange = replaying("kraken", monkeypatch, methods["fetchOpenOrders"][0]["httpResponse"], markets)
     (told,) = exchange.client.fetch_open_orders(PAIR)
     stop = replace(make_order(Side.SELL, qty="0.1", pair=PAIR, stop_price="55"), client_order_id="0")
     assert stop.type is OrderType.STOP
-    assert read_order(told, stop, instrument(exchange, PAIR)).status is OrderStatus.OPEN
+    assert read_order(told, stop, as_recorded(exchange)).status is OrderStatus.OPEN
 
 
 def test_a_balance_that_lacks_a_part_is_refused(monkeypatch):

@@ -10,9 +10,40 @@ def checked(tickless, *overrides, code=0):
 @pytest.mark.parametrize("mode", [(), ("desk.mode=live", "desk.secret_name=desk/keys")])
 def test_an_exchange_that_nobody_knows_is_refused(tickless, mode):
     result = checked(tickless, *mode, "desk.exchange=nosuchex", code=2)
-    assert result.stderr == "tickless: rotation: desk.exchange: 'nosuchex' is no exchange that ccxt knows\n"
+    why = "an order could be lost there: " if mode else "'nosuchex' is no exchange that ccxt knows\n"
+    assert result.stderr.startswith("tickless: rotation: desk.exchange: 'nosuchex'")
+    assert why in result.stderr
     assert result.stdout == ""
     assert "rotation: good" in checked(tickless, *mode, "desk.exchange=kraken").stdout
+
+
+def test_no_desk_goes_live_where_its_orders_could_be_lost(tickless):
+    live = ("desk.mode=live", "desk.secret_name=desk/keys")
+    assert "good" in checked(tickless, "desk.exchange=hyperliquid").stdout
+    result = checked(tickless, *live, "desk.exchange=hyperliquid", code=2)
+    assert (
+        "desk.exchange: 'hyperliquid': an order could be lost there: nobody has shown that hyperliquid tells orders on spot"
+        in result.stderr
+    )
+    assert "with desk.mode = 'live' it must be one of binance, binanceus, " in result.stderr
+    assert result.stderr.endswith("okxus, roostoo\n")
+    assert "good" in checked(tickless, *live, "desk.exchange=bybit", "desk.market_type=swap").stdout
+    refused = checked(tickless, *live, "desk.exchange=kraken", "desk.market_type=swap", code=2)
+    assert "one of binance, binanceusdm, bybit, okx\n" in refused.stderr
+
+
+def test_no_desk_goes_live_whose_every_buy_would_be_refused(tickless):
+    live = ("desk.mode=live", "desk.secret_name=desk/keys", "desk.exchange=gate")
+    assert "good" in checked(tickless, "desk.exchange=gate").stdout
+    result = checked(tickless, *live, code=2)
+    assert "execution.order_type: 'market' would buy nothing: gate takes market buys by their cost" in result.stderr
+    assert "good" in checked(tickless, *live, "execution.order_type=limit").stdout
+
+
+def test_leverage_that_liquidates_before_the_desks_own_stop_is_noted(tickless):
+    result = checked(tickless, "desk.market_type=swap", "desk.leverage=20", "risk.max_position_loss_frac=0.05")
+    assert "good" in result.stdout
+    assert "desk.leverage: 20 lets the exchange liquidate a position before it has fallen by 5 %" in result.stderr
 
 
 def test_the_bars_of_roostoo_come_from_an_exchange_that_exists(tickless):

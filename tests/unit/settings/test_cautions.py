@@ -82,3 +82,41 @@ def test_as_many_steps_as_there_is_room_for(seconds, requotes, more):
 
 def test_a_desk_of_signals_alone_is_forestalled_by_no_rebalance():
     assert told(LIMIT, "unfilled_requotes=9", "unfilled_action=cross", desk="crossover") == ()
+
+
+SWAP = ("desk.market_type=swap", "desk.leverage=10")
+
+
+def test_leverage_that_liquidates_before_the_desk_would_leave():
+    where = "desk.leverage: 10 lets the exchange liquidate a position before it has fallen by 10 %"
+    assert told(*SWAP) == (), "the presets leave at 1.75 %"
+    assert told(*SWAP, "risk.max_position_loss_frac=0.099") == ()
+    assert told(*SWAP, "risk.max_position_loss_frac=0.1") == (f"{where}, and risk.max_position_loss_frac = 0.1 closes it no sooner",)
+    without = (*SWAP, "risk.max_position_loss_frac=off")
+    assert told(*without) == (f"{where}, and a stop of risk.initial_stop_atr = 1.3 may lie beyond that: set risk.max_position_loss_frac",)
+    bare = f"{where}, and no stop closes it sooner: risk.max_position_loss_frac and risk.initial_stop_atr are off"
+    assert told(*without, "risk.initial_stop_atr=off") == (bare,)
+    assert told(*without, "desk.margin_mode=cross") == (), "there the whole account stands in"
+    assert told("desk.market_type=swap", "risk.max_position_loss_frac=off") == (), "without leverage a position can fall to nothing"
+
+
+LIVE = ("desk.mode=live", "desk.secret_name=desk/keys")
+
+
+def test_stops_that_are_promised_where_none_rests():
+    resting = (*LIVE, "stoploss_on_exchange=true")
+    assert told(*resting) == ()
+    assert told("stoploss_on_exchange=true", "desk.exchange=bybit") == (), "a dry run has stops everywhere"
+    (sentence,) = told(*resting, "desk.exchange=bybit")
+    assert sentence == (
+        "execution.stoploss_on_exchange: true does nothing at bybit, where none of ours rests: the desk's own check, every 15 min, is all "
+        "there is"
+    )
+
+
+def test_crossing_where_market_buys_are_by_value():
+    crossing = (*LIVE, LIMIT, "unfilled_timeout_s=900", "unfilled_action=cross")
+    assert told(*crossing) == ()
+    assert told(*crossing, "desk.exchange=gate") == (
+        "execution.unfilled_action: 'cross' sends sells alone at gate, which takes market buys by their cost",
+    )

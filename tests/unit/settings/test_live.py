@@ -28,6 +28,24 @@ def test_a_lease_on_a_real_account_outlasts_the_orders_that_are_on_their_way():
     assert isinstance(build_settings(sections("rotation", "schedule.lease_ttl_s=120")), Settings)
 
 
+@pytest.mark.parametrize("exchange", ["bitget", "coinbase", "gate", "gateeu", "htx"])
+def test_a_real_account_buys_with_limit_orders_where_market_buys_are_by_value(exchange):
+    with pytest.raises(
+        SettingsError, match=rf"^execution\.order_type: 'market' would buy nothing: {exchange} takes market buys by their cost"
+    ):
+        build_settings(sections("rotation", f"desk.exchange={exchange}"))
+    assert isinstance(build_settings(sections("rotation", f"desk.exchange={exchange}", "execution.order_type=limit")), Settings)
+
+
+def test_a_real_account_is_where_orders_are_found_again():
+    live = ["desk.mode=live", "desk.secret_name=desk/keys"]
+    with pytest.raises(SettingsError, match=r"desk\.exchange: 'bitfinex': an order could be lost there: .* one of binance, .*, roostoo"):
+        load_desk("rotation", [*live, "desk.exchange=bitfinex"])
+    with pytest.raises(SettingsError, match=r"desk\.exchange: 'htx': .* on swap .* one of binance, binanceusdm, bybit, okx$"):
+        load_desk("rotation", [*live, "desk.exchange=htx", "desk.market_type=swap"])
+    assert load_desk("rotation", ["desk.exchange=bitfinex"]).desk.exchange == "bitfinex"
+
+
 def test_both_are_as_before_in_simulation():
     assert load_desk("crossover").execution.filters is False
     assert load_desk("rotation", ["schedule.lease_ttl_s=60"]).schedule.lease_ttl_s == 60
