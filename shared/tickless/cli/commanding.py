@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tickless.cli.accounts import refuse_resume
+from tickless.cli.clock import desk_clock
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.operating import amount, plain, settings_of
 from tickless.cli.options import Json
@@ -44,9 +45,7 @@ def halt(
     Example: tickless halt --reason "exchange maintenance at noon"
     """
     _check_reason(reason)
-    from tickless.adapters.system_clock import SystemClock
-
-    halted, before = halt_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
+    halted, before = halt_desk(find_desk(stage).cloud.ledger, desk_clock(), reason.strip())
     content = {"stage": stage, "state": "HALTED", "since": iso(halted.since), "reason": halted.reason, "already_halted": before}
     text = f"{stage} is halted {'already, ' if before else ''}since {iso(halted.since)}: {halted.reason}"
     _print_outcome(content, text, json_=json_)
@@ -73,9 +72,7 @@ def resume(
 
     Example: tickless resume --stage dev --keep-peak
     """
-    from tickless.adapters.system_clock import SystemClock
-
-    content = resume_desk(find_desk(stage), SystemClock(), reset_peak)
+    content = resume_desk(find_desk(stage), desk_clock(), reset_peak)
     if not content["was_halted"]:
         text = f"{stage} is not halted; nothing was changed"
     else:
@@ -110,9 +107,7 @@ def flatten(
     if not yes:
         raise RefusedError(f"flatten sells everything that {stage} holds, at market; say --yes")
     _check_reason(reason)
-    from tickless.adapters.system_clock import SystemClock
-
-    wanted, before = flatten_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
+    wanted, before = flatten_desk(find_desk(stage).cloud.ledger, desk_clock(), reason.strip())
     content = {"stage": stage, "state": "HALTED", "since": iso(wanted.since), "reason": wanted.reason, "already_flattening": before}
     text = (
         f"{stage} sells everything {'already, ' if before else ''}since {iso(wanted.since)}, from the next risk check on: {wanted.reason}"
@@ -135,9 +130,7 @@ def accept(
     if not yes:
         raise RefusedError(f"accept writes off what {stage}'s exchange does not have; say --yes")
     _check_reason(reason)
-    from tickless.adapters.system_clock import SystemClock
-
-    wanted, before = accept_desk(find_desk(stage).cloud.ledger, SystemClock(), reason.strip())
+    wanted, before = accept_desk(find_desk(stage).cloud.ledger, desk_clock(), reason.strip())
     content = {
         "stage": stage,
         "since": iso(wanted.since),

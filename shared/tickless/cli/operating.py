@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from itertools import groupby
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tickless.cli.accounts import account_line, desk_section
+from tickless.cli.clock import desk_clock
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
 from tickless.cli.options import Json
 from tickless.cli.printing import note, percent, print_json, print_table
@@ -41,7 +42,7 @@ def status(stage: Stage = "dev", json_: Json = False) -> None:
     settings, refused = settings_of(desk, state)
     facts: dict[str, Any] = {"stage": stage, "state": "NEVER RUN", "refused_parameters": list(refused), **_account_facts(settings, state)}
     if state is not None:
-        facts |= _facts(state, _last_record(desk.cloud.ledger, state), settings, datetime.now(UTC))
+        facts |= _facts(state, _last_record(desk.cloud.ledger, state), settings, desk_clock().now())
     if json_:
         print_json(facts)
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tickless.cli.clock import going_by
 from tickless.cli.invoking import failure
 from tickless.cli.options import Desk, Overrides
 from tickless.cli.printing import note
@@ -111,7 +112,8 @@ def _practice_desk(desk: str, overrides: tuple[str, ...]) -> Iterator[Callable[[
             told = [f"{tick.name} {_outcome(tick, local.invoke(tick.function, _event(tick)))}" for tick in due]
             return f"{iso(due[0].scheduled_at)}: {', '.join(told)}"
 
-        yield wake
+        with going_by(clock):
+            yield wake
 
 
 def _times(settings: Settings) -> Iterator[tuple[Tick, ...]]:

@@ -33,6 +33,8 @@ def test_a_halt_and_a_flatten_are_practised_without_an_account(tickless):
     assert "2024-06-03T00:00:00Z: risk_check done, 0 orders, full_rebalance done, " in out
     assert "dev is halted since" in out
     assert "HALTED since" in out
+    assert out.count("dev is halted since 2024-06-03T00:00:01Z: drill") == 1, "by the clock of the practice"
+    assert "OVERDUE" not in out
     assert "2024-06-03T00:30:00Z: risk_check done, 0 orders, feature_rebalance done, " in out
     assert "dev is active again" in out
     assert "dev sells everything" in out
