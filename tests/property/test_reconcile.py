@@ -41,10 +41,31 @@ def account(state: DeskState, **changes: Decimal) -> AccountSnapshot:
     return AccountSnapshot(at(1), {**balances, **changes}, {})
 
 
-@given(desks(), st.decimals(-TOLERANCE, TOLERANCE, places=4))
-def test_where_both_agree_nothing_is_said(state: DeskState, rounding: Decimal) -> None:
+def rounding_of(state: DeskState) -> Decimal:
+    """What may be the exchange's own rounding: a millionth of the desk at cost, 0.01 at most."""
+    cost = sum([position.qty * position.entry_price for position in state.positions.values()], D(0))
+    return min(TOLERANCE, (state.cash + cost) / 1_000_000)
+
+
+@given(desks(), st.decimals(-1, 1, places=4))
+def test_where_both_agree_nothing_is_said(state: DeskState, share: Decimal) -> None:
+    rounding = share * rounding_of(state)
     found = reconcile(replace(state, reducing=Reducing("before", at(0))), account(state, USDT=state.cash + rounding), "USDT")
     assert (found.mismatch, dict(found.external), found.flow, dict(found.available), found.conclusive) == ("", {}, 0, {}, True)
+
+
+@given(desks(), st.sampled_from([D(-1), D(1)]), st.sampled_from([D("1e-6"), D("0.01"), D(1)]))
+def test_more_than_a_millionth_of_the_desk_is_no_rounding_whatever_the_currency(state: DeskState, sign: Decimal, unit: Decimal) -> None:
+    # The same desk in dollars, and in a currency of which it has a hundredth, a millionth as much.
+    scaled = {pair: replace(position, bought_value=position.bought_value * unit) for pair, position in state.positions.items()}
+    state = replace(state, cash=state.cash * unit, positions=scaled)
+    flow = sign * rounding_of(state) * D("1.001")
+    assert reconcile(state, account(state, USDT=state.cash + flow), "USDT").flow == flow
+
+
+def test_what_is_gone_of_a_desk_in_bitcoin_is_seen() -> None:
+    state = DeskState(cash=D("0.5"), peak_equity=D("0.5"))
+    assert reconcile(state, AccountSnapshot(at(1), {"BTC": D("0.491")}, {}), "BTC").flow == D("-0.009")
 
 
 @given(desks(), st.dictionaries(st.sampled_from([*ASSETS, "BNB"]), amounts, min_size=1))

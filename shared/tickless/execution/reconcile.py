@@ -27,7 +27,9 @@ from tickless.execution.rounding import exact
 from tickless.types import ZERO, AccountSnapshot, DeskState, OrderStatus, base_asset
 
 TOLERANCE = Decimal("0.01")
-"""Stake currency by which an exchange's own rounding of fills may differ from ours."""
+"""Stake currency by which an exchange's own rounding of fills may differ from ours, at most."""
+TOLERANCE_FRAC = Decimal("1e-6")
+"""The same as a share of equity: a cent is nothing of a desk in dollars, and much of one in bitcoin."""
 DUST_FRAC = Decimal("1e-9")
 """Share of a holding that an exchange's rounding may cost."""
 FIT_FRAC = Decimal("0.1")
@@ -74,14 +76,15 @@ def reconcile(state: DeskState, snapshot: AccountSnapshot, stake: str, price_of:
     mismatch = _shortage(state, available)
     theirs = state.external.get(stake, ZERO)
     difference = balances.get(stake, ZERO) - theirs - state.cash
-    if abs(difference) <= TOLERANCE:
+    tolerance = _tolerance(state) if difference else ZERO
+    if abs(difference) <= tolerance:
         return Reconciliation(mismatch, _external(beyond, stake, theirs), ZERO, available)
     shrunk = {asset for asset, before in state.external.items() if asset != stake and beyond.get(asset, ZERO) < before * (1 - DUST_FRAC)}
     grown = {asset for asset, qty in beyond.items() if qty > state.external.get(asset, ZERO) * (1 + DUST_FRAC)}
     # What somebody else's coins brought goes first: a late answer, a purchase or a withdrawal of theirs is no business of the desk's.
     used = min(theirs, max(ZERO, -difference))
     flow = difference + used
-    if not mismatch and flow < -TOLERANCE and grown:
+    if not mismatch and flow < -tolerance and grown:
         cash = f"{stake}: the ledger holds {state.cash}, the exchange {balances.get(stake, ZERO)}, and {', '.join(sorted(grown))} has grown"
         mismatch = f"{cash}: a trade that the ledger does not know"
     if mismatch:
@@ -90,8 +93,14 @@ def reconcile(state: DeskState, snapshot: AccountSnapshot, stake: str, price_of:
         return Reconciliation(mismatch, _external({**beyond, **unsure}, stake, theirs), ZERO, available)
     if difference > 0 and shrunk and _fits(difference, state, beyond, shrunk | grown, price_of or _price_in(state, stake)):
         return Reconciliation("", _external(beyond, stake, theirs + difference), ZERO, available)
-    flow = ZERO if abs(flow) <= TOLERANCE else flow
+    flow = ZERO if abs(flow) <= tolerance else flow
     return Reconciliation("", _external(beyond, stake, theirs - used), flow, available)
+
+
+def _tolerance(state: DeskState) -> Decimal:
+    """Stake currency that is rounding: a millionth of what the desk has, valued at cost, and never more than 0.01."""
+    equity = state.cash + sum([position.qty * position.entry_price for position in state.positions.values()], ZERO)
+    return max(ZERO, min(TOLERANCE, equity * TOLERANCE_FRAC))
 
 
 def _external(beyond: Mapping[str, Decimal], stake: str, theirs: Decimal) -> dict[str, Decimal]:
