@@ -225,6 +225,16 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Charge:
+    """What a fill was charged in one asset; below zero for a rebate."""
+
+    asset: str
+    qty: Decimal
+    worth: Decimal
+    """In the stake currency."""
+
+
+@dataclass(frozen=True)
 class Fill:
     """One execution. ``fill_id`` is the exchange's trade id: a fill is applied once."""
 
@@ -236,10 +246,19 @@ class Fill:
     qty: Decimal
     price: Decimal
     fee: Decimal
-    """In the stake currency."""
+    """In the stake currency, all charges together."""
     fee_asset: str
+    """Of the first charge, and mostly the only one."""
     fee_qty: Decimal
     liquidity: Liquidity
+    further: tuple[Charge, ...] = ()
+    """What was charged in other assets beside the first, each asset once."""
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """All that was charged, by asset; together worth ``fee``."""
+        worth = self.fee - sum([charge.worth for charge in self.further], ZERO) if self.further else self.fee
+        return (Charge(self.fee_asset, self.fee_qty, worth), *self.further)
 
 
 @dataclass(frozen=True)

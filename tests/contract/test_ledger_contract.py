@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,8 +11,26 @@ import pytest
 from desk_values import DESK, T0, D, a_fill, a_position, a_trade, an_equity_row, an_order, at, moved
 
 from tickless.errors import FencedError, LeaseHeldError, LedgerError, TickRecordedError
+from tickless.execution.accounting import book, in_slices
 from tickless.ports import RETAKE_AFTER_S, Fence, Ledger
-from tickless.types import Accept, ExitPlan, Flatten, Halt, LedgerUpdate, OrderStatus, Reducing, Side, StopState, Tick, TickRecord, Unfilled
+from tickless.types import (
+    Accept,
+    Charge,
+    DeskState,
+    ExitPlan,
+    Flatten,
+    Halt,
+    LedgerUpdate,
+    Order,
+    OrderReport,
+    OrderStatus,
+    Reducing,
+    Side,
+    StopState,
+    Tick,
+    TickRecord,
+    Unfilled,
+)
 
 TICK = Tick(T0, "full_rebalance")
 
@@ -221,6 +240,43 @@ def test_chunks_before_a_refused_one_stay(ledger: Ledger, fence: Fence) -> None:
     with pytest.raises(TickRecordedError):
         ledger.journal(fence, [*(LedgerUpdate(orders=(an_order(n),)) for n in range(150)), LedgerUpdate(record=record())])
     assert len(list(ledger.orders())) == 99
+
+
+def test_a_ledger_that_dies_between_two_slices_of_an_order_is_healed_by_its_next_report(ledger: Ledger, fence: Fence) -> None:
+    order = replace(an_order(1), qty=D("0.05") * 150)
+    report = OrderReport("o-00001", OrderStatus.FILLED, tuple(a_fill(n, n / 100) for n in range(150)))
+    desk = replace(DESK, cash=D(10**6))
+    ledger.journal(fence, [LedgerUpdate(desk=desk, orders=(order,))])
+    whole = book(desk, order, report)
+
+    def write(state: DeskState, order: Order, parts: Sequence[OrderReport]) -> None:
+        for part in parts:
+            booking = book(state, order, part)
+            assert booking.update is not None
+            state, (order,) = booking.state, booking.update.orders
+            ledger.journal(fence, [booking.update])
+
+    write(desk, order, in_slices(order, report)[:2])
+    torn = ledger.load()
+    assert torn is not None
+    (left,) = torn.orders.values()
+    assert (left.status, len(left.fill_ids), torn.positions["BTC/USDT"].qty) == (OrderStatus.PARTIALLY_FILLED, 80, 4)
+    write(torn, left, in_slices(left, report))
+    healed = ledger.load()
+    assert healed is not None
+    assert (healed.orders, healed.positions, healed.cash) == ({}, dict(whole.state.positions), whole.state.cash)
+    assert list(ledger.fills()) == list(report.fills)
+    assert whole.update is not None
+    assert list(ledger.orders()) == list(whole.update.orders)
+
+
+def test_charges_in_several_assets_are_kept(ledger: Ledger, fence: Fence) -> None:
+    fill = replace(a_fill(), further=(Charge("BTC", D("0.000010"), D("0.671231")), Charge("BNB", D("-0.1"), D("-50"))))
+    ledger.journal(fence, [LedgerUpdate(fills=(fill,))])
+    assert list(ledger.fills()) == [fill]
+    wrong = replace(a_fill(2), further=(Charge("BNB", D("NaN"), D(0)),))
+    with pytest.raises(LedgerError, match=r"Charge\.qty: NaN is not a finite number"):
+        ledger.journal(fence, [LedgerUpdate(fills=(wrong,))])
 
 
 @pytest.mark.parametrize("count", [99, 100])

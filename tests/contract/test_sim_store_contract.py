@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from desk_values import TABLE, TABLES
 
 from tickless.adapters.dynamodb_sim import DynamoDbSimStore
@@ -58,12 +59,37 @@ def test_of_many_savers_at_once_one_wins(store: SimStore) -> None:
 
 def test_what_no_transaction_holds_is_refused(dynamodb: Any) -> None:
     store = DynamoDbSimStore(TABLE, dynamodb)
-    with pytest.raises(LedgerError, match="100 orders do not fit"):
-        store.save(0, "a", {f"o-{n}": "open" for n in range(100)})
     with pytest.raises(LedgerError, match="item ACCOUNT of 4000"):
         store.save(0, "x" * 400_000, {})
     store.save(0, "a", {f"o-{n}": "open" for n in range(99)})
     assert store.order("o-98") == "open"
+
+
+@pytest.mark.parametrize("count", [100, 250])
+def test_more_orders_than_a_transaction_holds_are_saved_before_their_account(
+    dynamodb: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    store = DynamoDbSimStore(TABLE, dynamodb)
+    orders = {f"o-{n}": f"filled {n}" for n in range(count)}
+    store.save(0, "a", {})
+    store.save(1, "b", orders)
+    assert store.load() == (2, "b")
+    assert [store.order(name) for name in orders] == list(orders.values())
+    with pytest.raises(RetryableError, match="version 1 was replaced meanwhile"):
+        store.save(1, "c", dict.fromkeys(orders, "another's"))
+    assert [store.order(name) for name in orders] == list(orders.values())
+
+    calls = []
+
+    def die(**request: Any) -> None:
+        calls.append(request)
+        raise EndpointConnectionError(endpoint_url="https://dynamodb")
+
+    monkeypatch.setattr(dynamodb, "transact_write_items", die)
+    with pytest.raises(RetryableError, match="cannot be saved"):
+        store.save(2, "d", orders)
+    assert len(calls) == 1
+    assert store.load() == (2, "b"), "the account comes last"
 
 
 def test_a_table_that_is_not_there(dynamodb: Any) -> None:

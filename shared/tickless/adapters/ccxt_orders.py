@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from tickless.execution.rounding import money
-from tickless.types import ZERO, Fill, Liquidity, Order, OrderStatus, Side, from_ms, to_ms
+from tickless.types import ZERO, Charge, Fill, Liquidity, Order, OrderStatus, Side, from_ms, to_ms
 
 Raw = Mapping[str, Any]
 PriceOf = Callable[[str], Decimal | None]
@@ -118,8 +118,8 @@ def read_fill(raw: Any, order: Order, instrument: Instrument, price_of: PriceOf)
     """One trade of an order as a fill. Raises ValueError naming the field.
 
     The fee is converted to the stake currency: with the fill's own price where it was charged in base, with ``price_of`` where in a third
-    asset. ``fee_asset`` and ``fee_qty`` stay as charged. One that the exchange does not tell, or in an asset that it has no market for, is
-    taken to be the market's taker fee.
+    asset. ``fee_asset`` and ``fee_qty`` stay as charged, and so does in ``further`` what was charged in other assets beside. A fee that the
+    exchange does not tell, or in an asset that it has no market for, is taken to be the market's taker fee.
     """
     _expect_market(raw, order, instrument, "trade")
     trade_id, at = raw.get("id"), raw.get("timestamp")
@@ -131,7 +131,7 @@ def read_fill(raw: Any, order: Order, instrument: Instrument, price_of: PriceOf)
     price = read_number(raw.get("price"), "trade.price")
     if qty <= 0 or price <= 0:
         raise ValueError(f"trade.amount {qty} at trade.price {price}: both must be above 0")
-    fee, fee_asset, fee_qty = _fee(raw, instrument, qty, price, price_of)
+    first, *further = _fee(raw, instrument, qty, price, price_of)
     return Fill(
         fill_id=f"{instrument.market_id}-{trade_id}",
         client_order_id=order.client_order_id,
@@ -140,10 +140,11 @@ def read_fill(raw: Any, order: Order, instrument: Instrument, price_of: PriceOf)
         side=Side(order.side),
         qty=_plain(qty),
         price=_plain(price),
-        fee=money(fee),
-        fee_asset=fee_asset,
-        fee_qty=_plain(fee_qty),
+        fee=sum([charge.worth for charge in further], first.worth),
+        fee_asset=first.asset,
+        fee_qty=first.qty,
         liquidity=Liquidity.MAKER if raw.get("takerOrMaker") == "maker" else Liquidity.TAKER,
+        further=tuple(further),
     )
 
 
@@ -202,20 +203,25 @@ def _triggered_id(info: Any, own_id: str) -> str:
     return next((str(value) for value in told if value not in (None, "", 0, "0", own_id)), "")
 
 
-def _fee(raw: Raw, instrument: Instrument, qty: Decimal, price: Decimal, price_of: PriceOf) -> tuple[Decimal, str, Decimal]:
-    """(fee in the stake currency, asset of the first charge, its quantity)."""
+def _fee(raw: Raw, instrument: Instrument, qty: Decimal, price: Decimal, price_of: PriceOf) -> list[Charge]:
+    """What was charged, each asset once, in the order told; one charge at least."""
     info = raw.get("info")
     if instrument.fee_field and isinstance(info, Mapping) and instrument.fee_field not in info:
         raise ValueError(f"trade.{instrument.fee_field} is missing")
-    charges = list(_charges(raw))
     estimate = qty * price * instrument.taker_rate
-    if not charges:
-        return estimate, instrument.stake, money(estimate)
-    fee = ZERO
-    for asset, cost in charges:
+    charged: dict[str, Decimal] = {}
+    for asset, cost in _charges(raw):
+        charged[asset] = charged.get(asset, ZERO) + cost
+    if not charged:
+        return [Charge(instrument.stake, _plain(money(estimate)), money(estimate))]
+    # What costs nothing says nothing, unless it is all that is told.
+    told = {asset: cost for asset, cost in charged.items() if cost} or dict([next(iter(charged.items()))])
+    charges = []
+    for asset, cost in told.items():
         rate = {instrument.stake: Decimal(1), instrument.base: price}.get(asset) or (price_of(asset) if cost else ZERO)
-        fee += estimate if rate is None else cost * rate
-    return fee, charges[0][0], charges[0][1]
+        worth, estimate = (estimate, ZERO) if rate is None else (cost * rate, estimate)
+        charges.append(Charge(asset, _plain(cost), money(worth)))
+    return charges
 
 
 def _charges(raw: Raw) -> Iterable[tuple[str, Decimal]]:

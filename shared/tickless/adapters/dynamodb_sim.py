@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PARTITION = "SIM"
 ACCOUNT = "ACCOUNT"
+BESIDE_ACCOUNT = MAX_ACTIONS - 1
+"""Orders that one transaction holds beside the account."""
 CONFLICT_CODES = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
 
 
@@ -40,10 +42,10 @@ class DynamoDbSimStore:
     def save(self, version: int, account: str, orders: Mapping[str, str]) -> None:
         """Store account and orders as ``version + 1`` in one transaction, unless the stored version is not ``version`` (0 = none yet).
 
-        Raises RetryableError, nothing being saved, and LedgerError for what no transaction could hold.
+        Of more orders than fit beside the account, the first are written before it: what has become of them follows from the account as it
+        was, so who takes it up again comes to the same. An order that has just come is the last. Raises RetryableError, the account not
+        being saved, and LedgerError for an item that is too large.
         """
-        if len(orders) + 1 > MAX_ACTIONS:
-            raise LedgerError(f"simulated account: {len(orders)} orders do not fit into one transaction of {MAX_ACTIONS} items")
         condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(sk)"}
         if version:
             condition = {
@@ -51,10 +53,18 @@ class DynamoDbSimStore:
                 "ExpressionAttributeNames": {"#version": "version"},
                 "ExpressionAttributeValues": {":version": {"N": str(version)}},
             }
-        puts = [self._put(ACCOUNT, {"version": {"N": str(version + 1)}, "content": {"S": account}}) | condition]
-        puts += [self._put(f"ORDER#{name}", {"content": {"S": orders[name]}}) for name in sorted(orders)]
+        saved = {"Put": self._put(ACCOUNT, {"version": {"N": str(version + 1)}, "content": {"S": account}}) | condition}
+        unsaved = {"ConditionCheck": {"TableName": self._table, "Key": _key(ACCOUNT)} | condition}
+        puts = [{"Put": self._put(f"ORDER#{name}", {"content": {"S": text}})} for name, text in orders.items()]
+        while len(puts) > BESIDE_ACCOUNT:
+            ahead = min(BESIDE_ACCOUNT, len(puts) - BESIDE_ACCOUNT)
+            self._transact(version, [unsaved, *puts[:ahead]])
+            puts = puts[ahead:]
+        self._transact(version, [saved, *puts])
+
+    def _transact(self, version: int, actions: Sequence[Mapping[str, Any]]) -> None:
         try:
-            self._client.transact_write_items(TransactItems=cast(Any, [{"Put": put} for put in puts]))
+            self._client.transact_write_items(TransactItems=cast(Any, actions))
         except ClientError as error:
             if CONFLICT_CODES & set(cancellation_codes(error)):
                 raise RetryableError(f"simulated account: version {version} was replaced meanwhile; nothing was saved") from error

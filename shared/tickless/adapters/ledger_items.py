@@ -283,6 +283,10 @@ def _check_numbers(value: Any) -> None:
         if is_dataclass(content):
             _check_numbers(content)
             continue
+        if isinstance(content, tuple):
+            for part in content:
+                _check_numbers(part)
+            continue
         for number in content.values() if isinstance(content, Mapping) else (content,):
             if isinstance(number, Decimal):
                 check_decimal(number, where)
@@ -295,7 +299,7 @@ def _number_fields(kind: type) -> tuple[str, ...]:
     return tuple(
         entry.name
         for entry in fields(kind)
-        if any(word in str(entry.type) for word in ("Decimal", "float", "StopState", "ExitPlan", "FundingBook"))
+        if any(word in str(entry.type) for word in ("Decimal", "float", "StopState", "ExitPlan", "FundingBook", "Charge"))
     )
 
 

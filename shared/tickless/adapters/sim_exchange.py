@@ -52,7 +52,10 @@ class SimStore(Protocol):
         ...
 
     def save(self, version: int, account: str, orders: Mapping[str, str]) -> None:
-        """Store account and orders together, if the stored version is still ``version`` (0 = none). Raises RetryableError."""
+        """Store account and orders together, if the stored version is still ``version`` (0 = none). Raises RetryableError.
+
+        Of more orders than a transaction holds, the first may be stored before the account, while its version is still that one.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import SimExchange
 from tickless.backtest.results import RunRecord, tick_lines
 from tickless.bars import Panel
-from tickless.execution.accounting import book
+from tickless.execution.accounting import book, in_slices
 from tickless.execution.planning import client_order_id
 from tickless.execution.settlement import settlement_due
 from tickless.pipeline import portfolio_value
@@ -126,6 +126,10 @@ def _close_positions(run: FinishedRun, state: DeskState, closes: dict[str, float
 
 
 def _book(run: FinishedRun, fence: Fence, state: DeskState, order: Order, report: OrderReport) -> DeskState:
-    booking = book(state, order, report)
-    run.ledger.journal(fence, [booking.update] if booking.update is not None else [])
-    return booking.state
+    for part in in_slices(order, report):
+        booking = book(state, order, part)
+        state = booking.state
+        if booking.update is not None:
+            (order,) = booking.update.orders
+            run.ledger.journal(fence, [booking.update])
+    return state

@@ -11,6 +11,7 @@ from tickless.execution.order_states import next_status
 from tickless.execution.rounding import money
 from tickless.types import (
     ZERO,
+    Charge,
     DeskState,
     Fill,
     LedgerUpdate,
@@ -27,6 +28,8 @@ from tickless.types import (
 
 PAID_AS_FEE = "fee"
 """Why a position is closed of which fees have taken all."""
+FILLS_AT_ONCE = 40
+"""Fills an update: with order, positions and trades it stays far below the items of one transaction."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,29 @@ class Booking:
     update: LedgerUpdate | None
 
 
+def in_slices(order: Order, report: OrderReport) -> tuple[OrderReport, ...]:
+    """The report; before it, where more than 40 of its fills are not booked yet, reports that each add 40 of them.
+
+    Booked one after the other they come to the same, each by an update that a transaction can hold. Up to the last the order is partially
+    filled: who dies in between finds it open, asks for it, and books the rest.
+    """
+    if len(report.fills) <= FILLS_AT_ONCE:
+        return (report,)
+    ends = {fill.fill_id for fill in _unbooked(_with_ids(order, report), report)[FILLS_AT_ONCE - 1 : -1 : FILLS_AT_ONCE]}
+    told = tuple({fill.fill_id: fill for fill in report.fills}.values())
+    cuts = [n for n, fill in enumerate(told, 1) if fill.fill_id in ends]
+    return (*[evolve(report, status=OrderStatus.PARTIALLY_FILLED, fills=told[:n]) for n in cuts], report)
+
+
 def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
     """Apply what a report adds to an order: its new fills, each once, and its status.
 
     Fills are cumulative in a report; those whose ids the order has were booked before. Cash and holding move as they do at the exchange:
-    by price times quantity, and by the fee in the asset that it was charged in. A sell of a pair without position is booked to cash and
+    by price times quantity, and by the fee in the assets that it was charged in. A sell of a pair without position is booked to cash and
     its order alone. A fee in a third asset is taken of what lies beyond the ledger, and where that is not enough, of the desk's own
     position in it, as a sale for what the fee was worth. A fill that comes after the order's end moves money all the same; the end stays.
     """
+    order = _with_ids(order, report)
     fresh = _unbooked(order, report)
     status = next_status(order.status, report.status, has_fills=bool(report.fills) or order.filled_qty > 0)
     if not fresh and status is order.status:
@@ -57,22 +75,21 @@ def book(state: DeskState, order: Order, report: OrderReport) -> Booking:
         order = _fill_order(order, fill, status)
         signed = -1 if fill.side is Side.BUY else 1
         # Each fill is rounded by itself: the sum is then the same in whatever order fills are booked.
-        charged = fill.fee if fill.fee_asset == quote_asset(fill.pair) else ZERO
-        cash = money(cash + signed * money(fill.qty * fill.price) - charged)
-        position, trade = _fill_position(positions.pop(fill.pair, None), order, fill)
-        if position is not None:
-            moved[fill.pair] = position
-            if position.qty > 0:
-                positions[fill.pair] = position
-        if trade is not None:
-            trades.append(trade)
-        external, owed = _from_external(external, fill)
-        payer = _payer(fill)
-        if owed > 0 and payer in positions:
-            paid, trade = _pay_fee(positions.pop(payer), fill, owed)
-            moved[payer] = paid
-            if paid.qty > 0:
-                positions[payer] = paid
+        # A fee in the base asset leaves the holding: a buy brings so much less, a sale takes so much more.
+        in_base, in_quote, others = _charged(fill)
+        cash = money(cash + signed * money(fill.qty * fill.price) - in_quote)
+        holding = fill.qty + signed * in_base if in_base else fill.qty
+        outcomes = [_fill_position(positions.pop(fill.pair, None), order, fill, holding)]
+        for charge in others:
+            external, owed = _from_external(external, charge)
+            payer = _payer(fill, charge)
+            if owed > 0 and payer in positions:
+                outcomes.append(_pay_fee(positions.pop(payer), fill, charge, owed))
+        for position, trade in outcomes:
+            if position is not None:
+                moved[position.pair] = position
+                if position.qty > 0:
+                    positions[position.pair] = position
             if trade is not None:
                 trades.append(trade)
     if not fresh:
@@ -94,28 +111,26 @@ def _marked(marks: Mapping[str, float], positions: Mapping[str, Position], fresh
     return {**marks, **new} if new else marks
 
 
-def _from_external(external: Mapping[str, Decimal], fill: Fill) -> tuple[Mapping[str, Decimal], Decimal]:
+def _from_external(external: Mapping[str, Decimal], charge: Charge) -> tuple[Mapping[str, Decimal], Decimal]:
     """What is there beyond the ledger, less a fee in a third asset: else a deposit would pass for somebody's sale. And what it lacked."""
-    asset = fill.fee_asset
-    if asset in (base_asset(fill.pair), quote_asset(fill.pair)):
-        return external, ZERO
+    asset = charge.asset
     before = external.get(asset, ZERO)
-    taken = min(before, fill.fee_qty)
+    taken = min(before, charge.qty)
     if taken <= 0:
-        return external, fill.fee_qty
+        return external, charge.qty
     left = {other: qty for other, qty in external.items() if other != asset}
-    return left if taken == before else {**left, asset: before - taken}, fill.fee_qty - taken
+    return left if taken == before else {**left, asset: before - taken}, charge.qty - taken
 
 
-def _payer(fill: Fill) -> str:
+def _payer(fill: Fill, charge: Charge) -> str:
     """The pair whose position pays a fee in a third asset; a contract's position is no holding of its asset, and pays nothing."""
-    return "" if ":" in fill.pair else f"{fill.fee_asset}/{quote_asset(fill.pair)}"
+    return "" if ":" in fill.pair else f"{charge.asset}/{quote_asset(fill.pair)}"
 
 
-def _pay_fee(position: Position, fill: Fill, owed: Decimal) -> tuple[Position, Trade | None]:
+def _pay_fee(position: Position, fill: Fill, charge: Charge, owed: Decimal) -> tuple[Position | None, Trade | None]:
     """The position less a fee, sold for what the fee was worth: the trade that the fee belongs to bears it, and nothing counts twice."""
     taken = min(owed, position.qty)
-    worth = money(fill.fee * taken / fill.fee_qty)
+    worth = money(charge.worth * taken / charge.qty)
     held_cost = position.entry_price * (position.qty - taken)
     paid = evolve(position, sold_qty=position.sold_qty + taken, sold_value=position.sold_value + worth, held_cost=held_cost)
     return paid, closed_trade(paid, fill.filled_at, PAID_AS_FEE, f"{fill.fill_id}-fee") if paid.qty <= 0 else None
@@ -125,27 +140,37 @@ def _unbooked(order: Order, report: OrderReport) -> tuple[Fill, ...]:
     """The fills of a report that its order has not, each once."""
     if not report.fills:
         return ()
-    if order.filled_qty > 0 and not order.fill_ids:
-        return _beyond(order.filled_qty, report.fills)
     fills = {fill.fill_id: fill for fill in report.fills}
-    return tuple(fill for fill_id, fill in fills.items() if fill_id not in order.fill_ids)
+    booked = frozenset(order.fill_ids)
+    return tuple([fill for fill_id, fill in fills.items() if fill_id not in booked])
 
 
-def _beyond(qty: Decimal, fills: Sequence[Fill]) -> tuple[Fill, ...]:
-    """The fills after the first ``qty``: of an order that was stored before fills were known by their ids."""
-    booked = ZERO
-    for n, fill in enumerate(fills):
-        if booked >= qty:
-            return tuple(fills[n:])
+def _with_ids(order: Order, report: OrderReport) -> Order:
+    """The order; one that was stored before fills were known by their ids, with those of the first so many that it has filled."""
+    if order.fill_ids or order.filled_qty <= 0 or not report.fills:
+        return order
+    booked, ids = ZERO, []
+    for fill in report.fills:
+        if booked >= order.filled_qty:
+            break
         booked += fill.qty
-    return ()
+        ids.append(fill.fill_id)
+    return evolve(order, fill_ids=tuple(ids))
 
 
-def _moved_qty(fill: Fill) -> Decimal:
-    """By how much the holding changes: a fee in the base asset leaves it, too."""
-    if fill.fee_asset != base_asset(fill.pair):
-        return fill.qty
-    return fill.qty - fill.fee_qty if fill.side is Side.BUY else fill.qty + fill.fee_qty
+def _charged(fill: Fill) -> tuple[Decimal, Decimal, tuple[Charge, ...]]:
+    """(what left the holding, what left cash, what was charged in other assets)."""
+    if fill.fee_asset == quote_asset(fill.pair) and not fill.further:
+        return ZERO, fill.fee, ()
+    in_base, in_quote, others = ZERO, ZERO, []
+    for charge in fill.charges:
+        if charge.asset == quote_asset(fill.pair):
+            in_quote += charge.worth
+        elif charge.asset == base_asset(fill.pair):
+            in_base += charge.qty
+        else:
+            others.append(charge)
+    return in_base, in_quote, tuple(others)
 
 
 def _fill_order(order: Order, fill: Fill, status: OrderStatus) -> Order:
@@ -156,8 +181,8 @@ def _fill_order(order: Order, fill: Fill, status: OrderStatus) -> Order:
     )
 
 
-def _fill_position(position: Position | None, order: Order, fill: Fill) -> tuple[Position | None, Trade | None]:
-    moved = _moved_qty(fill)
+def _fill_position(position: Position | None, order: Order, fill: Fill, moved: Decimal) -> tuple[Position | None, Trade | None]:
+    """The position after its holding has changed by ``moved``, up or down, and the trade of one of which nothing is left."""
     value = moved * fill.price
     if fill.side is Side.BUY:
         if position is None:

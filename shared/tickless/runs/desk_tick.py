@@ -26,14 +26,12 @@ from tickless.runs.parameters import LoadedSettings, moves_account, resolve_sett
 from tickless.runs.protecting import ProtectPhase, resting_trace
 from tickless.runs.reconciling import Reconciling, missing
 from tickless.runs.report import RunReport
-from tickless.runs.tick_orders import IN_FLIGHT, TickOrders
+from tickless.runs.tick_orders import AT_ONCE, IN_FLIGHT, TickOrders
 from tickless.settings import Settings
 from tickless.strategies.contract import NOTHING
 from tickless.types import DeskState, LedgerUpdate, Order, OrderStatus, Tick, TickRecord, evolve, iso
 
 JOURNALED, DONE = "journaled", "done"
-_CHUNK = 40
-"""Intents an update; with the fence and the record a transaction stays far below 100 items."""
 
 
 class TickContext(NamedTuple):
@@ -162,8 +160,10 @@ class TickRun:
         state = evolve(decision.state, last_tick_at=self.at)
         # What an order has left stays in the ledger until the orders that go on with it are binding: who decides anew must find it.
         kept = evolve(state, unfilled={**decision.continued, **state.unfilled}) if decision.plan.orders or decision.plan.cancels else state
+        # Each position stands for itself; who dies in between decides anew.
+        self.orders.put(positions=decision.positions[AT_ONCE:])
         self.orders.updates.append(
-            LedgerUpdate(desk=kept, positions=decision.positions, equity=decision.equity, settings=self.loaded.fresh)
+            LedgerUpdate(desk=kept, positions=decision.positions[:AT_ONCE], equity=decision.equity, settings=self.loaded.fresh)
         )
         trace = {**decision.trace, "settings_sha256": self.settings.sha256()}
         # Before anything is written: a crash may tell people twice, never not at all.
@@ -232,8 +232,7 @@ class TickRun:
 
     def _journal(self, state: DeskState, orders: Sequence[Order], cancels: Sequence[str], trace: Mapping[str, Any]) -> DeskState:
         """Write down what is about to be done; only the record at the end makes it binding."""
-        for first in range(0, len(orders), _CHUNK):
-            self.orders.updates.append(LedgerUpdate(orders=tuple(orders[first : first + _CHUNK])))
+        self.orders.put(orders=orders)
         intents = tuple(order.client_order_id for order in orders)
         record = TickRecord(self.tick, JOURNALED, self.fence.number, intents, {"cancels": list(cancels)})
         self.orders.updates.append(LedgerUpdate(desk=state, record=record))

@@ -64,8 +64,7 @@ class ProtectPhase:
         raised = [new for _, old in sorted(state.positions.items()) if (new := with_loss_limit(old, risk)) is not old]
         for position in raised:
             state = state.with_position(position)
-        if raised:
-            self.orders.updates.extend([LedgerUpdate(positions=tuple(raised))])
+        self.orders.put(positions=raised)
         return state
 
     def _plan(self, state: DeskState, pairs: Sequence[str]) -> Protection:

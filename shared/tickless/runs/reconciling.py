@@ -114,7 +114,7 @@ class Reconciling:
         for order in marked:
             state = state.with_order(order)
         if marked:
-            self.orders.updates.append(LedgerUpdate(orders=marked))
+            self.orders.put(orders=marked)
             self.orders.flush()
         return self.orders.cancel(state, [order.client_order_id for order in late])
 

@@ -16,17 +16,19 @@ from tickless.errors import (
     RetryableError,
     UnknownOutcomeError,
 )
-from tickless.execution.accounting import book
+from tickless.execution.accounting import book, in_slices
 from tickless.execution.requotes import end_by_time, remember
 from tickless.ports import Fence, Ports, Venue
 from tickless.risk.stops import protect
 from tickless.settings import Settings
-from tickless.types import DeskState, Halt, LedgerUpdate, Order, OrderReport, OrderStatus, RestingStops, Side, Tick, evolve, iso
+from tickless.types import DeskState, Halt, LedgerUpdate, Order, OrderReport, OrderStatus, Position, RestingStops, Side, Tick, evolve, iso
 
 IN_FLIGHT = timedelta(seconds=30)
 """How long a request may be on its way after its sender has failed: several of an exchange's time-outs, and less than a tick waits."""
 _SETTLING = timedelta(seconds=60)
 """How long an order may be on its way before an exchange that does not know it is believed."""
+AT_ONCE = 40
+"""Orders or positions an update: with desk, fence and record a transaction stays far below the items that it can hold."""
 _MOVE_S = 15.0
 """What must be left of the invocation when a stop is cancelled to be replaced: two requests, the first of them slow."""
 
@@ -62,6 +64,13 @@ class TickOrders:
         """Tell people, in the desk's name."""
         self.ports.notifier.alert(f"tickless {self.settings.desk.name}", message)
 
+    def put(self, *, positions: Sequence[Position] = (), orders: Sequence[Order] = ()) -> None:
+        """Let positions and orders wait for ``flush``, so many an update; each stands for itself."""
+        for first in range(0, len(positions), AT_ONCE):
+            self.updates.append(LedgerUpdate(positions=tuple(positions[first : first + AT_ONCE])))
+        for first in range(0, len(orders), AT_ONCE):
+            self.updates.append(LedgerUpdate(orders=tuple(orders[first : first + AT_ONCE])))
+
     def drop(self, state: DeskState, order: Order, why: str) -> DeskState:
         """Book an intent as never sent."""
         return self.book(state, order, _never_sent(order, why))
@@ -79,17 +88,23 @@ class TickOrders:
 
     def book(self, state: DeskState, order: Order, report: OrderReport) -> DeskState:
         """Book a report, set the stop of a position that a buy has opened or enlarged, and block the pair whose stop has gone off."""
+        booked = order
+        for part in in_slices(order, report):
+            state, booked = self._book(state, booked, part)
+        if order.protects and booked.filled_qty > order.filled_qty:
+            self.ports.log.info("stop went off at the exchange", pair=order.pair, client_order_id=order.client_order_id)
+        return state
+
+    def _book(self, state: DeskState, order: Order, report: OrderReport) -> tuple[DeskState, Order]:
         booking = remember(book(state, order, end_by_time(order, report)), self.at, self.settings.execution)
         if booking.update is None:
-            return state
+            return state, order
         state, update = booking.state, booking.update
         if order.tick_at == self.at:
             self.ended.update(booked.client_order_id for booked in update.orders if booked.status.is_final)
-        if order.protects and update.fills:
-            self.ports.log.info("stop went off at the exchange", pair=order.pair, client_order_id=order.client_order_id)
-            if self.settings.risk.block_after_stop:
-                state = evolve(state, blocked={**state.blocked, order.pair: iso(self.at)})
-                update = evolve(update, desk=state)
+        if order.protects and update.fills and self.settings.risk.block_after_stop:
+            state = evolve(state, blocked={**state.blocked, order.pair: iso(self.at)})
+            update = evolve(update, desk=state)
         if order.side is Side.BUY:
             # Of what it bought: a position that only paid the fee keeps the stop that it has.
             protected = tuple(
@@ -100,18 +115,26 @@ class TickOrders:
                     state = state.with_position(position) if position.qty > 0 else state
                 update = evolve(update, desk=state, positions=protected)
         self.updates.append(update)
-        return state
+        return state, update.orders[0]
 
     def cancel(self, state: DeskState, cancels: Sequence[str]) -> DeskState:
-        """Cancel orders by id; one whose cancellation fails stays in the ledger, for the next tick to cancel."""
+        """Cancel orders by id; one whose cancellation fails stays in the ledger, for the next tick to cancel.
+
+        So does one that may be on its way, unless the exchange shows that it has it: who does not know it yet calls it cancelled, too.
+        """
         for client_order_id in cancels:
             order = state.orders.get(client_order_id)
             if order is None or self.refused:
                 continue
-            if order.protects and order.status is OrderStatus.UNKNOWN and self.may_be_on_its_way(order):
-                continue  # It may be on its way: an exchange that does not know it yet proves nothing.
+            unproven = order.status is OrderStatus.UNKNOWN and self.may_be_on_its_way(order)
+            if unproven and order.protects:
+                continue  # Were it there, its position would be bare, and nobody would know.
             try:
-                state = self.book(state, order, self.venue.exchange.cancel(order, self.at))
+                report = self.venue.exchange.cancel(order, self.at)
+                if unproven and report.status.is_final and not report.fills:
+                    self.ports.log.warning("cancelled, or still on its way", client_order_id=client_order_id, pair=order.pair)
+                    continue
+                state = self.book(state, order, report)
             except AccountError as error:
                 return self.halt(state, error)
             except (RetryableError, UnknownOutcomeError) as error:

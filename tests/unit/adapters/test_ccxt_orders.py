@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.made_world import T0, make_order
 from tickless.adapters.ccxt_balances import spot_balances, swap_balances
 from tickless.adapters.ccxt_orders import Instrument, read_fill, read_number, read_order, sort_key, trades_of
-from tickless.types import Liquidity, Order, OrderStatus, Side, to_ms
+from tickless.types import Charge, Liquidity, Order, OrderStatus, Side, to_ms
 
 D = Decimal
 SPOT = Instrument("BTC/USDT", "BTCUSDT", "BTC", "USDT", D(1), D("0.001"), "executedQty")
@@ -112,6 +112,27 @@ def test_a_conditional_order_names_what_it_has_become():
 def test_a_fee_is_valued_in_the_stake_currency_and_kept_as_charged(fee, expected):
     fill = read_fill(raw_trade(**fee), mine(), SPOT, {"BNB": D(500)}.get)
     assert (fill.fee, fill.fee_asset, fill.fee_qty) == (D(expected[0]), expected[1], D(expected[2]))
+
+
+@pytest.mark.parametrize(
+    ("fees", "expected"),
+    [
+        ([("0.1", "USDT"), ("0.001", "BTC")], [("USDT", "0.1", "0.1"), ("BTC", "0.001", "0.1001")]),
+        ([("0.001", "BTC"), ("0.1", "USDT")], [("BTC", "0.001", "0.1001"), ("USDT", "0.1", "0.1")]),
+        ([("0.001", "BNB"), ("0.002", "BNB")], [("BNB", "0.003", "1.5")]),
+        ([("0", "BNB"), ("0.1", "USDT")], [("USDT", "0.1", "0.1")]),
+        ([("0", "BNB"), ("0", "USDT")], [("BNB", "0", "0")]),
+        ([("0.3", "USDT"), ("-0.1", "BNB")], [("USDT", "0.3", "0.3"), ("BNB", "-0.1", "-50")]),
+        ([("1", "XYZ"), ("2", "ZYX"), ("0.1", "USDT")], [("XYZ", "1", "0.2002"), ("ZYX", "2", "0"), ("USDT", "0.1", "0.1")]),
+        ([], [("USDT", "0.2002", "0.2002")]),
+    ],
+    ids=["quote, base", "base, quote", "one asset twice", "nothing of one", "nothing at all", "a rebate", "no market", "not told"],
+)
+def test_a_fill_keeps_what_it_was_charged_of_every_asset(fees, expected):
+    told = [{"cost": cost, "currency": asset} for cost, asset in fees]
+    fill = read_fill(raw_trade(fee=None, fees=told), mine(), SPOT, {"BNB": D(500)}.get)
+    assert fill.charges == tuple(Charge(asset, D(qty), D(worth)) for asset, qty, worth in expected)
+    assert fill.fee == sum(charge.worth for charge in fill.charges)
 
 
 def test_a_fill_carries_the_exchanges_trade_id_and_the_desks_pair():

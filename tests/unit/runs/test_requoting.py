@@ -242,6 +242,55 @@ def test_an_order_that_a_late_tick_has_just_sent_is_not_given_up_by_the_next(new
     assert {order.status for order in world.ledger.orders()} == {OrderStatus.CANCELED}
 
 
+def in_flight_at_a_halt(world: World) -> World:
+    """A late tick's orders get through, and their answers are lost; ten seconds later a person has halted the desk."""
+
+    def lose(*_: Any) -> Any:
+        raise UnknownOutcomeError("time-out")
+
+    world.run("full_rebalance", at(0), ports(world, submit=lose), late_s=890)
+    fence = world.ledger.acquire("a person", at(1), 1)
+    world.ledger.journal(fence, [LedgerUpdate(desk=replace(world.ledger.load(), halt=Halt("enough", at(1))))])
+    world.ledger.release(fence)
+    return world
+
+
+def test_who_cancels_an_order_that_may_be_on_its_way_does_not_believe_that_it_is_gone(new_world):
+    world = in_flight_at_a_halt(new_world("schedule.max_event_age_s=3000"))
+    calls = Calls()
+    world.run("risk_check", at(1), calls.ports(world))
+    sent = world.ledger.load().orders
+    assert len(calls.named("exchange", "cancel")) == len(sent) >= 2, "it is tried all the same: the exchange may know it by then"
+    assert {order.status for order in sent.values()} == {OrderStatus.UNKNOWN}
+    for order in sent.values():  # They arrive.
+        world.venue(world.sim_store, world.bars, world.market, world.settings).submit(order, at(1))
+    world.run("risk_check", at(2))
+    desk = world.ledger.load()
+    assert {pair: position.qty for pair, position in desk.positions.items()} == {order.pair: order.qty for order in sent.values()}
+    assert (desk.orders, desk.reducing) == ({}, None)
+
+
+def test_an_order_that_may_be_on_its_way_is_given_up_once_it_must_have_arrived(new_world):
+    world = in_flight_at_a_halt(new_world("schedule.max_event_age_s=3000"))
+    world.run("risk_check", at(1), late_s=49)
+    assert {order.status for order in world.ledger.load().orders.values()} == {OrderStatus.UNKNOWN}
+    world.run("risk_check", at(2))
+    assert world.ledger.load().orders == {}
+    assert {order.status for order in world.ledger.orders()} == {OrderStatus.CANCELED}
+
+
+def test_what_a_cancellation_shows_of_an_order_on_its_way_is_believed(new_world):
+    world = in_flight_at_a_halt(new_world("schedule.max_event_age_s=3000"))
+
+    def arrived(exchange: Any, order: Order, when: Any) -> OrderReport:
+        return exchange.submit(replace(order, status=OrderStatus.INTENT), when)
+
+    world.run("risk_check", at(1), ports(world, cancel=arrived))
+    assert world.ledger.load().orders == {}
+    assert {order.status for order in world.ledger.orders()} == {OrderStatus.FILLED}
+    assert world.ledger.load().positions
+
+
 def test_no_order_is_sent_so_late_that_it_may_arrive_after_the_lease(world):
     """Whoever takes an abandoned lease finds at the exchange all that was sent under it."""
 
