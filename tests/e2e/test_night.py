@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,6 +20,8 @@ from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
 from tickless.errors import LeakError, RetryableError
 from tickless.learn import training_job
+from tickless.learn.recipe import Recipe
+from tickless.learn.reproduction import reproduce
 from tickless.learn.spec import ModelSpec
 from tickless.localcloud import Firing, InvocationResult
 from tickless.runs import retrain, training_steps
@@ -97,6 +100,16 @@ def test_the_schedule_trains_registers_and_promotes_what_one_go_does_bit_for_bit
         assert (result.metric("TickDone"), result.metric("TickFailed")) == (1.0, None)
         assert again.payload == {"status": "already_done", "runs_on": "", "models": [], "experience": []}
         assert registered(desk) == before
+
+
+def test_what_a_night_registered_comes_again_of_its_manifest_and_the_recorded_bars(in_one_go):
+    for name in MODELS:
+        (version,) = in_one_go.models.versions(name)
+        manifest = json.loads(json.dumps(version.manifest))
+        recipe = Recipe.read(manifest)
+        assert recipe.effective_at == NIGHT + timedelta(minutes=20)
+        again = reproduce(manifest, planted().bars(recipe.pairs, recipe.timeframe, recipe.start, recipe.end), None)
+        assert again.same, again.differences
 
 
 def test_two_deliveries_at_once_train_once(desks, monkeypatch):
