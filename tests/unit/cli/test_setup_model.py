@@ -62,6 +62,15 @@ def test_a_model_of_set_ups_is_trained_validated_and_registered(trained) -> None
     assert load_model(manifest, artifact).output == "probability"
 
 
+def test_and_comes_again_of_its_manifest_and_the_bars(tickless: Any, bars: Path, trained, tmp_path: Path) -> None:
+    (fact,), store = trained[0]["trained"], trained[1]
+    models = FolderModelStore(tmp_path / "models")
+    version = store.manifest("crossover_setup", fact["version"])
+    models.register(version.name, version.version, version.manifest, store.artifact(version))
+    found = tickless.json("models", "reproduce", version.label, "--data", bars, "--models", tmp_path / "models")
+    assert (found["same"], found["sha256"], found["differences"]) == (True, fact["sha256"], [])
+
+
 def test_the_night_of_a_desk_that_only_scans_gives_the_same_version(made: SyntheticMarket, trained) -> None:
     days = (END - START).days
     settings = load_desk("crossover", [*SET, NAMED, f"training.window_days={days}", "schedule.retrain_at=00:00"])
