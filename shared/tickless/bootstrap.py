@@ -335,9 +335,11 @@ def parse_tick(function: str, event: Any) -> Tick:
 
     Raises EventError naming what is wrong with it.
     """
-    text = event.get("scheduled_time") if isinstance(event, Mapping) else None
-    if not isinstance(text, str):
+    if not isinstance(event, Mapping) or "scheduled_time" not in event:
         raise EventError(f"event of {function}: 'scheduled_time' is missing; expected a time such as 2024-06-01T00:00:00Z")
+    text = event["scheduled_time"]
+    if not isinstance(text, str):
+        raise EventError(f"event of {function}: scheduled_time {text!r} is not a text; expected a time such as 2024-06-01T00:00:00Z")
     try:
         at = parse_time(text)
     except ValueError as error:
@@ -355,7 +357,7 @@ def _strategy(event: Mapping[str, Any]) -> str:
     """The strategy of a ``scan``; raises EventError."""
     known = sorted(name for name, section in STRATEGY_SECTIONS.items() if issubclass(section, ScanSection))
     name = event.get("strategy")
-    if name is None:
+    if "strategy" not in event:
         raise EventError(f"event of {SCAN}: 'strategy' is missing; known: {', '.join(known)}")
     if not isinstance(name, str) or name not in known:
         raise EventError(f"event of {SCAN}: strategy {name!r} is unknown; known: {', '.join(known)}")

@@ -89,7 +89,7 @@ def set_field(row: str, column: int, value: str) -> str:
 
 
 def test_a_folder_that_is_not_there(command: Command, tmp_path: Path) -> None:
-    assert command.replay(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
+    assert command.replay(tmp_path / "nowhere") == f"--data {tmp_path / 'nowhere'}: no such folder"
 
 
 def test_a_folder_without_bars(command: Command, tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_the_installed_command_says_one_sentence_and_no_traceback(
     tickless: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     done = tickless("replay", "--data", tmp_path / "none", "--timerange", INSIDE, "--out", tmp_path / "out", code=2)
-    assert done.stderr == f"tickless: {tmp_path / 'none'}: no such folder\n"
+    assert done.stderr == f"tickless: --data {tmp_path / 'none'}: no such folder\n"
     assert done.stdout == ""
 
 
@@ -386,7 +386,7 @@ def untouched(desk: LocalDesk, result: InvocationResult) -> None:
 EVENTS = [
     ({}, "'scheduled_time' is missing"),
     ([], "'scheduled_time' is missing"),
-    ({"scheduled_time": None}, "'scheduled_time' is missing"),
+    ({"scheduled_time": None}, "scheduled_time None is not a text; expected a time such as 2024-06-01T00:00:00Z"),
     ({"scheduled_time": "midnight"}, "scheduled_time 'midnight' is not an ISO 8601 time with a zone"),
     ({"scheduled_time": "2024-06-03T00:00:00"}, "scheduled_time '2024-06-03T00:00:00' is not an ISO 8601 time with a zone"),
     ({"scheduled_time": "2024-06-03T00:00:30Z"}, "scheduled_time '2024-06-03T00:00:30Z' is not a whole minute"),

@@ -9,7 +9,7 @@ report; what cannot is refused with a DataError naming file, column, row (the fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -110,12 +110,15 @@ def file_name(pair: str, timeframe: str, file_format: str) -> str:
 
 
 def parse_name(path: Path) -> BarFile | None:
-    """What a file holds by its name; None where the name is not of this layout or the timeframe is not known."""
+    """What a file holds by its name; None where the name is not of this layout or the timeframe is not known.
+
+    A pair all in small letters is read in capitals, as exchanges write it: ``btc_usdt`` is BTC/USDT. Others stay: there is a kPEPE.
+    """
     match = _NAME.fullmatch(path.name)
     if match is None or match[4] not in TIMEFRAME_MINUTES:
         return None
     pair = f"{match[1]}/{match[2]}" + (f":{match[3]}" if match[3] else "")
-    return BarFile(path, pair, match[4])
+    return BarFile(path, pair.upper() if pair.islower() else pair, match[4])
 
 
 def list_files(folder: Path) -> tuple[tuple[BarFile, ...], tuple[str, ...]]:
@@ -328,11 +331,18 @@ def write_file(folder: Path, bars: PairBars, file_format: str = "parquet") -> Pa
     return path
 
 
-def write_folder(folder: Path, panel: Panel, file_format: str = "parquet") -> tuple[Path, ...]:
+def write_folder(
+    folder: Path, panel: Panel, file_format: str = "parquet", advance: Callable[[int, int], None] = lambda _done, _total: None
+) -> tuple[Path, ...]:
     """Write every pair of a panel that has a bar; returns the paths. Raises DataError for a format that is not known."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [pair_bars(panel, pair) for pair in panel.pairs]
-    return tuple(write_file(folder, bars, file_format) for bars in written if len(bars.open_times_ms))
+    written = []
+    for done, pair in enumerate(panel.pairs, start=1):
+        bars = pair_bars(panel, pair)
+        if len(bars.open_times_ms):
+            written.append(write_file(folder, bars, file_format))
+        advance(done, len(panel.pairs))
+    return tuple(written)
 
 
 def data_sha256(panel: Panel) -> str:

@@ -13,7 +13,7 @@ mean over all pairs stays zero. See docs/decisions/0004-synthetic-market.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -73,11 +73,12 @@ def make_market(
     signal_ic: float = 0.0,
     quote: str = "USDT",
     events: bool = True,
+    advance: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> SyntheticMarket:
     """A market of ``pairs`` pairs with a bar for every ``timeframe`` in [start, end); the same arguments give the same bits.
 
     ``events`` lists some pairs late, delists one, leaves bars out, and adds a flash crash, a market-wide wick and stretches without
-    trades. Raises DataError for arguments out of range.
+    trades. ``advance`` is told how many of the pairs are drawn, the longest part. Raises DataError for arguments out of range.
     """
     step = step_ms(timeframe)
     first = -(-to_ms(start) // step) * step
@@ -91,7 +92,7 @@ def make_market(
     coins = list_coins(pairs, seed)
     days = step / _DAY_MS
     states = _draw_states(np.random.default_rng([seed, 1]), rows, days)
-    paths = _draw_paths(coins, states, rows, days, first, seed)
+    paths = _draw_paths(coins, states, (rows, first), days, seed, advance)
     happening = _Events(rows, step, coins, np.random.default_rng([seed, 2])) if events and rows >= _Events.MIN_ROWS else None
     if happening:
         happening.stop_trading(paths)
@@ -144,7 +145,11 @@ def _day_season(rows: int, first: int, days: float, depth: float) -> Floats:
     return season if days < 1 else np.ones_like(season)
 
 
-def _draw_paths(coins: list[Coin], states: NDArray[np.int8], rows: int, days: float, first: int, seed: int) -> _Paths:
+def _draw_paths(
+    coins: list[Coin], states: NDArray[np.int8], span: tuple[int, int], days: float, seed: int, advance: Callable[[int, int], None]
+) -> _Paths:
+    """The paths of all pairs; ``span`` is the number of bars and when the first one opens."""
+    rows, first = span
     noise = fat_tails()
     count = len(coins)
     rng = np.random.default_rng([seed, 3])
@@ -160,7 +165,10 @@ def _draw_paths(coins: list[Coin], states: NDArray[np.int8], rows: int, days: fl
     drift = -noise.cumulant(market_sigma * beta) - noise.cumulant(own_sigma)
     jumped, paid = _jumps(rng, states, beta, days)
     steps = np.empty((_STEPS, rows, count))
-    draws = [noise.draw(one, (_STEPS, rows)) for one in own]
+    draws = []
+    for one in own:
+        draws.append(noise.draw(one, (_STEPS, rows)))
+        advance(len(draws), count)
     for s in range(_STEPS):
         np.multiply(own_sigma, np.stack([draw[s] for draw in draws], axis=1), out=steps[s])
         steps[s] += market_sigma * noise.draw(rng, (rows, 1)) * beta + drift + paid / _STEPS

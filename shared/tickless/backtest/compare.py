@@ -39,13 +39,13 @@ def compare(a: Path, b: Path) -> Comparison:
     """Compare two result folders: orders, fills, trades, equity and ticks, row by row, every column exactly.
 
     ``summary.json`` follows from these files and the time the run took, so it does not count; its key figures are told beside one another.
-    Raises DataError where a file is missing.
+    Raises DataError where a file is missing or cannot be read.
     """
     for folder in (a, b):
         for name in (*TABLE_FILES, "ticks.jsonl"):
             if not (folder / name).is_file():
                 raise DataError(f"{folder}: is no result folder, {name} is missing")
-    orders = max(0, sum(1 for _ in _rows(a / "orders.csv")) - 1)
+    orders = len(_rows(a / "orders.csv")) - 1
     summaries = _summary(a), _summary(b)
     figures = {name: (summaries[0].get(name), summaries[1].get(name)) for name in KEY_FIGURES}
     difference = next(filter(None, (_table_difference(a / name, b / name) for name in TABLE_FILES)), None)
@@ -64,7 +64,7 @@ def _summary(folder: Path) -> Mapping[str, Any]:
 
 def _table_difference(a: Path, b: Path) -> str | None:
     rows_a, rows_b = _rows(a), _rows(b)
-    header = rows_a[0][1] if rows_a else []
+    header = rows_a[0][1]
     for (line_a, cells_a), (line_b, cells_b) in zip_longest(rows_a, rows_b, fillvalue=(0, None)):
         if cells_a is None or cells_b is None:
             here, line, cells = (b, line_b, cells_b) if cells_a is None else (a, line_a, cells_a)
@@ -126,6 +126,9 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         with path.open(newline="", encoding="utf8") as file:
             reader = csv.reader(file)
-            return [(reader.line_num, cells) for cells in reader]
+            rows = [(reader.line_num, cells) for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
+    if not rows:
+        raise DataError(f"{path}: is empty; even a table without rows has a header")
+    return rows

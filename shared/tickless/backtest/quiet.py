@@ -175,11 +175,13 @@ class QuietTicks:
         return not self._scales.breaks(self._looked_ms, now_ms, lambda: holdings.pairs)
 
     def _leave_line(self, tick: Tick, state: DeskState, holdings: _Holdings) -> None:
-        line = {
+        line: dict[str, Any] = {
             "id": tick.id,
             "function": tick.function,
             "at": iso(tick.scheduled_at),
+            "models": {},
             "regime": state.regime,
+            "targets": None,
             "limits": [] if state.mode == "ACTIVE" else [state.mode.lower()],
             "stops": holdings.stops,
             "pairs": {},

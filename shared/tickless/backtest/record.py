@@ -13,7 +13,7 @@ import numpy as np
 from tickless.adapters.bar_files import data_sha256
 from tickless.adapters.price_scales import PanelScales
 from tickless.adapters.sim_exchange import SimExchange
-from tickless.backtest.results import RunRecord, tick_lines
+from tickless.backtest.results import RunRecord, by_close, tick_lines
 from tickless.bars import Panel
 from tickless.execution.accounting import book, in_slices
 from tickless.execution.planning import client_order_id
@@ -60,7 +60,8 @@ def collect(run: FinishedRun) -> RunRecord:
         end_equity=Decimal(repr(portfolio_value(state, closes))),
         orders=tuple(ledger.orders()),
         fills=tuple(ledger.fills()),
-        trades=tuple(ledger.trades()),
+        # Stores agree on the time a trade was closed, and on no more: the report lists them as trades.csv does.
+        trades=tuple(sorted(ledger.trades(), key=by_close)),
         equity=tuple(ledger.equity()),
         ticks=tuple(run.lines(records)),
         market=run.panel,

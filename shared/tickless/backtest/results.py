@@ -49,7 +49,9 @@ TICK_KEYS = (
     "promoted",
     "skipped",
 )
-"""Keys of a tick line before ``pairs``; one that a tick's trace does not have is left out."""
+"""Keys of a tick line before ``pairs``; one that a tick's trace does not have is left out, unless it is in ``EVERY_LINE``."""
+EVERY_LINE: Mapping[str, Any] = {"models": {}, "regime": None, "targets": None, "limits": []}
+"""What every line has, and what it says where the tick has nothing to say about it. Empty ``targets`` would mean: hold nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class TickLines:
 
     def line(self, trace: Mapping[str, Any]) -> dict[str, Any]:
         """The line of one tick's trace."""
-        line: dict[str, Any] = {key: _sorted(trace[key]) for key in TICK_KEYS if key in trace}
+        line = {key: _sorted(trace[key]) if key in trace else EVERY_LINE[key] for key in TICK_KEYS if key in trace or key in EVERY_LINE}
         pairs = trace.get("pairs") or {}
         actions = pairs.actions if isinstance(pairs, PairTrace) else {p: (pairs[p].get("action"), pairs[p].get("reason")) for p in pairs}
         known = self._known_to(trace)
@@ -141,6 +143,11 @@ def tick_lines(traces: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     lines = TickLines()
     for trace in traces:
         yield lines.line(trace)
+
+
+def by_close(trade: Trade) -> tuple[datetime, str, datetime]:
+    """The order of trades in ``trades.csv`` and in the report."""
+    return trade.closed_at, trade.pair, trade.opened_at
 
 
 def write_results(record: RunRecord, out: Path) -> dict[str, Any]:
@@ -317,7 +324,7 @@ def _orders_text(record: RunRecord) -> str:
 def _tables(record: RunRecord) -> Iterator[tuple[str, Iterable[str]]]:
     fills = sorted(record.fills, key=lambda fill: (fill.filled_at, fill.client_order_id))
     yield "fills.csv", (tables.csv_text(tables.FILL_COLUMNS, fills),)
-    trades = sorted(record.trades, key=lambda trade: (trade.closed_at, trade.pair, trade.opened_at))
+    trades = sorted(record.trades, key=by_close)
     yield "trades.csv", (tables.csv_text(tables.TRADE_COLUMNS, trades),)
     equity = sorted(record.equity, key=lambda row: row.at)
     yield "equity.csv", (tables.csv_text(tables.EQUITY_COLUMNS, equity),)

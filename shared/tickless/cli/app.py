@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -81,6 +82,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A crypto trading desk that exists only while it decides. Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety.",
+    epilog="Example: tickless demo --days 3 --out out/demo",
 )
 
 
@@ -127,4 +129,14 @@ def main() -> None:
     """The console script."""
     # OpenMP's threads spin while they wait for one another: on a machine that is busy a training then takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        where = error.filename or "the output"
+        sys.stderr.write(f"tickless: {where}: cannot be read or written ({error.strerror or error})\n")
+        # What is left in the buffer would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(FAILED)

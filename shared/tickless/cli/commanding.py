@@ -34,10 +34,12 @@ POLL_S = 1.0
 MOST_REASON_CHARS = 500
 """A reason is part of the ledger's one item of the desk, and of every alert and status that tells it."""
 
+Reason = Annotated[str, typer.Option("--reason", help="Why; shown by status.")]
+
 
 def halt(
-    reason: Annotated[str, typer.Option("--reason", help="Why; shown by status and in the log of every tick.")],
     stage: Stage = "dev",
+    reason: Reason = "by hand",
     json_: Json = False,
 ) -> None:
     """Stop the desk from buying, from the next tick on. Positions stay, stops and exits go on; `tickless resume` ends it.
@@ -95,7 +97,7 @@ def resume(
 def flatten(
     stage: Stage = "dev",
     yes: Annotated[bool, typer.Option("--yes", help="Yes, sell everything.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; shown by status.")] = "by hand",
+    reason: Reason = "by hand",
     json_: Json = False,
 ) -> None:
     """Halt the desk, cancel its open orders and sell everything it holds at market, at the next risk check.
@@ -118,7 +120,7 @@ def flatten(
 def accept(
     stage: Stage = "dev",
     yes: Annotated[bool, typer.Option("--yes", help="Yes, the exchange is right and the ledger wrong.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; shown by status.")] = "by hand",
+    reason: Reason = "by hand",
     json_: Json = False,
 ) -> None:
     """Let a desk that reduces take over what the exchange holds: what is missing is written off, cash is set to what is there.

@@ -20,12 +20,15 @@ from tickless.adapters.markets_file import read_folder_markets, write_markets
 from tickless.breaks import BREAK_FACTOR
 from tickless.cli import data_download, data_import
 from tickless.cli.data_formats import FileFormat
-from tickless.cli.options import check_out
+from tickless.cli.options import PATH, Data, Json, check_out, check_timeframe, path_of, progress_bar
 from tickless.errors import DataError, InputError
 from tickless.types import FIRST_YEAR, LAST_YEAR, iso
 
 data_app = typer.Typer(
-    help="Look at recorded bars, import and download them, make synthetic ones.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="Look at recorded bars, import and download them, make synthetic ones.",
+    epilog="Example: `tickless data check --data market`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 
 CHECK_EXAMPLE = "Example: `tickless data check --data ../shared/data/spot_2024 --timeframe 15m`"
@@ -34,9 +37,9 @@ MAKE_EXAMPLE = "Example: `tickless data make --out market --pairs 24 --days 60 -
 
 @data_app.command("check", epilog=CHECK_EXAMPLE)
 def check(
-    data: Annotated[Path, typer.Option("--data", help="Folder of bar files in freqtrade's layout.")],
+    data: Data,
     timeframe: Annotated[str | None, typer.Option(help="Only this timeframe; without it, all that are there.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Report the quality of a folder of bars, and which files cannot be read; nothing is changed. Exit code 2 where no pair is usable."""
     files, ignored = list_files(data)
@@ -72,7 +75,7 @@ data_app.command("download", epilog=data_download.EXAMPLE)(data_download.downloa
 
 @data_app.command("make", epilog=MAKE_EXAMPLE)
 def make(
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; made where it does not exist.")],
+    out: Annotated[Path, typer.Option("--out", parser=path_of, metavar=PATH, help="Folder to write; made where it does not exist.")],
     pairs: Annotated[int, typer.Option(min=1, max=500, help="How many pairs.")] = 24,
     days: Annotated[float, typer.Option(min=0.01, max=4000, help="How many days.")] = 60.0,
     start: Annotated[str, typer.Option(help="Open of the first bar, UTC.")] = "2024-01-01",
@@ -81,20 +84,32 @@ def make(
     signal_ic: Annotated[float, typer.Option(help="Rank correlation of r_6h and the next six hours' return; 0 = no signal.")] = 0.0,
     quote: Annotated[str, typer.Option(help="Quote currency.")] = "USDT",
     file_format: Annotated[FileFormat, typer.Option("--format", help="Format of the files.")] = FileFormat.PARQUET,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a synthetic market: seeded, realistic, with no return to be had but the planted signal."""
-    from tickless.adapters.synthetic_market import make_market
+    from tickless.adapters.synthetic_market import MAX_SIGNAL_IC, make_market
 
     check_out(out, what="the bars")
+    check_timeframe(timeframe)
+    if not abs(signal_ic) <= MAX_SIGNAL_IC:
+        raise InputError(f"--signal-ic {signal_ic:g}: must lie between -{MAX_SIGNAL_IC} and {MAX_SIGNAL_IC}")
     if not re.fullmatch(r"[A-Z0-9]{2,10}", quote):
         raise InputError(f"--quote {quote!r}: must be 2 to 10 capital letters or digits, such as USDT")
     first = _start(start)
-    market = make_market(
-        pairs=pairs, start=first, end=first + timedelta(days=days), timeframe=timeframe, seed=seed, signal_ic=signal_ic, quote=quote
-    )
+    with progress_bar("pairs drawn") as advance:
+        market = make_market(
+            pairs=pairs,
+            start=first,
+            end=first + timedelta(days=days),
+            timeframe=timeframe,
+            seed=seed,
+            signal_ic=signal_ic,
+            quote=quote,
+            advance=advance,
+        )
     _refuse_mixture(out, timeframe, {file_name(pair, timeframe, file_format) for pair in market.panel.pairs})
-    paths = write_folder(out, market.panel, file_format)
+    with progress_bar("pairs written") as advance:
+        paths = write_folder(out, market.panel, file_format, advance)
     write_markets(out, market.rules)
     made = {
         "out": str(out),

@@ -13,9 +13,9 @@ from tickless.adapters.bar_download import DownloadReport, PairDownload, downloa
 from tickless.bars import step_ms
 from tickless.cli.data_formats import FileFormat
 from tickless.cli.data_import import day, moment, span_json
-from tickless.cli.options import Json, check_out, parse_timerange, progress_bar
+from tickless.cli.options import PATH, Json, check_out, check_timeframe, parse_timerange, path_of, progress_bar
 from tickless.cli.printing import note, print_json, print_table
-from tickless.errors import InputError
+from tickless.errors import InputError, SettingsError
 
 EXAMPLE = "Example: `tickless data download --pairs BTC/USDT,ETH/USDT --timeframe 15m --timerange 20240101-20240201 --out market`"
 FAILED = 1
@@ -24,7 +24,7 @@ FAILED = 1
 def download_data(
     timeframe: Annotated[str, typer.Option(help="Timeframe of the bars.")],
     timerange: Annotated[str, typer.Option(help="YYYYMMDD-YYYYMMDD, UTC, the end excluded; YYYYMMDD- until now.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; what it holds already is completed.")],
+    out: Annotated[Path, typer.Option("--out", parser=path_of, metavar=PATH, help="Folder to write; what it holds already is completed.")],
     exchange: Annotated[str, typer.Option(help="The exchange, by its name in ccxt.")] = "binance",
     pairs: Annotated[str | None, typer.Option(help="Pairs, separated by commas.")] = None,
     pairs_file: Annotated[Path | None, typer.Option(help="File of pairs: one a line, or a JSON list.")] = None,
@@ -32,12 +32,16 @@ def download_data(
     as_json: Json = False,
 ) -> None:
     """Download closed bars; called again, it goes on where it stopped. Exit code 1 where a pair could not be finished."""
-    step_ms(timeframe)
+    check_timeframe(timeframe)
     start, end = _range(timerange)
     wanted = _pairs(pairs, pairs_file)
     check_out(out, what="the bars")
     with progress_bar(f"downloading {timeframe} bars") as advance:
-        report = download(exchange, wanted, timeframe, start, end, out, file_format=file_format, advance=advance)
+        try:
+            report = download(exchange, wanted, timeframe, start, end, out, file_format=file_format, advance=advance)
+        except SettingsError as error:
+            # The only setting of a download, which a desk would have in its file.
+            raise InputError(str(error).replace("desk.exchange:", "--exchange:", 1)) from error
     if as_json:
         print_json(_as_json(out, report))
     else:

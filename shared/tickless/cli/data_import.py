@@ -12,9 +12,8 @@ from tickless.adapters.bar_import import ImportReport, PairImport, import_bars
 from tickless.adapters.bar_union import Span
 from tickless.adapters.csv_import import parse_columns
 from tickless.adapters.import_sources import SourceChoice, SourceKind, checked_pair
-from tickless.bars import step_ms
 from tickless.cli.data_formats import FileFormat
-from tickless.cli.options import Json, check_out, progress_bar
+from tickless.cli.options import PATH, Json, check_out, check_timeframe, path_of, progress_bar
 from tickless.cli.printing import note, print_json, print_table
 from tickless.types import from_ms, iso
 
@@ -23,7 +22,9 @@ EXAMPLE = "Example: `tickless data import ~/archive/BTCUSDT --out market --resam
 
 def import_data(
     source: Annotated[Path, typer.Argument(help="A file, or a folder with everything below it.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; what it holds already is kept and completed.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=path_of, metavar=PATH, help="Folder to write; what it holds already is kept and completed.")
+    ],
     file_format: Annotated[FileFormat, typer.Option("--format", help="Format of the files.")] = FileFormat.PARQUET,
     kind: Annotated[SourceKind, typer.Option(help="Who wrote the source; auto tells by the names.")] = SourceKind.AUTO,
     pair: Annotated[str | None, typer.Option(help="Only this pair; and the pair of CSV files whose names tell none.")] = None,
@@ -35,9 +36,9 @@ def import_data(
     as_json: Json = False,
 ) -> None:
     """Import freqtrade folders, files of Binance's public archive, and CSV: repaired, counted, united with what is there."""
-    for given in (timeframe, resample):
+    for option, given in (("--timeframe", timeframe), ("--resample", resample)):
         if given is not None:
-            step_ms(given)
+            check_timeframe(given, option)
     check_out(out, what="the bars")
     choice = SourceChoice(kind, checked_pair(pair), timeframe, quote, parse_columns(columns))
     with progress_bar("importing") as advance:

@@ -8,12 +8,17 @@ from typing import Annotated
 
 import typer
 
-from tickless.cli.printing import note
+from tickless.cli.options import Json, Overrides
+from tickless.cli.printing import note, print_json
 from tickless.errors import SettingsError
 from tickless.features.half_hours import ATR
 from tickless.settings import ROOSTOO, Settings, builtin_desks, cautions, load_desk, read_desk
 
-desk_app = typer.Typer(no_args_is_help=True, help="Desk files: show one to copy and change, check your own.")
+desk_app = typer.Typer(
+    no_args_is_help=True,
+    help="Desk files: show one to copy and change, check your own.",
+    epilog="Example: tickless desk show rotation > my-desk.toml",
+)
 
 
 @desk_app.command("show")
@@ -40,7 +45,8 @@ def list_desks() -> None:
 @desk_app.command("check")
 def check(
     desk: Annotated[str, typer.Argument(help="A built-in name or a file.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, repeatable.")] = None,
+    set_: Overrides = None,
+    json_: Json = False,
 ) -> None:
     """Validate a desk file; exit code 2 and one sentence where it is wrong. Settings that do less than they say are noted.
 
@@ -51,13 +57,20 @@ def check(
 
     settings = load_desk(desk, set_ or ())
     _refuse_what_no_exchange_has(settings, desk)
+    notes = [
+        *cautions(settings),
+        *never_proven(settings.training, {spec.name: spec.horizon_h for spec in desk_specs(settings)[0]}),
+        *(
+            f"strategy {name} has no feature {ATR}, which some stops of [risk] are measured in: its positions get none of those"
+            for name in _without_atr(settings)
+        ),
+    ]
+    if json_:
+        print_json({"desk": desk, "settings_sha256": settings.sha256(), "notes": notes})
+        return
     typer.echo(f"{desk}: good; settings_sha256 {settings.sha256()}")
-    for sentence in cautions(settings):
+    for sentence in notes:
         note(f"{desk}: {sentence}")
-    for sentence in never_proven(settings.training, {spec.name: spec.horizon_h for spec in desk_specs(settings)[0]}):
-        note(f"{desk}: {sentence}")
-    for name in _without_atr(settings):
-        note(f"{desk}: strategy {name} has no feature {ATR}, which some stops of [risk] are measured in: its positions get none of those")
 
 
 def _refuse_what_no_exchange_has(settings: Settings, desk: str) -> None:

@@ -8,7 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from tickless.cli.options import Data, Desk, Overrides, Timerange, check_out_file, parse_timerange
+from tickless.cli.options import (
+    PATH,
+    Advance,
+    Data,
+    Desk,
+    Json,
+    Overrides,
+    Timerange,
+    check_out_file,
+    parse_timerange,
+    path_of,
+    progress_bar,
+)
+from tickless.cli.printing import print_json
 from tickless.errors import InputError
 
 FORMATS = (".parquet", ".feather", ".csv")
@@ -17,10 +30,11 @@ FORMATS = (".parquet", ".feather", ".csv")
 def features(
     data: Data,
     timerange: Timerange,
-    out: Annotated[Path, typer.Option("--out", help="A .parquet, .feather or .csv file.")],
+    out: Annotated[Path, typer.Option("--out", parser=path_of, metavar=PATH, help="A .parquet, .feather or .csv file.")],
     features_: Annotated[str, typer.Option("--features", help="The feature set: rotation.")] = "rotation",
     desk: Desk = "rotation",
     set_: Overrides = None,
+    json_: Json = False,
 ) -> None:
     """Write a feature set as a table: a row a bar and pair, stamped by the bar's open, from bars up to that bar.
 
@@ -45,15 +59,20 @@ def features(
     pairs = pairs_to_run(market.panel, market.pairs(), settings, start, end)
     first = max(history_start(settings, start + timedelta(milliseconds=market.panel.step_ms)), market.panel.start)
     panel = market.bars(pairs, settings.desk.timeframe, first, end)
-    table = build_features(panel, settings.universe.max_gap_bars, max(0, panel.row_at(start)))
+    with progress_bar("blocks of features") as advance:
+        table = build_features(panel, settings.universe.max_gap_bars, max(0, panel.row_at(start)), advance=advance)
     try:
-        rows = _write(out, table, panel, settings)
+        with progress_bar("days of tiers") as advance:
+            rows = _write(out, table, panel, settings, advance)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error})") from error
-    typer.echo(f"{rows} rows of {len(table.names)} features for {len(pairs)} pairs in {out}")
+    if json_:
+        print_json({"out": str(out), "rows": rows, "features": list(table.names), "pairs": list(pairs)})
+    else:
+        typer.echo(f"{rows} rows of {len(table.names)} features for {len(pairs)} pairs in {out}")
 
 
-def _write(out: Path, table: Any, panel: Any, settings: Any) -> int:
+def _write(out: Path, table: Any, panel: Any, settings: Any, advance: Advance) -> int:
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv
@@ -67,10 +86,12 @@ def _write(out: Path, table: Any, panel: Any, settings: Any) -> int:
     here = ~np.isnan(panel.close[panel.rows - rows :])
     times = table.start_ms + np.arange(rows, dtype=np.int64) * table.step_ms
     tiers = np.zeros((rows, pairs), dtype=np.int64)
-    for day in np.unique((times + table.step_ms) // 86_400_000):
+    days = np.unique((times + table.step_ms) // 86_400_000)
+    for done, day in enumerate(days, start=1):
         at = from_ms(int(day) * 86_400_000)
         volume = median_daily_volume(panel, at, settings.universe)
         tiers[(times + table.step_ms) // 86_400_000 == day] = assign_tiers(table.pairs, volume, settings.universe)
+        advance(done, len(days))
     columns: dict[str, Any] = {
         "date": pa.array(np.repeat(times, pairs)[here.ravel()], pa.timestamp("ms", tz="UTC")),
         "pair": pa.array(np.tile(np.array(table.pairs), rows)[here.ravel()].tolist()),

@@ -16,7 +16,7 @@ import typer
 
 from tickless import errors
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk, translated
-from tickless.cli.options import Json, Overrides
+from tickless.cli.options import PATH, Json, Overrides, bars_folder
 from tickless.cli.printing import print_json
 from tickless.errors import InputError, TicklessError
 from tickless.settings import Settings, load_desk
@@ -52,7 +52,10 @@ def invoke(
     event: Annotated[Path, typer.Option("--event", help="JSON file with the event; - reads it from stdin.")],
     stage: Stage = "dev",
     local: Annotated[bool, typer.Option("--local", help="On a local AWS with a new desk, not the deployed function.")] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="With --local: bars of this folder; else a synthetic market.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", parser=bars_folder, metavar=PATH, help="With --local: bars of this folder; else a synthetic market."),
+    ] = None,
     desk: Annotated[str | None, typer.Option("--desk", help="With --local: a built-in desk or a TOML file (rotation).")] = None,
     overrides: Overrides = None,
     now: Annotated[str | None, typer.Option("--now", help="With --local: the time it is; else a second after the event's.")] = None,

@@ -302,7 +302,7 @@ def _print_rows(title: str, rows: Iterable[Mapping[str, Any]], *, json_: bool, e
         typer.echo(empty)
     else:
         numbers = tuple(name for name in told[0] if any(part in name for part in ("qty", "price", "value", "pnl", "fee", "close")))
-        cells = [tuple(f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row.values()) for row in told]
+        cells = [tuple(plain(Decimal(f"{cell:.8g}")) if isinstance(cell, float) else cell for cell in row.values()) for row in told]
         print_table(title, tuple(told[0]), cells, right=numbers)
 
 

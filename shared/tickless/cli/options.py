@@ -13,11 +13,30 @@ from typing import Annotated, Protocol
 import typer
 
 from tickless.errors import InputError
+from tickless.types import TIMEFRAME_MINUTES
 
 Desk = Annotated[str, typer.Option("--desk", help="A built-in desk (tickless desk list) or a TOML file.")]
-Data = Annotated[Path, typer.Option("--data", help="Folder of bars in freqtrade's layout.")]
+
+
+def path_of(text: str | Path) -> Path:
+    """The path that an option names. An empty text names none: as a path it would be the folder one happens to be in."""
+    if not str(text):
+        raise ValueError("must name a path")
+    return Path(text)
+
+
+def bars_folder(text: str | Path) -> Path:
+    """The folder that ``--data`` names; raises InputError where there is none."""
+    folder = path_of(text)
+    if not folder.is_dir():
+        raise InputError(f"--data {folder}: {'is a file, the bars are a folder' if folder.exists() else 'no such folder'}")
+    return folder
+
+
+PATH = "<path>"
+Data = Annotated[Path, typer.Option("--data", parser=bars_folder, metavar=PATH, help="Folder of bars in freqtrade's layout.")]
 Timerange = Annotated[str, typer.Option("--timerange", help="YYYYMMDD-YYYYMMDD, UTC, the end excluded.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+Out = Annotated[Path, typer.Option("--out", parser=path_of, metavar=PATH, help="Folder for the results.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="section.key=value for this run; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -32,6 +51,12 @@ def parse_timerange(text: str) -> tuple[datetime, datetime]:
     if not dash or start >= end:
         raise InputError(f"--timerange {text}: must end after it starts")
     return start, end
+
+
+def check_timeframe(timeframe: str, option: str = "--timeframe") -> None:
+    """Raise InputError, naming the option, for a timeframe that is not known."""
+    if timeframe not in TIMEFRAME_MINUTES:
+        raise InputError(f"{option} {timeframe!r}: unknown; known: {', '.join(TIMEFRAME_MINUTES)}")
 
 
 def check_out(out: Path, option: str = "--out", what: str = "the results") -> None:

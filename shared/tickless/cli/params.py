@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from tickless.cli.accounts import desk_section, refuse_early_move
 from tickless.cli.deployed import DeployedDesk, Stage, find_desk
@@ -18,7 +20,11 @@ from tickless.cli.printing import note, print_json, print_table
 from tickless.errors import InputError, RefusedError, SettingsError
 from tickless.settings import Section, build_settings, load_desk, parse_section, section_text, section_type
 
-params_app = typer.Typer(no_args_is_help=True, help="The desk's settings in SSM: show, change, compare with a desk file.")
+params_app = typer.Typer(
+    no_args_is_help=True,
+    help="The desk's settings in SSM: show, change, compare with a desk file.",
+    epilog="Example: tickless params show risk",
+)
 
 AT_DEPLOY: Mapping[str, str] = {
     "schedule": "the schedules and time-outs in AWS follow only with a deploy of a desk file that says the same",
@@ -34,6 +40,19 @@ TOGETHER = "all"
 """In the place of a section's name, for sections that are good each and do not fit together."""
 
 Live = Annotated[bool, typer.Option("--live", help="Yes, the desk is to trade a real account.")]
+
+_NEGATIVE = re.compile(r"-\.?\d\S*")
+
+
+class NegativeValue(TyperCommand):
+    """A command whose last argument may be -5; whatever else begins with a dash stays an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, negative numbers behind the options."""
+        numbers = [] if "--" in args else [word for word in args if _NEGATIVE.fullmatch(word)]
+        if numbers:
+            args = [*(word for word in args if word not in numbers), "--", *numbers]
+        return super().parse_args(ctx, args)
 
 
 @params_app.command("show")
@@ -65,7 +84,7 @@ def show(
         note(f"{REFUSED}: {sentence}")
 
 
-@params_app.command("set")
+@params_app.command("set", cls=NegativeValue)
 def set_(
     key: Annotated[str, typer.Argument(help="The key in full: section.key, such as risk.initial_stop_atr or portfolio.top_k.trend.")],
     value: Annotated[str, typer.Argument(help="JSON (1.5, null, [1, 2]) or plain text.")],
@@ -116,8 +135,21 @@ def push(
     _print_changes(changes, stage, json_=json_)
     if changes:
         if not yes:
-            typer.confirm(f"Write this to the desk {stage}?", abort=True, err=True)
+            _ask(stage)
         _write(deployed, wanted, changes)
+
+
+def _ask(stage: str) -> None:
+    """Raise Abort where a person says no, RefusedError where there is nobody to say anything."""
+    try:
+        agreed = typer.confirm(f"Write this to the desk {stage}?", err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        note("")
+        raise RefusedError(f"push changes what {stage} trades by, and nobody is here to be asked; say --yes") from None
+    if not agreed:
+        raise typer.Abort
 
 
 @params_app.command("diff")

@@ -129,7 +129,8 @@ def _event(tick: Tick) -> dict[str, Any]:
 def _outcome(tick: Tick, result: InvocationResult) -> str:
     if result.error is not None:
         return f"failed ({failure(tick.function, result.payload)})"
-    return f"{result.payload['status']}, {result.payload.get('orders', 0)} orders"
+    count = result.payload.get("orders", 0)
+    return f"{result.payload['status']}, {count} order{'' if count == 1 else 's'}"
 
 
 def _lines() -> Iterator[str]:

@@ -27,7 +27,7 @@ DEMO_SIGNAL_IC = 0.15
 
 def demo(
     days: Annotated[int, typer.Option(min=1, max=60, help="Simulated days.")] = 3,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path("out/demo"),
+    out: Out = Path("out/demo"),
     json_: Json = False,
 ) -> None:
     """Run the whole desk on a synthetic market: local AWS up, every schedule fired through the real handlers, results written.

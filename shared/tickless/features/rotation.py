@@ -76,14 +76,21 @@ def _memory(ema_bars: int) -> int:
     return 2 << (ema_startup_bars(ema_bars) - 1).bit_length()
 
 
-def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0, extra_startup_bars: int = 0) -> FeatureTable:
+def build_features(
+    panel: Panel,
+    max_gap_bars: int,
+    since_row: int = 0,
+    extra_startup_bars: int = 0,
+    *,
+    advance: Callable[[int, int], None] = lambda _done, _total: None,
+) -> FeatureTable:
     """The feature table of a panel's rows from ``since_row`` on, values (T, N, 14) in the order of ``NAMES``.
 
     Gaps of up to ``max_gap_bars`` base bars are bridged with the last close (looking back only); after a longer one, and where the price
     scale breaks (``tickless.breaks``), a pair starts anew. NaN until a pair has 24 hours of bars. A row depends on the ``startup_bars``
     before it and on nothing else, so that it has the same bits whatever panel it is part of; the first rows of a panel have fewer.
     ``extra_startup_bars`` lets the EMAs remember that much longer, which must change nothing that counts: a proof asks, no tick does.
-    Raises DataError for bars that no half-hour is made of.
+    ``advance`` is told how many of how many blocks of rows are done. Raises DataError for bars that no half-hour is made of.
     """
     if step_ms(ATR_TIMEFRAME) % panel.step_ms:
         raise DataError(f"timeframe {panel.timeframe}: cannot resample {panel.timeframe} bars to {ATR_TIMEFRAME}, which the ATR needs")
@@ -100,12 +107,12 @@ def build_features(panel: Panel, max_gap_bars: int, since_row: int = 0, extra_st
         end = min(begin + block, len(bars.age))
         _write_block(bars, begin, store[:, begin - since : end - since], extra_startup_bars)
 
-    _run(compute, range(since, len(bars.age), block))
+    _run(compute, range(since, len(bars.age), block), advance)
     values = np.moveaxis(store, 0, 2)
     return FeatureTable(panel.timeframe, panel.pairs, NAMES, panel.start_ms + since_row * panel.step_ms, values)
 
 
-def _run(compute: Callable[[int], None], blocks: range) -> None:
+def _run(compute: Callable[[int], None], blocks: range, advance: Callable[[int, int], None]) -> None:
     """``compute`` of every block: numpy lets go of the interpreter, so that two threads are nearly twice as fast as one."""
     if len(blocks) < 2:
         for begin in blocks:
@@ -114,8 +121,8 @@ def _run(compute: Callable[[int], None], blocks: range) -> None:
     # Until an array this large has been freed, glibc returns every temporary to the system and faults the next one in: half of the time.
     np.empty(31 << 17)
     with ThreadPoolExecutor(_THREADS) as pool:
-        for _ in pool.map(compute, blocks):
-            pass
+        for done, _ in enumerate(pool.map(compute, blocks), start=1):
+            advance(done, len(blocks))
 
 
 def _write_block(bars: SeriesBars, begin: int, out: Floats, extra_startup_bars: int) -> None:

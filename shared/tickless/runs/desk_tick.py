@@ -273,7 +273,7 @@ class TickRun:
         metrics = self.ports.metrics
         metrics.count("OrdersSent", self.orders.sent)
         metrics.gauge("Equity", facts["equity"])
-        metrics.gauge("DrawdownFrac", -facts["drawdown_frac"])
+        metrics.gauge("DrawdownFrac", 0.0 - facts["drawdown_frac"])  # Not negated: no drawdown would be -0.0.
         metrics.gauge("Halted", 1.0 if facts["halted"] else 0.0)
         metrics.gauge("Reducing", 1.0 if facts["reducing"] else 0.0)
         self.ports.log.info("tick done", tick=self.tick.id, **facts)

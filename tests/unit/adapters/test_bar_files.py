@@ -85,6 +85,9 @@ def test_the_hash_knows_values_pairs_and_times():
         ("BTC_USDT_USDT-1m.parquet", "BTC/USDT:USDT", "1m"),
         ("BTC_USDT_USDT-1h-futures.feather", "BTC/USDT:USDT", "1h"),
         ("1000SATS_USDT-1d.csv", "1000SATS/USDT", "1d"),
+        ("btc_usdt-15m.csv", "BTC/USDT", "15m"),
+        ("btc_usdt_usdt-15m.csv", "BTC/USDT:USDT", "15m"),
+        ("kPEPE_USDC_USDC-1h-futures.feather", "kPEPE/USDC:USDC", "1h"),
     ],
 )
 def test_names_as_freqtrade_writes_them(name, pair, timeframe):

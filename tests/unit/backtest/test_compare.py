@@ -78,6 +78,15 @@ def test_the_same_orders_from_other_settings_are_the_same_and_the_settings_are_t
     assert re.fullmatch(r"identical: \d+ orders\nsettings differ: settings_sha256 \w{12}… and bbbbbbbbbbbb…\n", result.stdout)
 
 
+@pytest.mark.parametrize("name", ["orders.csv", "fills.csv", "trades.csv", "equity.csv"])
+def test_a_table_without_a_header_is_refused(folder: Path, other: Path, name: str) -> None:
+    (other / name).write_text("")
+    for pair in ((folder, other), (other, folder)):
+        result = CliRunner().invoke(app, ["compare", *map(str, pair)])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr == f"tickless: {other / name}: is empty; even a table without rows has a header\n"
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", '"text"'])
 def test_a_summary_that_cannot_be_read_is_no_difference(folder: Path, other: Path, content: str | None) -> None:
     if content is None:

@@ -174,8 +174,11 @@ def test_tick_lines_tell_only_what_changed() -> None:
     lines = list(tick_lines(traces))
     assert [line["pairs"] for line in lines] == [{"A/X": buy, "B/X": keep}, {}, {}, {"A/X": keep}]
     assert list(lines[0]["stops"]) == ["A/X", "B/X"]
-    assert list(lines[0]) == ["id", "function", "at", "stops", "pairs"]
+    assert list(lines[0]) == ["id", "function", "at", "models", "regime", "targets", "limits", "stops", "pairs"]
     assert "unknown" not in lines[3]
+    assert all((line["models"], line["regime"], line["targets"], line["limits"]) == ({}, None, None, []) for line in lines)
+    (said,) = tick_lines([{"id": "5", "function": "f", "at": "t5", "targets": {}, "regime": "chop", "limits": ["x"], "models": {"m": "v"}}])
+    assert (said["models"], said["regime"], said["targets"], said["limits"]) == ({"m": "v"}, "chop", {}, ["x"])
 
 
 def test_values_json_does_not_know_are_written_all_the_same(run: RunRecord, tmp_path: Path) -> None:

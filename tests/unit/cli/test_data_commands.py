@@ -1,6 +1,7 @@
 """``tickless data check`` and ``data make``."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 from typer.testing import CliRunner
@@ -51,9 +52,36 @@ def test_make_refuses_what_is_out_of_range(tmp_path):
         assert f"--start {start!r}: not in the years 2009 to 2200" in refused("make", "--out", tmp_path / "x", "--start", start)
     for quote in ("../x", "usdt", "", "U", "USDT\n"):
         assert f"--quote {quote!r}: must be" in refused("make", "--out", tmp_path / "x", "--quote", quote, kind=InputError)
-    assert "signal_ic 0.9" in refused("make", "--out", tmp_path / "x", "--signal-ic", "0.9")
-    assert "timeframe '7m'" in refused("make", "--out", tmp_path / "x", "--timeframe", "7m")
+    for signal_ic in ("0.9", "-5", "nan"):
+        sentence = refused("make", "--out", tmp_path / "x", "--signal-ic", signal_ic, kind=InputError)
+        assert sentence == f"--signal-ic {signal_ic}: must lie between -0.2 and 0.2"
+    assert "--timeframe '7m': unknown" in refused("make", "--out", tmp_path / "x", "--timeframe", "7m", kind=InputError)
     run("make", "--out", tmp_path / "x", "--pairs", "0", code=2)
+    assert not (tmp_path / "x").exists()
+
+
+def test_making_tells_how_far_it_is_pair_by_pair(tmp_path, monkeypatch):
+    told = {}
+
+    @contextmanager
+    def heard(what):
+        yield lambda done, total: told.setdefault(what, []).append((done, total))
+
+    monkeypatch.setattr("tickless.cli.data.progress_bar", heard)
+    run(*MAKE, "--out", tmp_path)
+    assert told == {what: [(done, 9) for done in range(1, 10)] for what in ("pairs drawn", "pairs written")}
+
+
+@pytest.mark.parametrize("command", [["make"], ["import", "nothing"], DOWNLOAD])
+def test_an_empty_out_is_not_the_folder_one_is_in(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    assert "Invalid value for '--out': Value error, must name a path" in run(*command, "--out", "", code=2).output.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exchange_that_nobody_knows_is_told_by_its_option(tmp_path):
+    sentence = refused(*DOWNLOAD, "--out", tmp_path / "x", "--exchange", "nosuch", kind=InputError)
+    assert sentence == "--exchange: 'nosuch' is no exchange that ccxt knows"
     assert not (tmp_path / "x").exists()
 
 
@@ -90,7 +118,7 @@ def test_check_drops_bars_of_the_future(tmp_path):
 
 
 def test_check_refuses_folders_that_cannot_be_used(tmp_path):
-    assert "no such folder" in refused("check", "--data", tmp_path / "gone")
+    assert refused("check", "--data", tmp_path / "gone", kind=InputError) == f"--data {tmp_path / 'gone'}: no such folder"
     assert "no bar file; timeframes there: none" in refused("check", "--data", tmp_path)
     run(*MAKE, "--out", tmp_path)
     assert "no 1h bar file; timeframes there: 15m" in refused("check", "--data", tmp_path, "--timeframe", "1h")

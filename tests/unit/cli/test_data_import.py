@@ -42,7 +42,8 @@ def test_a_folder_of_freqtrade_is_converted(tickless, tmp_path):
     ("options", "sentence"),
     [
         (("--pair", "BTCUSDT"), "--pair 'BTCUSDT': must be <BASE>/<QUOTE>, as in BTC/USDT"),
-        (("--resample", "7m"), "timeframe '7m': unknown"),
+        (("--resample", "7m"), "--resample '7m': unknown; known: 1m, "),
+        (("--timeframe", "7m"), "--timeframe '7m': unknown; known: 1m, "),
         (("--columns", "ts"), "--columns 'ts': must be field=column"),
         ((), "prices.csv: the name tells no pair; name it, as in --pair BTC/USDT"),
         (("--kind", "binance"), "prices.csv: no file to import among prices.csv"),

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tickless.settings import load_desk
+
 
 def checked(tickless, *overrides, code=0):
     return tickless("desk", "check", "rotation", *(word for text in overrides for word in ("--set", text)), code=code)
@@ -71,3 +73,10 @@ def test_settings_that_do_nothing_are_noted_on_stderr(tickless):
 def test_a_shadow_that_outlives_its_version_is_noted(tickless):
     result = checked(tickless, "training.shadow_min_periods=60")
     assert result.stderr.startswith("rotation: training.shadow_min_periods: 60 takes 64 days of shadow for model rotation_24h")
+
+
+def test_the_result_for_machines_holds_the_notes(tickless):
+    facts = tickless.json("desk", "check", "rotation", "--set", "execution.unfilled_requotes=2")
+    assert facts["desk"] == "rotation"
+    assert facts["settings_sha256"] == load_desk("rotation", ["execution.unfilled_requotes=2"]).sha256()
+    assert [note.partition(":")[0] for note in facts["notes"]] == ["execution.unfilled_requotes"]

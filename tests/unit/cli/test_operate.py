@@ -170,10 +170,10 @@ def test_a_halt_keeps_positions_and_everything_else(tickless, traded):
     assert traded.adapters.ledger.load() == before
 
 
-def test_a_halt_needs_a_reason(tickless, traded):
+def test_a_halt_without_a_word_is_by_hand_and_one_with_an_empty_reason_is_refused(tickless, traded):
     assert "--reason: must say why" in tickless.refused("halt", "--reason", " ")
-    tickless("halt", code=2)
     assert traded.adapters.ledger.load().halt is None
+    assert tickless.json("halt")["reason"] == "by hand"
 
 
 def test_resume_of_an_active_desk_changes_nothing(tickless, traded):
@@ -443,10 +443,15 @@ def test_why_of_a_desk_that_never_ran(tickless, deployed):
         "params set",
         "params diff",
         "models list",
+        "",
+        "desk",
+        "params",
+        "models",
+        "data",
     ],
 )
 def test_every_command_has_help_with_an_example(tickless, command):
-    assert f"Example: tickless {command}" in " ".join(tickless(*command.split(), "--help").stdout.split())
+    assert f"Example: tickless {command}".rstrip() in " ".join(tickless(*command.split(), "--help").stdout.split())
 
 
 def test_json_is_one_document_even_when_refused_parameters_are_noted(tickless, traded, put):
@@ -534,7 +539,7 @@ def test_a_stop_is_listed_after_the_buy_that_it_protects(tickless, traded):
             ("status", "--stage", "foo"),
             "Invalid value for '--stage': 'foo' is not one of 'dev', 'prod'; `tickless status --help` shows how",
         ),
-        (("halt",), "Missing option '--reason'; `tickless halt --help` shows how"),
+        (("train",), "Missing option '--data'; `tickless train --help` shows how"),
         (("orders", "--last", "many"), "Invalid value for '--last': "),
         (("params", "set", "risk.time_stop_h"), "Missing argument 'value'; `tickless params set --help` shows how"),
         (("statos",), "No such command 'statos'"),

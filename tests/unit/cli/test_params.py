@@ -182,6 +182,22 @@ def test_push_asks_first(tickless, desk_file, parameters):
     assert parameters() == load_desk(str(desk_file)).sections()
 
 
+def test_push_where_nobody_can_be_asked_is_refused(tickless, desk_file, parameters):
+    before = parameters()
+    result = tickless("params", "push", "--desk", desk_file, stdin="", code=3)
+    assert result.stderr.splitlines()[-1] == "tickless: push changes what dev trades by, and nobody is here to be asked; say --yes"
+    assert parameters() == before
+
+
+def test_a_negative_value_is_no_option(tickless, deployed, parameters):
+    changed = tickless.json("params", "set", "execution.limit_offset_bps", "-5", "--stage", "dev")["changes"]
+    assert [(change["key"], change["after"]) for change in changed] == [("execution.limit_offset_bps", -5.0)]
+    assert '"limit_offset_bps":-5.0' in parameters()["execution"]
+    tickless("params", "set", "execution.limit_offset_bps", "--", "-1e0")
+    assert '"limit_offset_bps":-1.0' in parameters()["execution"]
+    assert "No such option: --stge" in tickless.refused("params", "set", "execution.limit_offset_bps", "-5", "--stge", "dev")
+
+
 def test_push_without_asking(tickless, desk_file, put, parameters):
     put("strategy.old", "{}")
     put("portfolio", "rubbish")

@@ -1,5 +1,11 @@
 """``tickless practise``: the commands of a deployed desk, typed on a local AWS."""
 
+import pytest
+
+from tickless.cli.practising import START, _outcome
+from tickless.localcloud import InvocationResult
+from tickless.types import Tick
+
 DAY = (
     "tick",
     "positions",
@@ -56,6 +62,12 @@ def test_what_is_wrong_ends_no_practice(tickless):
         "No closing quotation",
     ]
     assert result.stdout == "", "exit is the end"
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "0 orders"), (1, "1 order"), (2, "2 orders")])
+def test_one_order_is_no_orders(count, told):
+    result = InvocationResult("risk_check", "1", {"status": "done", "orders": count}, None, (), (), 0.0)
+    assert _outcome(Tick(START, "risk_check"), result) == f"done, {told}"
 
 
 def test_no_desk_goes_live_there(tickless):
