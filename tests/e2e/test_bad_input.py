@@ -21,6 +21,7 @@ from tickless.cli.app import app
 from tickless.errors import DataError, EventError, InputError, SettingsError, StaleTickError
 from tickless.localcloud import InvocationResult
 from tickless.ports import Promotion
+from tickless.types import iso
 
 FIRST, LAST = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 6, 5, tzinfo=UTC)
 INSIDE = "20240602-20240603"
@@ -294,6 +295,31 @@ def test_a_model_whose_sha256_does_not_match_is_told_and_the_run_falls_back(data
 # Other commands refuse alike, and the installed one does
 
 
+def test_models_that_no_tick_of_a_run_may_use_are_told(data: Path, tmp_path: Path) -> None:
+    store = FolderModelStore(tmp_path / "models")
+    for version, effective_at in (("early", FIRST), ("late", LAST)):
+        store.register("rotation_6h", version, *tiny_model("rotation_6h", version, effective_at))
+    given = ("--data", data, "--timerange", INSIDE, "--models", tmp_path / "models", "--retrain", "never", "--out", tmp_path / "out")
+    begin = f"--models {tmp_path / 'models'}: no model is champion before the run ends at 2024-06-03T00:00:00Z: "
+    end = "; the run starts without one"
+
+    def promote(version: str) -> None:
+        done = CliRunner().invoke(app, ["models", "promote", f"rotation_6h@{version}", "--models", str(tmp_path / "models")])
+        assert done.exit_code == 0, done.output
+
+    def told() -> list[str]:
+        result = CliRunner().invoke(app, ["backtest", *map(str, given)])
+        assert result.exit_code == 0, result.stderr
+        return [line for line in result.stderr.splitlines() if line.startswith("--models")]
+
+    assert told() == [f"{begin}none was promoted{end}"]
+    promote("late")
+    assert told() == [f"{begin}rotation_6h@late is one from {iso(LAST)} on{end}"]
+    promote("early")
+    assert told() == []
+    assert json.loads((tmp_path / "out" / "summary.json").read_text("utf8"))["models"].keys() == {"rotation_6h@early"}
+
+
 def test_train_leaves_no_models_behind(command: Command, data: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     command.refused("train", "--data", data, "--timerange", "20230101-20230201", "--models", models, writes=False)
@@ -312,6 +338,12 @@ def test_train_refuses_a_desk_without_models(command: Command, data: Path, tmp_p
     models, desk = tmp_path / "models", ("--desk", "crossover")
     sentence = command.refused("train", *desk, "--data", data, "--timerange", INSIDE, "--models", models, writes=False)
     assert sentence == "--desk crossover: its settings name no model; choose with --model, known: crossover_setup"
+
+
+def test_a_training_has_no_window_but_its_timerange(command: Command, data: Path, tmp_path: Path) -> None:
+    given = ("--data", data, "--timerange", INSIDE, "--models", tmp_path / "models", "--set", "training.window_days=30")
+    sentence = command.refused("train", *given, writes=False)
+    assert sentence == "--set training.window_days=30: the window of this training is its --timerange; give another one"
 
 
 def test_a_training_that_trains_nothing_fails_with_the_reasons(command: Command, data: Path, tmp_path: Path) -> None:

@@ -188,8 +188,10 @@ class ModelRegistry:
                 tuple(_event(row) for row in content.get("events", ())),
                 tuple(str(version) for version in content.get("deleted", ())),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"model {name}: champion.json cannot be read: {error!r}") from error
+        except KeyError as error:
+            raise ArtifactError(f"model {name}: champion.json cannot be read: {error} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"model {name}: champion.json cannot be read: {error}") from error
         self._lives[name] = found[1], life
         return life, found[1]
 

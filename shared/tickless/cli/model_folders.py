@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tickless.cli.deployed import find_desk
+from tickless.cli.options import PATH, path_of
 from tickless.errors import InputError
 
 if TYPE_CHECKING:
     from tickless.adapters.folder_models import FolderModelStore
     from tickless.adapters.model_registry import ModelRegistry
 
-Models = Annotated[Path | None, typer.Option("--models", help="Model folder to start from; it is not changed.")]
-RegistryOf = Annotated[Path | None, typer.Option("--models", help="A model folder; without it, the bucket of the deployed desk.")]
+Models = Annotated[
+    Path | None, typer.Option("--models", parser=path_of, metavar=PATH, help="Model folder to start from; it is not changed.")
+]
+RegistryOf = Annotated[
+    Path | None, typer.Option("--models", parser=path_of, metavar=PATH, help="A model folder; without it, the bucket of the deployed desk.")
+]
 
 
 def open_folder(models: Path) -> FolderModelStore:

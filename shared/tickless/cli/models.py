@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from tickless.alpha.model_life import ModelLife
     from tickless.ports import ModelVersion
 
-models_app = typer.Typer(no_args_is_help=True, help="Registered models: which there are, which is used, what each has proved.")
+models_app = typer.Typer(
+    no_args_is_help=True,
+    help="Registered models: which there are, which is used, what each has proved.",
+    epilog="Example: tickless models list --models out/models",
+)
 
 PERSON = "person"
 """Who decided, of what is done by hand."""
@@ -31,11 +35,12 @@ REFUSED = 3
 
 From = Annotated[str, typer.Option("--effective-at", help="From when on: now, or a time; in a deployed desk not before now.")]
 PromotedFrom = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--effective-at",
-        help="From when on: now, trained (as its own training would have promoted it, for runs over the past), or a time; in a deployed "
-        "desk not before now.",
+        help="From when on: now, trained (from the end of its training), or a time. Without it trained in a folder, and now in a deployed "
+        "desk, where nothing counts before now.",
+        show_default=False,
     ),
 ]
 
@@ -80,7 +85,7 @@ def show(
     name, at, version = model.partition("@")
     life = registry.life(_known(registry, name))
     promotions = life.promotions
-    version = version if at else _champion(name, life, now)
+    version = _registered(registry, name, version) if at else _champion(name, life, now)
     found = registry.manifest(name, version)
     size = len(registry.artifact(found))
     events = [event for event in life.events if event.version == version]
@@ -129,8 +134,8 @@ def card(
 
     registry = open_registry(models, stage)
     name, at, version = model.partition("@")
-    version = version if at else _champion(name, registry.life(_known(registry, name)), datetime.now(UTC))
-    typer.echo(render_card(registry.manifest(_known(registry, name), version).manifest), nl=False)
+    version = _registered(registry, name, version) if at else _champion(name, registry.life(_known(registry, name)), datetime.now(UTC))
+    typer.echo(render_card(registry.manifest(name, version).manifest), nl=False)
 
 
 @models_app.command("promote")
@@ -138,22 +143,22 @@ def promote(
     model: Annotated[str, typer.Argument(help="name@version.")],
     models: RegistryOf = None,
     stage: Stage = "dev",
-    effective_at: PromotedFrom = NOW,
+    effective_at: PromotedFrom = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the promotion.")] = "by hand",
     json_: Json = False,
 ) -> None:
-    """Make a version the champion, whatever its gates said: ticks from now on use it, until another is promoted.
+    """Make a version the champion, whatever its gates said, until another is promoted; the champion before is retired.
 
-    The champion before is retired. A run over the past needs --effective-at trained, or a time.
+    In a folder it counts from the end of its training on, as runs over the past need it; in a deployed desk from now on.
 
-    Example: tickless models promote rotation_6h@20240601T0000Z --models out/models --effective-at trained
+    Example: tickless models promote rotation_6h@20240601T0000Z --models out/models
     """
     registry, now = open_registry(models, stage), datetime.now(UTC)
     name, _, version = model.partition("@")
     if not version:
         raise InputError(f"model {model!r}: name a version as {name}@VERSION")
-    found = registry.manifest(_known(registry, name), version)
-    chosen = _time_of_promotion(effective_at, found, now, in_bucket=models is None)
+    found = registry.manifest(name, _registered(registry, name, version))
+    chosen = _time_of_promotion(effective_at or (NOW if models is None else TRAINED), found, now, in_bucket=models is None)
     _promote(registry, found, (chosen, now), reason, json_=json_)
 
 
@@ -246,20 +251,23 @@ def _time_of_promotion(text: str, found: ModelVersion, now: datetime, *, in_buck
         raise ArtifactError(f"model {found.label}: manifest.json does not say from when on it may be used: {error}") from error
     if text == NOW:
         return max(now, earliest)  # A tick refuses what was trained for later.
-    at = _chosen(iso(earliest) if text == TRAINED else text, now, in_bucket=in_bucket)
+    at = _chosen(iso(earliest) if text == TRAINED else text, now, in_bucket=in_bucket, words=f"{NOW}, {TRAINED}")
     if at < earliest:
         raise InputError(f"--effective-at {text}: {found.label} is for ticks from {iso(earliest)} on, before that it would know the future")
     return at
 
 
-def _chosen(text: str, now: datetime, *, in_bucket: bool) -> datetime:
-    """The time that ``--effective-at`` names; raises InputError, also for one that rewrites what a deployed desk has decided on."""
+def _chosen(text: str, now: datetime, *, in_bucket: bool, words: str = NOW) -> datetime:
+    """The time that ``--effective-at`` names, where ``words`` may stand for one.
+
+    Raises InputError, also for one that rewrites what a deployed desk has decided on.
+    """
     if text == NOW:
         return now
     try:
         at = parse_time(text)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"--effective-at {text}: must be {NOW}, or a time with its zone such as 2024-06-01T00:00:00Z") from error
+        raise InputError(f"--effective-at {text}: must be {words}, or a time with its zone such as 2024-06-01T00:00:00Z") from error
     if in_bucket and at < now:
         raise InputError(
             f"--effective-at {text}: lies in the past, and a deployed desk's history stays as it was; name a folder by --models"
@@ -275,16 +283,17 @@ def _known(registry: ModelRegistry, name: str) -> str:
 
 
 def _registered(registry: ModelRegistry, name: str, version: str) -> str:
-    """The version, which may be damaged, but must be there."""
-    if version not in registry.version_names(name):
-        raise ArtifactError(f"model {name}@{version}: no manifest")
+    """The version, which may be damaged, but must be there. Raises InputError."""
+    known = registry.version_names(_known(registry, name))
+    if version not in known:
+        raise InputError(f"model {name}@{version}: not registered; there are {', '.join(known)}")
     return version
 
 
 def _champion(name: str, life: ModelLife, at: datetime) -> str:
     promotion = life.champion(at)
     if promotion is None:
-        raise ArtifactError(f"model {name}: has no champion; name a version as {name}@VERSION")
+        raise InputError(f"model {name}: has no champion; name a version as {name}@VERSION")
     return promotion.version
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from tickless.cli.model_folders import Models, open_folder
 from tickless.cli.options import Data, Desk, Json, Out, Overrides, Timerange, check_out, parse_timerange, progress_bar
 
 if TYPE_CHECKING:
+    from tickless.adapters.folder_models import FolderModelStore
     from tickless.backtest.compare import Comparison
 
 Retrain = Annotated[Literal["schedule", "never"], typer.Option(help="Retrain on the desk's schedule, or never.")]
@@ -138,8 +140,8 @@ def _prepare(data: Path, timerange: str, out: Path, desk: str, models: Path | No
         typer.echo(sentence, err=True)
     _print_missing_bases(market, settings)
     _print_short_history(market, settings, start)
-    if store is not None and not store.names():
-        typer.echo(f"--models {models}: holds no model; the run starts without one", err=True)
+    if store is not None:
+        _print_no_champion(store, f"--models {models}", end)
     return _Prepared(settings, market, start, end)
 
 
@@ -235,6 +237,23 @@ def _print_short_history(market: Any, settings: Any, start: datetime) -> None:
             f"{iso(needed)} on",
             err=True,
         )
+
+
+def _print_no_champion(store: FolderModelStore, where: str, end: datetime) -> None:
+    """One line on stderr where no tick before ``end`` finds a champion in the folder, and from when on one would."""
+    from tickless.errors import ArtifactError
+    from tickless.types import iso
+
+    names, promotions = store.names(), []
+    for name in names:
+        # The ticks say why they refuse what is damaged.
+        with suppress(ArtifactError):
+            promotions += [(entry.effective_at, f"{name}@{entry.version}") for entry in store.promotions(name) if entry.version]
+    if any(effective_at < end for effective_at, _ in promotions):
+        return
+    later = ", ".join(f"{label} is one from {iso(effective_at)} on" for effective_at, label in sorted(promotions))
+    why = f"no model is champion before the run ends at {iso(end)}: {later or 'none was promoted'}" if names else "holds no model"
+    typer.echo(f"{where}: {why}; the run starts without one", err=True)
 
 
 def _print_summary(summary: dict[str, Any], out: Path, *, json_: bool) -> None:

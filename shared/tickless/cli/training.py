@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tickless.cli.desk_models import Models, chosen_specs, load_market_of
-from tickless.cli.options import Data, Desk, Json, Overrides, Timerange, check_out, parse_timerange
+from tickless.cli.options import PATH, Data, Desk, Json, Overrides, Timerange, check_out, parse_timerange, path_of, progress_bar
+
+if TYPE_CHECKING:
+    from tickless.settings import Settings
+
+LONGEST_DAYS = 730
+"""Of a longer timerange the last days are trained on."""
 
 
 def train(
     data: Data,
     timerange: Timerange,
-    models: Annotated[Path, typer.Option("--models", help="Model folder to register in; made if it is not there.")],
+    models: Annotated[
+        Path, typer.Option("--models", parser=path_of, metavar=PATH, help="Model folder to register in; made if it is not there.")
+    ],
     desk: Desk = "rotation",
     model: Models = None,
     set_: Overrides = None,
@@ -32,26 +40,38 @@ def train(
     from tickless.adapters.folder_models import FolderModelStore
     from tickless.errors import TicklessError
     from tickless.runs.retrain import store, train_specs, training_start
-    from tickless.settings import load_desk
 
     start, end = parse_timerange(timerange)
     check_out(models, "--models", "the models")
-    days = min(730, max(7, (end - start).days))
-    settings = load_desk(desk, [*(set_ or ()), f"training.window_days={days}"])
+    settings = _settings(desk, set_ or [], (end - start).days)
     specs = chosen_specs(settings, desk, model)
     job = load_market_of(settings, specs, data, start, end)
     market = job.market
     first = max(training_start(settings, end), market.panel.start)
     panel = market.bars(job.pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
     registry = FolderModelStore(models)
-    result = train_specs(panel, settings, registry, specs, end, end)
+    with progress_bar("training") as advance:
+        result = train_specs(panel, settings, registry, specs, end, end, advance)
     # A folder has no live ticks on which a version in shadow could prove itself.
     training = settings.training.model_copy(update={"promotion": "direct"})
-    # As of the bars' end, not of today: the folder is for runs that begin there. Promotions by hand count from when they are made.
+    # As of the bars' end, not of today: the folder is for runs that begin there.
     promoted = store(result, registry, training, end, end)
     _print_result(result, promoted, models, json_=json_)
     if not result.trained:
         raise TicklessError("; ".join(f"{name}: {why}" for name, why in result.skipped.items()))
+
+
+def _settings(desk: str, overrides: list[str], days: int) -> Settings:
+    """The desk's settings, with the timerange for a window. Raises InputError for a window that is given besides."""
+    from tickless.errors import InputError
+    from tickless.settings import load_desk
+
+    for text in overrides:
+        if text.partition("=")[0].strip() == "training.window_days":
+            raise InputError(f"--set {text}: the window of this training is its --timerange; give another one")
+    settings = load_desk(desk, overrides)
+    # Not through the desk's own limits: a timerange may be shorter than any night's window, and then says so itself.
+    return settings.model_copy(update={"training": settings.training.model_copy(update={"window_days": min(days, LONGEST_DAYS)})})
 
 
 def _print_result(result: Any, promoted: list[str], models: Path, *, json_: bool) -> None:

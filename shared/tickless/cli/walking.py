@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tickless.cli.desk_models import ModelJob, Models, chosen_specs, load_market_of
-from tickless.cli.options import Advance, Data, Desk, Json, Out, Overrides, Timerange, check_out, parse_timerange, progress_bar
+from tickless.cli.options import (
+    PATH,
+    Advance,
+    Data,
+    Desk,
+    Json,
+    Out,
+    Overrides,
+    Timerange,
+    check_out,
+    parse_timerange,
+    path_of,
+    progress_bar,
+)
 from tickless.cli.printing import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -39,7 +52,9 @@ def walk_forward(
     every: Every = None,
     window: Window = None,
     models_only: Annotated[bool, typer.Option("--models-only", help="Measure the models; leave the desk's backtests out.")] = False,
-    models: Annotated[Path | None, typer.Option("--models", help="Also register the folds' versions in this new model folder.")] = None,
+    models: Annotated[
+        Path | None, typer.Option("--models", parser=path_of, metavar=PATH, help="Also register the folds' versions here, in a new folder.")
+    ] = None,
     set_: Overrides = None,
     json_: Json = False,
 ) -> None:

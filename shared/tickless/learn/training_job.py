@@ -20,7 +20,7 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -59,6 +59,7 @@ def train_on_bars(
     scope: Scope,
     as_of: datetime,
     effective_at: datetime,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> TrainingResult:
     """``training_run.train_models`` on the features of ``panel``, and the rows of it on which the desk could have acted."""
     features = Features.of_rotation(panel.timeframe, scope.universe.max_gap_bars)
@@ -74,6 +75,7 @@ def train_on_bars(
         incumbents=incumbents,
         features=features,
         scope=scope,
+        progress=progress,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -75,19 +75,22 @@ def train_models(
     incumbents: Mapping[str, OnnxModel | None],
     features: Features,
     scope: Scope | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> TrainingResult:
     """Train, validate and judge every specification on the bars closed at or before ``as_of``.
 
     ``table`` is the feature table of ``panel``, row for row; both may reach past ``as_of``, what lies there is not looked at.
     ``incumbents`` are the loaded champions by model name. ``features`` says how the table was made: it, labels, samples, splits and scalers
-    are proved not to look ahead. ``scope`` says which rows count, None: all. Deterministic: the same input gives the same bytes. Raises
-    LeakError where a check finds a leak, ArtifactError where an export is not exact, ValueError where table and panel do not belong
-    together.
+    are proved not to look ahead. ``scope`` says which rows count, None: all. ``progress`` is told the steps done and planned: the features'
+    check, and of each specification the fit and the verdict. Deterministic: the same input gives the same bytes. Raises LeakError where a
+    check finds a leak, ArtifactError where an export is not exact, ValueError where table and panel do not belong together.
     """
     ground = lay_ground(table, panel, as_of, features, training.seed)
     trained: list[TrainedModel] = []
     skipped: dict[str, str] = {}
-    for spec in specs:
+    steps = 1 + 2 * len(specs)
+    for done, spec in zip(range(1, steps, 2), specs, strict=True):
+        progress(done, steps)
         terms = Terms(training, execution, top_k, as_of, effective_at, panel.step_ms, spec, scope)
         problem = missing_library(spec)
         if problem:
@@ -99,8 +102,10 @@ def train_models(
         except DataError as error:
             skipped[spec.name] = f"nothing trained, because {error}"
             continue
+        progress(done + 1, steps)
         made_with = MadeWith(library_versions(spec), platform_facts())
         trained.append(judged(candidate, ground, data, terms, incumbents.get(spec.name), made_with))
+    progress(steps, steps)
     return TrainingResult(tuple(trained), skipped)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -153,7 +153,13 @@ def training_start(settings: Settings, at: datetime) -> datetime:
 
 
 def train_specs(
-    panel: Panel, settings: Settings, models: ModelStore, specs: Sequence[ModelSpec], as_of: datetime, effective_at: datetime
+    panel: Panel,
+    settings: Settings,
+    models: ModelStore,
+    specs: Sequence[ModelSpec],
+    as_of: datetime,
+    effective_at: datetime,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> TrainingResult:
     """Train and judge models on ``panel``, against those who are champion when they may be used."""
     return train_on_bars(
@@ -166,6 +172,7 @@ def train_specs(
         scope=Scope.of(settings),
         as_of=as_of,
         effective_at=effective_at,
+        progress=progress,
     )
 
 

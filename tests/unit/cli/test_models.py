@@ -116,7 +116,8 @@ def test_the_registry_of_the_deployed_desk(tickless, deployed):
 
 
 def test_promote_makes_a_version_the_champion_whatever_its_gates_said(tickless, folder):
-    facts = tickless.json("models", "promote", f"rotation_6h@{TRIED}", "--models", folder, "--reason", "I know better")
+    given = ("--reason", "I know better", "--effective-at", "now")
+    facts = tickless.json("models", "promote", f"rotation_6h@{TRIED}", "--models", folder, *given)
 
     assert (facts["model"], facts["reason"]) == (f"rotation_6h@{TRIED}", "I know better")
     assert parse_time(facts["effective_at"]) >= NOW, "what was decided before stays as it was"
@@ -126,17 +127,37 @@ def test_promote_makes_a_version_the_champion_whatever_its_gates_said(tickless, 
     assert FolderModelStore(folder).promotions("rotation_6h")[-1].reason == "I know better"
 
 
-def test_promote_for_runs_over_the_past_is_asked_for(tickless, folder):
-    def promoted(effective_at):
-        facts = tickless.json("models", "promote", f"rotation_6h@{TRIED}", "--models", folder, "--effective-at", effective_at)
+def test_promote_in_a_folder_is_for_runs_over_the_past_unless_another_time_is_asked_for(tickless, folder):
+    def promoted(*effective_at):
+        facts = tickless.json("models", "promote", f"rotation_6h@{TRIED}", "--models", folder, *effective_at)
         return parse_time(facts["effective_at"])
 
-    assert promoted("trained") == NOW - timedelta(days=8)
+    assert promoted() == NOW - timedelta(days=8)
     assert champion_at(FolderModelStore(folder).promotions("rotation_6h"), NOW - timedelta(days=8)).version == TRIED
-    assert promoted(iso(NOW - timedelta(days=1))) == NOW - timedelta(days=1)
+    assert promoted("--effective-at", "trained") == NOW - timedelta(days=8)
+    assert promoted("--effective-at", iso(NOW - timedelta(days=1))) == NOW - timedelta(days=1)
+    assert promoted("--effective-at", "now") >= NOW
 
 
-@pytest.mark.parametrize(("effective_at", "told"), [("soon", "must be now, or a time"), ("2020-01-01T00:00:00Z", "would know the future")])
+def test_a_champion_file_without_what_it_must_have_is_told_in_a_sentence(tickless, folder):
+    (folder / "rotation_6h" / "champion.json").write_text("{}")
+    sentence = tickless.refused("models", "show", "rotation_6h", "--models", folder, code=3)
+    assert sentence == "tickless: model rotation_6h: champion.json cannot be read: 'promotions' is missing"
+
+
+def test_what_is_not_registered_is_bad_input(tickless, folder):
+    store = FolderModelStore(folder)
+    store.register("rotation_24h", OLD, manifest(OLD, NOW, 0.5), b"x")
+    for command in ("show", "card", "promote", "retire"):
+        sentence = tickless.refused("models", command, "rotation_6h@nosuch", "--models", folder)
+        assert sentence == f"tickless: model rotation_6h@nosuch: not registered; there are {OLD}, {NEW}, {TRIED}"
+        if command != "promote":
+            assert "rotation_24h: has no champion; name" in tickless.refused("models", command, "rotation_24h", "--models", folder)
+
+
+@pytest.mark.parametrize(
+    ("effective_at", "told"), [("soon", "must be now, trained, or a time"), ("2020-01-01T00:00:00Z", "would know the future")]
+)
 def test_a_time_that_no_promotion_can_have_is_refused(tickless, folder, effective_at, told):
     version = f"rotation_6h@{TRIED}"
     sentence = tickless.refused("models", "promote", version, "--models", folder, "--effective-at", effective_at)
@@ -180,7 +201,6 @@ def test_a_damaged_version_can_be_retired(tickless, folder):
     (folder / "rotation_6h" / NEW / "manifest.json").write_bytes(b"{")
     tickless("models", "retire", f"rotation_6h@{NEW}", "--models", folder)
     assert FolderModelStore(folder).life("rotation_6h").champion(datetime.now(UTC)) is None
-    assert "no manifest" in tickless.refused("models", "retire", "rotation_6h@nothing", "--models", folder, code=3)
 
 
 def test_list_shows_all_that_can_be_read_and_names_what_cannot(tickless, folder):
@@ -229,7 +249,6 @@ def test_what_cannot_be_promoted_or_rolled_back_is_refused_by_name(tickless, fol
 
     for incomplete in ("rotation_6h", "rotation_6h@"):
         assert "name a version as rotation_6h@VERSION" in tickless("models", "promote", incomplete, "--models", folder, code=2).stderr
-    assert "rotation_6h@nothing" in tickless("models", "promote", "rotation_6h@nothing", "--models", folder, code=3).stderr
     (folder / "rotation_6h" / NEW / "artifact.onnx").write_bytes(b"damaged")
     assert "sha256" in tickless("models", "promote", f"rotation_6h@{NEW}", "--models", folder, code=3).stderr
     assert store.promotions("rotation_6h") == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,16 @@ def trained(tickless: Any, bars: Path, tmp_path_factory: pytest.TempPathFactory)
     chosen = ("--desk", "crossover", "--model", "crossover_setup")
     content = tickless.json("train", *chosen, "--data", bars, *RANGE, "--models", models, *OPTIONS)
     return content, FolderModelStore(models)
+
+
+def test_a_training_tells_its_steps(tickless: Any, bars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr("tickless.cli.training.progress_bar", lambda _what: nullcontext(lambda done, total: told.append((done, total))))
+    chosen = ("--data", bars, "--timerange", "20240519-20240520", "--models", tmp_path / "models")
+    sentence = tickless.refused("train", *chosen, code=1)
+    assert "rotation_6h: nothing trained, because " in sentence
+    assert "0.7 days of history are fewer than min_window_days = 14" in sentence
+    assert told == [(1, 5), (3, 5), (5, 5)]
 
 
 def test_a_model_of_set_ups_is_trained_validated_and_registered(trained) -> None:
