@@ -51,7 +51,7 @@ def test_a_training_tells_its_steps(tickless: Any, bars: Path, tmp_path: Path, m
     chosen = ("--data", bars, "--timerange", "20240519-20240520", "--models", tmp_path / "models")
     sentence = tickless.refused("train", *chosen, code=1)
     assert "rotation_6h: nothing trained, because " in sentence
-    assert "0.7 days of history are fewer than min_window_days = 14" in sentence
+    assert "1.0 days of history are fewer than min_window_days = 14" in sentence
     assert told == [(1, 5), (3, 5), (5, 5)]
 
 
