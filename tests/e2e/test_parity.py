@@ -16,6 +16,7 @@ from tickless.adapters.synthetic_market import make_market
 from tickless.backtest.audit import verify
 from tickless.backtest.compare import compare
 from tickless.backtest.engine import BacktestRequest, ParameterChange, backtest
+from tickless.backtest.report import write_report
 from tickless.backtest.results import RunRecord, write_results
 from tickless.bars import Panel
 from tickless.cli.replaying import ReplayRequest, replay
@@ -45,10 +46,11 @@ def both(
     replay(ReplayRequest(desk, overrides, market, start, end, tmp_path / "replay", models, retrain, changes=changes))
     registry = FolderModelStore(models) if models else None
     record = backtest(BacktestRequest(load_desk(desk, overrides), market, start, end, registry, retrain, changes=changes))
-    write_results(replace(record, seconds=1.0), tmp_path / "backtest")
+    summary = write_results(replace(record, seconds=1.0), tmp_path / "backtest")
+    write_report(record, summary, tmp_path / "backtest")
     comparison = compare(tmp_path / "replay", tmp_path / "backtest")
     assert comparison.same, comparison.first_difference
-    for name in ("orders.csv", "fills.csv", "trades.csv", "equity.csv", "ticks.jsonl"):
+    for name in ("orders.csv", "fills.csv", "trades.csv", "equity.csv", "ticks.jsonl", "report.html"):
         assert (tmp_path / "replay" / name).read_bytes() == (tmp_path / "backtest" / name).read_bytes(), name
     assert comparison.orders == len(record.orders)
     return record

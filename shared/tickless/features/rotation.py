@@ -117,6 +117,7 @@ def _run(compute: Callable[[int], None], blocks: range, advance: Callable[[int, 
     if len(blocks) < 2:
         for begin in blocks:
             compute(begin)
+            advance(1, 1)
         return
     # Until an array this large has been freed, glibc returns every temporary to the system and faults the next one in: half of the time.
     np.empty(31 << 17)
