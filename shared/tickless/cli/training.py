@@ -70,7 +70,7 @@ def _settings(desk: str, overrides: list[str], days: int) -> Settings:
         if text.partition("=")[0].strip() == "training.window_days":
             raise InputError(f"--set {text}: the window of this training is its --timerange; give another one")
     settings = load_desk(desk, overrides)
-    # Not through the desk's own limits: a timerange may be shorter than any night's window, and then says so itself.
+    # Past the settings' own limit: a day alone trains nothing, and is told as what it is.
     return settings.model_copy(update={"training": settings.training.model_copy(update={"window_days": min(days, LONGEST_DAYS)})})
 
 

@@ -390,7 +390,7 @@ class CrossoverSection(ScanSection):
 class TrainingSection(Section):
     """How models are retrained, and what they must prove."""
 
-    window_days: int = Field(default=90, ge=7, le=730)
+    window_days: int = Field(default=90, ge=2, le=730)
     min_window_days: int = Field(default=14, ge=2, le=730)
     """With less history than this nothing is trained."""
     sample_every_min: Literal[15, 30, 60, 120, 240] = 60
