@@ -95,7 +95,7 @@ def _ensemble(trees: Iterable[Mapping[str, str]]) -> dict[str, list[Any]]:
         features, thresholds = _indices(tree, "split_feature"), _thresholds(tree_id, tree)
         leaves = [float(word) for word in tree["leaf_value"].split()]
         ids, places, yes, no = zip(*_walk(_indices(tree, "left_child"), _indices(tree, "right_child")), strict=True)
-        columns = (
+        columns: tuple[Sequence[Any], ...] = (
             [tree_id] * len(ids),
             ids,
             [features[place] if place >= 0 else 0 for place in places],
