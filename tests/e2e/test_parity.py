@@ -140,7 +140,7 @@ def test_a_model_and_a_retraining_decide_alike(tmp_path: Path) -> None:
     market = FolderMarket(made.panel, made.rules)
     settings = load_desk("rotation")
     folder = FolderModelStore(tmp_path / "models")
-    panel = market.bars(market.pairs(), "15m", training_start(settings, START), START)
+    panel = market.bars(market.pairs(), "15m", training_start(settings, START, ()), START)
     promoted = store(train_specs(panel, settings, folder, load_specs("rotation"), START, START), folder, settings.training, START, START)
     assert promoted
 

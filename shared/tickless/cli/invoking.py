@@ -164,6 +164,7 @@ def _market(tick: Tick, settings: Settings, data: Path | None) -> FolderMarket:
     """The bars of a folder, or a synthetic market that reaches back as far as the function reads."""
     from tickless.adapters.folder_market import FolderMarket, load_market
     from tickless.adapters.synthetic_market import make_market
+    from tickless.learn.spec import desk_specs
     from tickless.runs.desk_strategies import history_start
     from tickless.runs.retrain import training_start
 
@@ -174,7 +175,7 @@ def _market(tick: Tick, settings: Settings, data: Path | None) -> FolderMarket:
             first, last = iso(market.panel.start), iso(market.panel.end)
             raise InputError(f"--data {data}: no bar has closed at {iso(at)}, the event's time; the bars reach from {first} to {last}")
         return market
-    start = training_start(settings, at) if tick.function == "retrain" else history_start(settings, at)
+    start = training_start(settings, at, desk_specs(settings)[0]) if tick.function == "retrain" else history_start(settings, at)
     made = make_market(
         pairs=SYNTHETIC_PAIRS,
         start=start,

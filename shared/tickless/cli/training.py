@@ -47,7 +47,8 @@ def train(
     specs = chosen_specs(settings, desk, model)
     job = load_market_of(settings, specs, data, start, end)
     market = job.market
-    first = max(training_start(settings, end), market.panel.start)
+    # The timerange is the window, whatever the specifications say of theirs.
+    first = max(training_start(settings, end, ()), market.panel.start)
     panel = market.bars(job.pairs, settings.desk.timeframe, min(first, end - timedelta(days=1)), end)
     registry = FolderModelStore(models)
     with progress_bar("training") as advance:

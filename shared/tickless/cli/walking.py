@@ -156,7 +156,7 @@ def _walk(job: _Job, advance: Advance) -> tuple[ModelWalk, ...]:
     from tickless.runs.retrain import training_start
 
     settings, market = job.settings, job.market
-    first = max(training_start(settings, job.start), market.panel.start) if job.sliding else market.panel.start
+    first = max(training_start(settings, job.start, job.specs), market.panel.start) if job.sliding else market.panel.start
     panel = market.bars(job.pairs, settings.desk.timeframe, first, job.end)
 
     features = Features.of_rotation(panel.timeframe, settings.universe.max_gap_bars)

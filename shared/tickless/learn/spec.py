@@ -76,7 +76,8 @@ class GateSpec(Section):
 class RetrainSpec(Section):
     """When a model is trained anew."""
 
-    every_h: Positive = 24.0
+    every_h: float = Field(default=24.0, ge=24.0, allow_inf_nan=False)
+    """The night is the only time at which anything is trained."""
 
 
 class ModelSpec(Section):

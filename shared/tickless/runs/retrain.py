@@ -81,7 +81,8 @@ def gather(tick: Tick, ports: Ports) -> Night:
     refuse_stale(tick, ports, settings.schedule)
     market = ports.connect(settings).market
     at, timeframe = tick.scheduled_at, settings.desk.timeframe
-    start = training_start(settings, at)
+    specs, missing = desk_specs(settings)
+    start = training_start(settings, at, specs)
     known = market.pairs()
     as_of = at - timedelta(milliseconds=int(at.timestamp() * 1000) % step_ms(timeframe))
     refresh_bars(ports.bars, market, needed_pairs(known, settings, {}), timeframe, start, as_of)
@@ -89,7 +90,6 @@ def gather(tick: Tick, ports: Ports) -> Night:
     panel = ports.bars.read(timeframe, start, as_of).select(pairs)
     compiled = compile_experience(settings, panel, ports.trace, ports.experience, as_of)
     effective_at = at + timedelta(minutes=settings.training.effective_delay_min)
-    specs, missing = desk_specs(settings)
     for name, why in missing.items():
         ports.log.warning("model without a specification", model=name, error=why)
     reviewed = review_models(settings, specs, ports, at, effective_at)
@@ -136,14 +136,14 @@ def report(
     return RunReport(tick, DONE, (tick.id,), facts)
 
 
-def training_start(settings: Settings, at: datetime) -> datetime:
-    """The first bar a training as of ``at`` reads: its window, and what comes before.
+def training_start(settings: Settings, at: datetime, specs: Sequence[ModelSpec]) -> datetime:
+    """The first bar a training as of ``at`` reads: the longest window of the desk and its specifications, and what comes before.
 
     Before the window's first week lies the startup of features and signals, before the window the age and the volumes that a pair needs to
     be bought.
     """
     step, universe = step_ms(settings.desk.timeframe), settings.universe
-    first = at - timedelta(days=settings.training.window_days)
+    first = at - timedelta(days=max([settings.training.window_days, *(spec.window.days or 0 for spec in specs)]))
     startup = max(rotation_features.startup_bars(settings.desk.timeframe), Scope.of(settings).startup_bars())
     starts = [window_start(first, startup, step), first - timedelta(days=universe.min_age_days)]
     if universe.min_daily_volume > 0.0:

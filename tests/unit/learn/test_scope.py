@@ -122,12 +122,16 @@ def test_a_scope_travels_as_json():
 )
 def test_a_training_reads_back_for_the_age_and_the_volumes_of_its_first_row(overrides, days):
     settings = load_desk("rotation", ["training.window_days=20", *overrides])
-    assert training_start(settings, T0) <= T0 - timedelta(days=20 + days) < training_start(load_desk("rotation"), T0) + timedelta(days=90)
+    assert (
+        training_start(settings, T0, ())
+        <= T0 - timedelta(days=20 + days)
+        < training_start(load_desk("rotation"), T0, ()) + timedelta(days=90)
+    )
 
 
 def test_a_training_of_a_slow_crossover_reads_back_for_its_averages():
     settings = load_desk("crossover", ["training.window_days=20", "strategy.crossover.slow_bars=2000"])
-    assert to_ms(T0 - timedelta(days=20)) - to_ms(training_start(settings, T0)) >= 2005 * 900_000
+    assert to_ms(T0 - timedelta(days=20)) - to_ms(training_start(settings, T0, ())) >= 2005 * 900_000
 
 
 def test_signals_of_a_strategy_that_the_desk_does_not_run_cannot_be_told(panel):

@@ -88,7 +88,7 @@ def test_a_minimal_spec_takes_the_defaults(tmp_path):
         (TEXT + "[split]\ncalibration_frac = 0.0\n", "split.calibration_frac: "),
         (TEXT + "[trials]\ncount = 0\n", "trials.count: "),
         (TEXT + "[trials]\ndeflated_sharpe = 0.99\n", "nothing else was tried"),
-        (TEXT + "[retrain]\nevery_h = 0\n", "retrain.every_h: "),
+        (TEXT + "[retrain]\nevery_h = 6\n", "retrain.every_h: "),
         (TEXT + '[drift]\npsi = { limit = 0.25, action = "pray" }\n', "drift.psi.action: "),
     ],
 )

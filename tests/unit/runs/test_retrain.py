@@ -11,6 +11,7 @@ from interference import Calls, Crash
 from made_world import T0, World, at
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
+from tickless.learn.spec import desk_specs
 from tickless.ports import Promotion
 from tickless.runs.retrain import gather, training_start
 from tickless.settings import load_desk
@@ -129,9 +130,20 @@ def test_too_little_history_is_recorded_as_skipped_with_a_reason(planted):
 
 
 def test_the_training_window_begins_with_the_startup_of_its_first_week(trained):
-    start = training_start(trained.settings, at(0))
+    start = training_start(trained.settings, at(0), ())
     assert start < at(0) - timedelta(days=20)
-    assert start == training_start(trained.settings, at(1))
+    assert start == training_start(trained.settings, at(1), ())
+
+
+def test_the_longest_window_of_a_specification_is_read(trained):
+    specs, _ = desk_specs(trained.settings)
+    longer = [
+        spec.model_copy(update={"window": spec.window.model_copy(update={"days": days})})
+        for spec, days in zip(specs, (400, 3), strict=True)
+    ]
+    start = training_start(trained.settings, at(0), longer)
+    assert start <= at(0) - timedelta(days=400)
+    assert training_start(trained.settings, at(0), longer[1:]) == training_start(trained.settings, at(0), ())
 
 
 # Models that cannot be trusted
