@@ -3,6 +3,7 @@
 From bars to fold, each link is checked against the one before, on the data of this very training, not by trust in the code that made it:
 
 * *features*: recomputed on bars that end at some rows, they are the same bits. A feature that peeks is not.
+* *rows*: which pairs count at which close, recomputed on bars that end at some rows, is the same. A choice that knows the outcome is not.
 * *labels*: recomputed on bars that end there, all that claim to be known by then are the same bits. A label that reads on is not.
 * *samples*: each row holds the features of its decision's bar (a sequence, those of the bars up to it), and the label and interval of that
   decision.
@@ -34,6 +35,8 @@ FeatureMaker = Callable[[Panel], FeatureTable]
 """The feature table of a panel, row for row; may have more features than the training uses."""
 LabelMaker = Callable[[Panel], Labels]
 """The labels of a panel, row for row. What it needs besides bars it looks up for the rows of the panel it is given (``rows_of``)."""
+RowChooser = Callable[[Panel], NDArray[np.bool_]]
+"""Which rows of a panel count, (T, N)."""
 CUTS = 3
 _SEQUENCES = 1000
 _TAIL_ROWS = 96
@@ -76,6 +79,21 @@ def check_features(
         compared += whole.size
         _same_features(table, whole, cut, last, tail)
     return compared
+
+
+def check_rows(make: RowChooser, panel: Panel, rows: NDArray[np.bool_], seed: int, cuts: int = CUTS) -> None:
+    """Compare which rows count, (T, N), with those of bars that end at ``cuts`` random closes: what comes later chooses none."""
+    if rows.shape != panel.open.shape:
+        raise ValueError(f"rows of shape {rows.shape} do not belong to a panel of shape {panel.open.shape}")
+    for last in _choose(~np.isnan(panel.close), seed, cuts):
+        wrong = make(panel.take(0, last)) != rows[:last]
+        if wrong.any():
+            row, pair = (int(index) for index in np.argwhere(wrong)[0])
+            said = "counts" if rows[row, pair] else "does not count"
+            raise LeakError(
+                f"{panel.pairs[pair]} decided at {_at(panel.start_ms + (row + 1) * panel.step_ms)} {said}, and otherwise without the bars "
+                f"after {_at(panel.start_ms + last * panel.step_ms)}: the choice of rows looks ahead"
+            )
 
 
 def check_labels(make: LabelMaker, panel: Panel, labels: Labels, seed: int, cuts: int = CUTS) -> int:

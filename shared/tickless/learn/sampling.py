@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.bars import Panel
@@ -13,10 +14,11 @@ from tickless.errors import DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.features.table import FeatureTable
 from tickless.learn.challenge import Terms
-from tickless.learn.dataset import Samples, Split, build_samples, hold_out_calibration, less_tick_mean
+from tickless.learn.dataset import Samples, Split, build_samples, hold_out_calibration, less_tick_mean, rows_until
 from tickless.learn.label_spec import SetupHistory, is_relative, make_labels
 from tickless.learn.labels import Labels
-from tickless.learn.leak_checks import check_features, check_labels, check_relative, check_samples, check_sequences, rows_of
+from tickless.learn.leak_checks import check_features, check_labels, check_relative, check_rows, check_samples, check_sequences, rows_of
+from tickless.learn.scope import Scope
 from tickless.learn.sequence_windows import build_sequences
 from tickless.learn.spec import ModelSpec
 
@@ -63,8 +65,10 @@ def make_samples(table: FeatureTable, panel: Panel, first: int, terms: Terms) ->
     labels = labels_of(part)
     chosen = inputs.select(MODEL_FEATURES)
     # What a pair must have had before, age and volume, may lie before ``first``.
-    tradable = None if terms.scope is None else terms.scope.rows(panel, signals)[first:]
-    samples = rows = build_samples(chosen, labels, terms.sample_every_min, tradable)
+    tradable = None if terms.scope is None else _rows(terms.scope, panel, signals, terms.training.seed)[first:]
+    rows = build_samples(chosen, labels, terms.sample_every_min, tradable)
+    # Of the last decisions only those that ended soon have a label yet: they must not speak for those that go on.
+    samples = rows = rows.take(slice(0, rows_until(rows, part.end_ms)))
     if terms.spec.sequence_bars:
         history = table.select(MODEL_FEATURES)
         samples = _with_sequences(rows, history, terms.spec.sequence_bars)
@@ -88,6 +92,13 @@ def _signals(panel: Panel, terms: Terms) -> FeatureTable | None:
     if panel.rows:
         check_features(lambda bars: scope.signals(bars, name), panel, signals, terms.training.seed, scope.signal_startup_bars(name))
     return signals
+
+
+def _rows(scope: Scope, panel: Panel, signals: FeatureTable | None, seed: int) -> NDArray[np.bool_]:
+    """The rows that count, (T, N), proved not to be chosen by what came after them."""
+    rows = scope.rows(panel, signals)
+    check_rows(lambda bars: scope.rows(bars, None if signals is None else rows_of(signals, bars)), panel, rows, seed)
+    return rows
 
 
 def hold_out(split: Split, terms: Terms) -> Split:

@@ -12,7 +12,8 @@ import pytest
 from made_world import T0
 from tickless.adapters.memory_models import MemoryModelStore
 from tickless.adapters.synthetic_market import make_market
-from tickless.errors import DataError
+from tickless.errors import DataError, LeakError
+from tickless.learn import scope as scope_module
 from tickless.learn.challenge import Terms
 from tickless.learn.sampling import make_samples
 from tickless.learn.scope import ENTER, LEAVE, Scope
@@ -161,3 +162,22 @@ def test_signals_are_what_the_strategy_itself_sees(panel):
         entered, left = entered + len(entering), left + len(below)
     assert entered > 20
     assert left > 20
+
+
+@pytest.mark.parametrize("strategy", ["rotation", "crossover"])
+def test_rows_that_are_chosen_by_what_came_after_stop_the_training(panel, monkeypatch, strategy):
+    """A universe of those that did well, or were still there at the end, is caught in every training."""
+    honest = scope_module.tradable_then
+
+    def winners(bars, universe):
+        return honest(bars, universe) & (bars.close[-1:] > bars.close)
+
+    settings = load_desk(strategy)
+    label = {"label": {"kind": "setup"}} if strategy == "crossover" else {}
+    spec = ModelSpec.model_validate({**SPEC.model_dump(exclude={"label", "calibration"}), **label, "strategy": strategy})
+    given = Terms(settings.training, settings.execution, 6, panel.end, panel.end, panel.step_ms, spec, Scope.of(settings))
+    table = Features.of_rotation(panel.timeframe, 4).make(panel)
+    assert len(make_samples(table, panel, 0, given).samples)
+    monkeypatch.setattr(scope_module, "tradable_then", winners)
+    with pytest.raises(LeakError, match="the choice of rows looks ahead"):
+        make_samples(table, panel, 0, given)

@@ -115,6 +115,18 @@ def test_samples_are_the_set_ups_that_could_be_traded_at_whatever_close_they_com
         make_samples(Features.of_rotation("15m", 4).make(panel), panel, 0, bare)
 
 
+def test_the_last_set_ups_do_not_count_while_some_of_them_may_go_on(market, settings):
+    """Of those the bars know the end of the short ones only, and a short trade is a lost one here more often than not."""
+    panel, spec = market.panel, spec_of()
+    terms = Terms(settings.training, settings.execution, 6, panel.end, panel.end, panel.step_ms, spec, Scope.of(settings))
+    made = make_samples(Features.of_rotation("15m", 4).make(panel), panel, 0, terms)
+    rows = made.samples
+    ended = np.isfinite(made.labels.target)
+    longest = int((made.labels.end_ms - made.labels.start_ms[:, None])[ended].max())
+    last = made.labels.start_ms[np.flatnonzero(ended.any(axis=1))[-1]]
+    assert rows.start_ms[-1] + rows.longest_ms <= panel.end_ms < last + longest
+
+
 def test_a_strategy_that_is_rebalanced_has_no_set_ups():
     with pytest.raises(ValidationError, match=r"label.kind = 'setup': strategy 'rotation' is rebalanced .*: crossover"):
         ModelSpec(name="m", strategy="rotation", features="rotation", horizon_h=6, label=SetupLabel(), split=SplitSpec(embargo_h=6))
