@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class OnnxModel:
         found = artifact_sha256(artifact)
         if found != values["sha256"]:
             raise ArtifactError(f"{who}: the artifact's sha256 is {found}, the manifest says {values['sha256']}")
-        features = tuple(str(name) for name in values["features"])
+        features, horizon_h = _stated(values, who)
         output, bars = str(manifest.get("output", "value")), manifest.get("sequence_bars", 0)
         if output not in OUTPUTS or not isinstance(bars, int) or bars < 0:
             raise ArtifactError(f"{who}: the manifest's output {output!r} or sequence_bars {bars!r} is none that a model has")
@@ -84,7 +85,7 @@ class OnnxModel:
             version=str(values["version"]),
             sha256=found,
             features=features,
-            horizon_h=float(values["horizon_h"]),
+            horizon_h=horizon_h,
             output=output,
             sequence_bars=bars,
             calibration=calibration,
@@ -136,6 +137,16 @@ class OnnxModel:
         if len(flat) != len(rows):
             raise ArtifactError(f"model {self.label}: the artifact gives {len(flat)} values for {len(rows)} rows")
         return flat
+
+
+def _stated(values: Mapping[str, Any], who: str) -> tuple[tuple[str, ...], float]:
+    """The features and the horizon that a manifest states."""
+    features, hours = values["features"], values["horizon_h"]
+    if not isinstance(features, list | tuple):
+        raise ArtifactError(f"{who}: the manifest's features are {features!r}, no list of names")
+    if not isinstance(hours, int | float) or not 0.0 < hours < math.inf:
+        raise ArtifactError(f"{who}: the manifest's horizon_h is {hours!r}, no time that a model can look ahead")
+    return tuple(str(name) for name in features), float(hours)
 
 
 def _open_session(artifact: bytes, who: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tickless.errors import ArtifactError
+
 _ALGORITHMS = {
     "lightgbm_regression": "LightGBM regression, squared error",
     "lightgbm_classification": "LightGBM classification, log loss",
@@ -19,6 +21,7 @@ _LABELS = {
     "forward_return_net": "the return over the horizon, less the cost of a round trip",
     "gain": "whether the return over the horizon is above the cost of a round trip",
     "triple_barrier": "whether a trade with take-profit, stop and time limit earns more than it costs",
+    "setup": "whether a set-up of the strategy, filled by the desk's own rules, earns more than it costs",
 }
 _OUTPUTS = {
     "value": "a forecast of the label",
@@ -52,9 +55,21 @@ Row = Sequence[str]
 
 
 def render_card(manifest: Mapping[str, Any]) -> str:
-    """A version's card in Markdown, from its manifest alone; what the manifest does not state is left out."""
-    parts = [
-        f"# {manifest.get('model', '?')}@{manifest.get('version', '?')}",
+    """A version's card in Markdown, from its manifest alone; what the manifest does not state is left out.
+
+    Raises ArtifactError for a manifest that no training can have written.
+    """
+    who = f"{manifest.get('model', '?')}@{manifest.get('version', '?')}"
+    try:
+        parts = list(_parts(who, manifest))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"model {who}: manifest.json cannot be told as a card: {error!r}") from error
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _parts(who: str, manifest: Mapping[str, Any]) -> Iterable[str]:
+    return (
+        f"# {who}",
         _verdict(manifest),
         _list(_what(manifest)),
         "## Measures\n\nOn the validation slice, which the version was not fitted on; forecasts as returns in units of the label's scale.",
@@ -64,8 +79,7 @@ def render_card(manifest: Mapping[str, Any]) -> str:
         "## Made from",
         _list(_made_from(manifest)),
         "## Inputs\n\n" + ", ".join(f"`{name}`" for name in manifest.get("features", ())),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    )
 
 
 def _verdict(manifest: Mapping[str, Any]) -> str:

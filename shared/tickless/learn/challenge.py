@@ -16,7 +16,7 @@ from tickless.alpha.calibration import Calibration
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.alpha.onnx_model import OnnxModel, artifact_sha256
 from tickless.bars import Floats
-from tickless.errors import DataError
+from tickless.errors import ArtifactError, DataError
 from tickless.features.rotation import MODEL_FEATURES
 from tickless.learn.algorithms.contract import Conditions, Fitted, Output, Rows, Slices
 from tickless.learn.calibration import fit_calibration
@@ -292,9 +292,15 @@ def _earns(measures: Measures) -> tuple[bool, str]:
 
 
 def worth_of(manifest: Mapping[str, Any]) -> Worth:
-    """What a registered model's output is worth; a manifest that does not say forecasts in the label's unit."""
+    """What a registered model's output is worth; a manifest that does not say forecasts in the label's unit. Raises ArtifactError."""
     stated = manifest.get("worth") or {}
-    return Worth(float(stated.get("slope", 1.0)), float(stated.get("intercept", 0.0)))
+    try:
+        worth = Worth(float(stated.get("slope", 1.0)), float(stated.get("intercept", 0.0)))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ArtifactError(f"model {manifest.get('model', '?')}@{manifest.get('version', '?')}: worth is damaged: {error!r}") from error
+    if not (math.isfinite(worth.slope) and math.isfinite(worth.intercept)):
+        raise ArtifactError(f"model {manifest.get('model', '?')}@{manifest.get('version', '?')}: worth {worth} is not finite")
+    return worth
 
 
 def fit_rows(samples: Samples, spec: ModelSpec) -> Rows:

@@ -9,12 +9,13 @@ from typing import Any
 
 from tickless.alpha.onnx_model import artifact_sha256
 from tickless.bars import floor_ms
+from tickless.errors import ArtifactError
 from tickless.learn.dataset import Samples, Split
 from tickless.learn.gates import GateDecision
 from tickless.learn.label_spec import is_relative
 from tickless.learn.spec import ModelSpec
 from tickless.learn.validate import Measures
-from tickless.types import from_ms, iso, to_ms, utc
+from tickless.types import from_ms, iso, parse_time, to_ms, utc
 
 MANIFEST_FORMAT = 1
 
@@ -102,9 +103,16 @@ def build_manifest(spec: ModelSpec, artifact: bytes, split: Split, rounds: int, 
 
 
 def seen_until_ms(manifest: Mapping[str, Any]) -> int:
-    """Up to when a model's fit has seen data, in ms since the epoch; a manifest that does not say has seen all it could."""
+    """Up to when a model's fit has seen data, in ms since the epoch; a manifest that does not say has seen all it could.
+
+    Raises ArtifactError where what it says is no time.
+    """
     text = manifest.get("fit_until") or manifest.get("data_until")
-    return to_ms(datetime.fromisoformat(str(text)))
+    try:
+        return to_ms(parse_time(str(text)))
+    except ValueError as error:
+        who = f"model {manifest.get('model', '?')}@{manifest.get('version', '?')}"
+        raise ArtifactError(f"{who}: fit_until or data_until {text!r} is not a time") from error
 
 
 def unseen_by(rows: Samples, manifest: Mapping[str, Any]) -> Samples:

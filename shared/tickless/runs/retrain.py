@@ -14,8 +14,9 @@ from tickless.bars import Panel, step_ms
 from tickless.errors import ArtifactError, EventError, TickRecordedError
 from tickless.features import rotation as rotation_features
 from tickless.features.windows import window_start
+from tickless.learn.challenge import worth_of
 from tickless.learn.lifecycle import LifeRules, Moment, enter
-from tickless.learn.registry import version_name
+from tickless.learn.registry import seen_until_ms, version_name
 from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec, desk_specs
 from tickless.learn.training_job import train_on_bars
@@ -224,6 +225,8 @@ def incumbent(models: ModelStore, name: str, as_of: datetime, effective_at: date
         version = models.manifest(name, promotion.version)
         artifact = models.artifact(version)
         load_model(version.manifest, artifact)
+        worth_of(version.manifest)
+        seen_until_ms(version.manifest)
     except ArtifactError:
         return None
     return version.manifest, artifact

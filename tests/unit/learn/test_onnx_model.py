@@ -119,3 +119,20 @@ def test_a_model_that_fails_on_a_tick_is_refused_like_a_damaged_one(artifact, ma
     model = replace(model, _session=BadSession(model._session, answer))
     with pytest.raises(ArtifactError, match=sentence):
         model.predict(np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"features": None}, "features are None, no list"),
+        ({"features": 5}, "features are 5, no list"),
+        ({"horizon_h": None}, "horizon_h is None"),
+        ({"horizon_h": "six"}, "horizon_h is 'six'"),
+        ({"horizon_h": -6}, "horizon_h is -6"),
+        ({"horizon_h": float("nan")}, "horizon_h is nan"),
+        ({"horizon_h": float("inf")}, "horizon_h is inf"),
+    ],
+)
+def test_a_manifest_with_a_value_that_is_none_is_refused(artifact, manifest, changed, sentence):
+    with pytest.raises(ArtifactError, match=sentence):
+        OnnxModel.from_bytes(artifact, {**manifest, **changed})

@@ -125,6 +125,12 @@ def test_a_version_meets_itself_as_champion_and_does_not_beat_itself(algorithm, 
     assert not manifest["gate"]["promote"]
 
 
+@pytest.mark.parametrize("damage", [{"baseline": 5}, {"baseline": {}}, {"calibration": "x"}, {"measures": [1]}, {"horizon_h": "six"}])
+def test_a_damaged_manifest_has_no_card_and_says_so(damage, trained):
+    with pytest.raises(ArtifactError, match=r"model m6@\d+T\d+Z: manifest.json cannot be told as a card"):
+        render_card(trained("lightgbm_regression").manifest | damage)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_card_states_verdict_measures_and_baseline(algorithm, trained):
     manifest = trained(algorithm).manifest

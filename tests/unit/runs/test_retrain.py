@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
 from tickless.learn.spec import desk_specs
 from tickless.ports import Promotion
-from tickless.runs.retrain import gather, training_start
+from tickless.runs.retrain import gather, incumbent, training_start
 from tickless.settings import load_desk
 from tickless.types import Tick
 
@@ -203,6 +204,18 @@ def test_a_damaged_champion_counts_as_none_so_that_it_can_be_replaced(trained):
 
 
 # Which models a night trains
+
+
+@pytest.mark.parametrize(
+    "damage", [{"fit_until": "yesterday"}, {"fit_until": 5}, {"worth": 5}, {"worth": {"slope": "x"}}, {"worth": {"slope": 1e999}}]
+)
+def test_a_champion_whose_manifest_cannot_be_compared_with_ends_no_night(trained, damage):
+    (label,) = {promotion.version for promotion in trained.models.promotions(MODELS[0])}
+    key = f"{MODELS[0]}/{label}/manifest.json"
+    manifest = json.loads(trained.models.objects.contents[key])
+    assert incumbent(trained.models, MODELS[0], at(0) + timedelta(days=1), at(0) + timedelta(days=1)) is not None
+    trained.models.objects.contents[key] = json.dumps(manifest | damage).encode()
+    assert incumbent(trained.models, MODELS[0], at(0) + timedelta(days=1), at(0) + timedelta(days=1)) is None
 
 
 @pytest.fixture
