@@ -111,7 +111,10 @@ def utc(value: datetime) -> datetime:
 
 def parse_time(text: str) -> datetime:
     """Parse an ISO 8601 time with a zone (``2024-06-01T00:00:00Z``) to UTC; raises ValueError."""
-    return utc(datetime.fromisoformat(text))
+    try:
+        return utc(datetime.fromisoformat(text))
+    except OverflowError as error:
+        raise ValueError(f"time {text!r} lies outside the calendar in UTC") from error
 
 
 @lru_cache(maxsize=1 << 12)

@@ -15,10 +15,10 @@ from desk_values import BUCKET
 from tickless.adapters.folder_models import FolderModelStore
 from tickless.adapters.memory import MemoryModelStore
 from tickless.adapters.model_registry import ModelRegistry
-from tickless.adapters.object_store import ObjectStore
+from tickless.adapters.object_store import FolderObjects, ObjectStore
 from tickless.adapters.s3_models import S3ModelStore
 from tickless.alpha.model_life import LifeChange, ModelEvent, ModelLife, Stage
-from tickless.errors import ArtifactError, LedgerError
+from tickless.errors import ArtifactError, InputError, LedgerError
 from tickless.ports import Promotion
 
 T0 = datetime(2024, 6, 1, 2, 10, tzinfo=UTC)
@@ -197,7 +197,7 @@ def test_a_folder_that_failed_to_write_is_as_it_was(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match=r"champion.json: cannot be written \(No space left"):
         store.promote("lgbm_6h", a_promotion())
     assert store.promotions("lgbm_6h") == ()
     assert list(tmp_path.rglob("*.part")) == []
@@ -328,6 +328,76 @@ def test_a_deletion_that_died_half_way_is_finished_by_the_next(store: ModelRegis
     assert store.life("m").deleted == ("v1",)
     store.delete("m", ["v2"])
     assert list(store._objects.keys("m/")) == ["m/champion.json"]
+
+
+def test_a_deletion_that_died_is_finished_under_the_same_protection(store: ModelRegistry) -> None:
+    for version in ("v1", "v2", "v3"):
+        store.register("lgbm_6h", version, {"horizon_h": 6}, ARTIFACT)
+    store.promote("lgbm_6h", a_promotion("v3"))
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ModelRegistry(Meanwhile(store._objects, "delete", die)).delete("lgbm_6h", ["v1"])  # type: ignore[arg-type]
+
+    def promote() -> None:
+        with pytest.raises(ArtifactError, match="lgbm_6h@v1: was deleted"):
+            store.promote("lgbm_6h", a_promotion("v1", hours=1))
+
+    # Another night, another version to delete: the one that is left from last time must not be promoted under its hands.
+    ModelRegistry(Meanwhile(store._objects, "delete", promote)).delete("lgbm_6h", ["v2"])  # type: ignore[arg-type]
+    assert store.version_names("lgbm_6h") == ["v3"]
+    assert [entry.version for entry in store.promotions("lgbm_6h")] == ["v3"]
+
+
+def test_what_lies_beside_the_models_under_no_name_is_no_model(store: ModelRegistry, put: Put) -> None:
+    store.register("lgbm_6h", "v1", {"horizon_h": 6}, ARTIFACT)
+    put("with space/v1/manifest.json", b"{}")
+    put("notes/manifest.json", b"{}")
+    assert store.names() == ["lgbm_6h"]
+
+
+def test_a_manifest_nested_without_end_is_refused(store: ModelRegistry, put: Put) -> None:
+    put("lgbm_6h/v1/manifest.json", b"[" * 100_000)
+    with pytest.raises(ArtifactError, match=r"lgbm_6h@v1: manifest.json is not JSON"):
+        store.manifest("lgbm_6h", "v1")
+
+
+def test_a_time_that_no_calendar_has_in_utc_is_refused(store: ModelRegistry, put: Put) -> None:
+    row = {"version": "v1", "effective_at": "9999-12-31T23:59:59-14:00", "promoted_at": "2024-06-01T00:00:00Z", "reason": "by hand"}
+    put("lgbm_6h/champion.json", json.dumps({"promotions": [row]}).encode())
+    with pytest.raises(ArtifactError, match="lies outside the calendar"):
+        store.life("lgbm_6h")
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_object_and_told_when_written_to(tmp_path: Path) -> None:
+    store = FolderModelStore(tmp_path)
+    store.register("lgbm_6h", "v1", {"horizon_h": 6}, ARTIFACT)
+    (tmp_path / "lgbm_6h" / "champion.json").mkdir()
+    assert store.promotions("lgbm_6h") == ()
+    with pytest.raises(InputError, match=r"lgbm_6h/champion.json: cannot be written"):
+        store.promote("lgbm_6h", a_promotion())
+    (tmp_path / "lgbm_6h" / "v1" / "artifact.onnx").unlink()
+    (tmp_path / "lgbm_6h" / "v1" / "artifact.onnx").mkdir()
+    with pytest.raises(ArtifactError, match="lgbm_6h@v1: no artifact"):
+        store.artifact(store.manifest("lgbm_6h", "v1"))
+
+
+def test_a_folder_that_goes_with_its_last_file_comes_back_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the making of the folder and the writing of the file somebody else may delete what was the folder's last."""
+    objects, others = FolderObjects(tmp_path), FolderObjects(tmp_path)
+    objects.put_if("m/v1/card.md", b"old", None)
+    honest = FolderObjects._turn
+
+    def late(self: FolderObjects) -> Any:
+        if self is objects:
+            others.delete("m/v1/card.md")
+        return honest(self)
+
+    monkeypatch.setattr(FolderObjects, "_turn", late)
+    assert objects.put_if("m/v1/artifact.onnx", b"new", None)
+    assert objects.keys("") == ["m/v1/artifact.onnx"]
 
 
 def test_a_life_that_changed_behind_the_back_is_seen(store: ModelRegistry, put: Put) -> None:

@@ -56,8 +56,10 @@ def test_iso_has_milliseconds_only_where_there_are_any() -> None:
     assert to_ms(EPOCH) == 0
 
 
-@pytest.mark.parametrize("text", ["2024-06-01T00:00:00", "2024-06-01", "yesterday", ""])
-def test_a_time_without_a_zone_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["2024-06-01T00:00:00", "2024-06-01", "yesterday", "", "9999-12-31T23:59:59-14:00", "2016-12-31T23:59:60Z"]
+)
+def test_a_time_without_a_zone_or_outside_the_calendar_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - datetime's own message for what is no time at all
         parse_time(text)
 

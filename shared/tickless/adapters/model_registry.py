@@ -38,9 +38,9 @@ class ModelRegistry:
         """By model name: the tag of the life that was parsed last, and that life."""
 
     def names(self) -> Sequence[str]:
-        """See ``ModelStore.names``."""
+        """See ``ModelStore.names``; what lies beside the models under a name that none can have is no model."""
         parts = (key.split("/") for key in self._objects.keys(""))
-        return sorted({part[0] for part in parts if len(part) == 3 and part[2] == "manifest.json"})
+        return sorted({part[0] for part in parts if len(part) == 3 and part[2] == "manifest.json" and _is_word(part[0])})
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """See ``ModelStore.versions``: by the manifest's ``effective_at`` where it has one, then by version. Raises ArtifactError."""
@@ -124,11 +124,13 @@ class ModelRegistry:
         life, tag = self._champion(name)
         if seen is not None and seen != life:
             raise LedgerError(f"model {name}: champion.json changed meanwhile; {_NOTHING_DELETED}")
-        if not set(versions) <= set(life.deleted):
+        # Once more those of last time that are still there: a deletion may have died half-way.
+        left = set(life.deleted).intersection(self.version_names(name))
+        gone = sorted({*versions, *left})
+        if not set(gone) <= set(life.deleted):
             # Who reads the life from now on sees that they are gone; who has read it before cannot write any more.
-            self._put_life(name, life.without(versions), tag, _NOTHING_DELETED)
-        # Once more those of last time: a deletion may have died half-way.
-        for version in sorted({*life.deleted, *versions}):
+            self._put_life(name, life.without(gone), tag, _NOTHING_DELETED)
+        for version in sorted({*life.deleted, *gone}):
             for key in (_manifest_key(name, version), _artifact_key(name, version), _card_key(name, version)):
                 self._objects.delete(key)
 
@@ -207,8 +209,12 @@ class ModelRegistry:
             raise ArtifactError(f"model {name}@{version}: registered before with another artifact; versions are immutable")
 
 
+def _is_word(value: str) -> bool:
+    return bool(_WORD.fullmatch(value) and value.strip("."))
+
+
 def _word(value: str, what: str) -> str:
-    if not _WORD.fullmatch(value) or not value.strip("."):
+    if not _is_word(value):
         raise ArtifactError(f"{what} {value!r}: only letters, 0-9, '_', '.' and '-' are allowed")
     return value
 
@@ -232,7 +238,7 @@ def _champion_key(name: str) -> str:
 def _parse(content: bytes, what: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{what} is not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise ArtifactError(f"{what} is not a JSON object")

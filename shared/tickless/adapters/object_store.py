@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import RLock
 from typing import Protocol
 
+from tickless.errors import InputError
+
 
 class ObjectStore(Protocol):
     """Objects by key; keys are ``/``-separated paths."""
@@ -78,33 +80,30 @@ class FolderObjects:
         self._root = root
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """See ``ObjectStore.get``."""
+        """See ``ObjectStore.get``; a folder is no object. Raises InputError for a file that cannot be read."""
         try:
             content = (self._root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            raise InputError(f"{self._root / key}: cannot be read ({error.strerror})") from error
         return content, sha256(content).hexdigest()
 
     def put_if(self, key: str, content: bytes, tag: str | None) -> bool:
-        """See ``ObjectStore.put_if``; writers take turns by a lock on the folder."""
+        """See ``ObjectStore.put_if``; writers take turns by a lock on the folder. Raises InputError where it cannot be written."""
         path = self._root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._turn():
-            stored = self.get(key)
-            if (stored[1] if stored else None) != tag:
-                return False
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).chmod(0o644)
-                Path(name).replace(path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
-            return True
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with self._turn():
+                stored = self.get(key)
+                if (stored[1] if stored else None) != tag:
+                    return False
+                # In our turn: whoever deletes the last file of a folder takes the folder away.
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write_beside(path, content)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        return True
 
     def keys(self, prefix: str) -> Sequence[str]:
         """See ``ObjectStore.keys``; hidden files are ours and left out."""
@@ -129,3 +128,18 @@ class FolderObjects:
         with (self._root / ".lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _write_beside(path: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it, so that no reader sees half of one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
