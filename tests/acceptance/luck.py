@@ -23,6 +23,9 @@ from tickless.learn.training_run import Features, TrainedModel, train_models
 from tickless.settings import Settings, load_desk
 
 PLANTED_IC = 0.05
+COST = ("execution.taker_fee_bps=2.5", "execution.slippage_bps=0")
+"""Luck and skill are judged in one setting, 5 basis points a round trip. At the desk's 23 a signal of ``PLANTED_IC`` is not worth its
+trades, and gates that refuse luck there may have refused no more than its price."""
 _HOUR_MS = 3_600_000
 _FIRST, _LAST = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 9, 6, tzinfo=UTC)
 
@@ -52,7 +55,7 @@ def shuffled_in_blocks(samples: Samples, block_ms: int, seed: int) -> Samples:
 def null_trainings(data: Path, count: int, window_days: int = 90) -> Iterator[TrainedModel]:
     """Trainings of the desk's own models on recorded bars and shuffled labels, each with another window, block length and seed."""
     market, _ = load_market(data, "15m", quote="USDT", now=_LAST + timedelta(days=1))
-    settings = _settings(window_days)
+    settings = _settings(window_days, *COST)
     table = _features(settings, market.panel)
     specs = load_specs("rotation")
     ends = np.linspace(window_days + 5, (_LAST - _FIRST).days, count)
@@ -63,11 +66,8 @@ def null_trainings(data: Path, count: int, window_days: int = 90) -> Iterator[Tr
 
 
 def power_trainings(count: int, first_seed: int = 1, days: int = 120, pairs: int = 60) -> Iterator[TrainedModel]:
-    """Trainings on synthetic markets in which the last six hours' return tells of the next six, with a rank IC of ``PLANTED_IC``.
-
-    Trading costs 5 basis points a round trip: at the desk's 23 so weak a signal is not worth its trades, and is rightly refused.
-    """
-    settings = _settings(300, "execution.taker_fee_bps=2.5", "execution.slippage_bps=0")
+    """Trainings on synthetic markets in which the last six hours' return tells of the next six, with a rank IC of ``PLANTED_IC``."""
+    settings = _settings(300, *COST)
     spec = load_specs("rotation")[0]
     end = _FIRST + timedelta(days=days)
     for seed in range(first_seed, first_seed + count):
