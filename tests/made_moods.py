@@ -21,15 +21,18 @@ _LOOK_BACK = 24
 """Six hours of bars."""
 
 
-def moody_market(start: datetime, turn: datetime, end: datetime, pairs: int = 8, seed: int = 1) -> FolderMarket:
-    """Until ``turn`` what has risen over six hours goes on rising, afterwards it falls back; the whole market goes nowhere."""
+def moody_market(start: datetime, turn: datetime, end: datetime, pairs: int = 8, seed: int = 1, pull_frac: float = 0.0004) -> FolderMarket:
+    """Until ``turn`` what has risen over six hours goes on rising, by up to ``pull_frac`` a bar, and then falls back; below 0 the reverse.
+
+    The whole market goes nowhere.
+    """
     names = tuple(sorted(["BTC/USDT", *(f"C{n:02d}/USDT" for n in range(1, pairs))]))
     rows, turned = (end - start) // STEP, (turn - start) // STEP
     rng = np.random.default_rng(seed)
     level = np.zeros((rows + 1, pairs))
     for t in range(rows):
         risen = level[t] - level[max(0, t - _LOOK_BACK)]
-        pull = 0.0004 * np.tanh(risen / 0.01) * (1.0 if t < turned else -1.0)
+        pull = pull_frac * np.tanh(risen / 0.01) * (1.0 if t < turned else -1.0)
         noise = 0.002 * rng.standard_normal(pairs)
         level[t + 1] = level[t] + pull - pull.mean() + noise - noise.mean() - 0.002 * level[t]
     price = 100.0 * np.exp(level)

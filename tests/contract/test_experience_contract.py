@@ -36,6 +36,7 @@ KEYS = [
     "confidence",
     "outcome",
     "outcome_scaled",
+    "won",
     "outcome_until",
     "features",
 ]
@@ -45,9 +46,11 @@ def a_tick(hours: float = 0.0) -> TickExperience:
     at = AT + timedelta(hours=hours)
     until_ms = int(at.timestamp() * 1000) + 6 * 3_600_000 + 900_000
     none = np.array([NAN, NAN])
-    champion = Said("rotation_6h", "v1", "champion", 6.0, np.array([0.1 + 0.2, NAN]), none, np.array([0.01, -0.02]), none, until_ms)
-    shadow = Said("rotation_6h", "v2", "shadow", 6.0, np.array([-0.5, 1e-9]), np.array([0.25, 0.75]), none, none, until_ms)
-    nobody = Said("rotation_24h", "", "", 24.0, none, none, np.array([1.0, 2.0]), none, until_ms)
+    champion = Said("rotation_6h", "v1", "champion", 6.0, np.array([0.1 + 0.2, NAN]), none, np.array([0.01, -0.02]), none, until_ms, none)
+    shadow = Said(
+        "rotation_6h", "v2", "shadow", 6.0, np.array([-0.5, 1e-9]), np.array([0.25, 0.75]), none, none, until_ms, np.array([1.0, NAN])
+    )
+    nobody = Said("rotation_24h", "", "", 24.0, none, none, np.array([1.0, 2.0]), none, until_ms, none)
     decisions = {"AAA/USDT": {"action": "buy", "reason": "models_chop", "score": 0.3, "net": 0.29, "confidence": 0.9}}
     return TickExperience(
         at, ("AAA/USDT", "BBB/USDT"), ("r_6h", "rsi14"), np.array([[0.1, NAN], [1 / 3, 55.0]]), (champion, shadow, nobody), decisions
@@ -106,7 +109,19 @@ def test_rows_are_flat_json_lines_with_null_for_what_there_is_not() -> None:
     assert first["features"] == {"r_6h": 0.1, "rsi14": None}
     assert (second["forecast"], second["action"], second["probability"]) == (None, None, None)
     assert (rows[4]["version"], rows[4]["outcome"]) == (None, 1.0)
+    assert [row["won"] for row in rows[:6]] == [None, None, True, None, None, None]
     assert rows[0]["outcome_until"] == "2024-06-01T06:45:00Z"
+
+
+def test_a_day_from_before_events_were_stored_is_read_and_nobody_knows_them() -> None:
+    store = MemoryExperience()
+    rows = [json.loads(line) for line in encode_day(MADE)]
+    old = "".join(json.dumps({key: value for key, value in row.items() if key != "won"}) + "\n" for row in rows)
+    store.objects.contents["rotation/2024-06-01.jsonl.gz"] = gzip.compress(old.encode(), mtime=0)
+    read = store.read("rotation", DAY)
+    assert read is not None
+    assert all(np.isnan(said.won).all() for tick in read.ticks for said in tick.said)
+    assert np.array_equal(read.ticks[0].said[1].probability, [0.25, 0.75])
 
 
 def test_the_same_day_gives_the_same_bytes() -> None:

@@ -210,7 +210,10 @@ def an_event(version: str, stage: Stage = "shadow", hours: float = 0, **more: An
 def test_a_life_is_written_together_and_read_back(store: ModelRegistry) -> None:
     for version in ("v1", "v2"):
         store.register("lgbm_6h", version, {}, ARTIFACT)
-    first = LifeChange((a_promotion("v1"),), (an_event("v1", "champion", size_frac=0.5), an_event("v2", role="challenger")))
+    first = LifeChange(
+        (a_promotion("v1"),),
+        (an_event("v1", "champion", size_frac=0.5, causes=("psi of a", "rolling_ic")), an_event("v2", role="challenger")),
+    )
     store.record("lgbm_6h", first)
     store.record("lgbm_6h", first)
     assert store.life("lgbm_6h") == ModelLife(first.promotions, first.events)

@@ -128,9 +128,9 @@ OVERRIDES = (
 
 def test_drift_shrinks_positions_in_a_replay_and_in_a_backtest_alike(tmp_path: Path) -> None:
     end = DAY + timedelta(days=3, hours=6)
-    market: FolderMarket = moody_market(DAY - timedelta(days=40), DAY, end + timedelta(hours=1), pairs=6)
+    market: FolderMarket = moody_market(DAY - timedelta(days=40), DAY, end + timedelta(hours=1), pairs=6, pull_frac=-0.0008)
     models = FolderModelStore(tmp_path / "models")
-    store(trained(a_version("follower", "v1", DAY)), models, TRAINING, DAY, DAY)
+    store(trained(a_version("contrarian", "v1", DAY)), models, TRAINING, DAY, DAY)
 
     replay(ReplayRequest("rotation", OVERRIDES, market, DAY, end, tmp_path / "replay", models=tmp_path / "models"))
     record = backtest(BacktestRequest(load_desk("rotation", OVERRIDES), market, DAY, end, models))

@@ -79,12 +79,13 @@ def encode_day(day: ExperienceDay) -> Iterator[str]:
         seen = [_dump(dict(zip(tick.feature_names, map(_number, row), strict=True))) for row in tick.features.tolist()]
         for said in tick.said:
             head = {"model": said.model or None, "version": said.version or None, "stage": said.stage or None, "horizon_h": said.horizon_h}
-            columns = (said.forecast, said.probability, said.outcome, said.scaled)
+            columns = (said.forecast, said.probability, said.outcome, said.scaled, said.won)
             for pair, features, *values in zip(tick.pairs, seen, *(column.tolist() for column in columns), strict=True):
-                forecast, probability, outcome, scaled = map(_number, values)
+                forecast, probability, outcome, scaled, won = map(_number, values)
                 row = {"tick_at": iso(tick.at), "strategy": day.strategy, "pair": pair, **head}
                 row |= {"forecast": forecast, "probability": probability, **_decided(tick.decisions.get(pair, {}))}
-                row |= {"outcome": outcome, "outcome_scaled": scaled, "outcome_until": iso(from_ms(said.until_ms))}
+                row |= {"outcome": outcome, "outcome_scaled": scaled, "won": None if won is None else bool(won)}
+                row["outcome_until"] = iso(from_ms(said.until_ms))
                 yield f'{_dump(row)[:-1]},"features":{features}}}'
 
 
@@ -112,10 +113,11 @@ def _said(rows: Sequence[Mapping[str, Any]]) -> Said:
     forecast, probability, outcome, scaled = (
         numbers([row[key] for row in rows]) for key in ("forecast", "probability", "outcome", "outcome_scaled")
     )
+    won = numbers([row.get("won") for row in rows])  # Days from before there was this column lack it: nobody knows.
     head = rows[0]
     until_ms = to_ms(parse_time(head["outcome_until"]))
     who = (head["model"] or "", head["version"] or "", head["stage"] or "")
-    return Said(*who, float(head["horizon_h"]), forecast, probability, outcome, scaled, until_ms)
+    return Said(*who, float(head["horizon_h"]), forecast, probability, outcome, scaled, until_ms, won)
 
 
 def _decided(decision: Mapping[str, Any]) -> dict[str, Any]:

@@ -285,7 +285,8 @@ def _promotion(row: Mapping[str, str]) -> Promotion:
 def _event_row(event: ModelEvent) -> dict[str, Any]:
     """What says nothing is left out."""
     row = {"version": event.version, "stage": event.stage, "at": iso(event.at), "reason": event.reason, "by": event.by}
-    extra = {"role": event.role, "action": event.action, "size_frac": event.size_frac if event.size_frac != 1.0 else None}
+    extra: dict[str, Any] = {"role": event.role, "action": event.action, "size_frac": event.size_frac if event.size_frac != 1.0 else None}
+    extra["causes"] = list(event.causes)
     return row | {key: value for key, value in extra.items() if value}
 
 
@@ -294,4 +295,5 @@ def _event(row: Mapping[str, Any]) -> ModelEvent:
     if stage not in STAGES or not 0.0 < size_frac <= 1.0:
         raise ValueError(f"an event of stage {stage!r} and size_frac {size_frac:g}")
     role, action = str(row.get("role", "")), str(row.get("action", ""))
-    return ModelEvent(_named(row), stage, parse_time(row["at"]), row["reason"], row["by"], role, size_frac, action)
+    causes = tuple(map(str, row.get("causes", ())))
+    return ModelEvent(_named(row), stage, parse_time(row["at"]), row["reason"], row["by"], role, size_frac, action, causes)

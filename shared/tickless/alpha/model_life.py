@@ -50,6 +50,8 @@ class ModelEvent:
     """Of a champion: what is left of every position's size while this is its last event."""
     action: str = ""
     """Of a champion: what its drift asks for, empty where it has not drifted."""
+    causes: tuple[str, ...] = ()
+    """The measures that asked for it: it ends when they can be told, and ask for it no longer."""
 
 
 class Standing(NamedTuple):

@@ -19,6 +19,7 @@ from tickless.learn.measures import without_nan
 from tickless.settings import Section
 
 Action = Literal["alert", "retrain", "shrink", "stop"]
+_OF_FORECASTS = ("rolling_ic", "rolling_sharpe", "calibration_error")
 SEVERITY: tuple[Action, ...] = ("alert", "retrain", "shrink", "stop")
 """Mildest first: tell people, train early, trade smaller, do without the model."""
 
@@ -31,7 +32,7 @@ class DriftLimit(Section):
 
 
 class DriftLimits(Section):
-    """The limits of one model. Too large is a breach for the first two and the last, too small for the others."""
+    """The limits of one model. Too large is a breach for the first two and the last, too small by more than chance for the others."""
 
     psi: DriftLimit = DriftLimit(limit=0.25, action="retrain")
     """Population stability index of any feature, against the rows that the model was fitted on. Where single weeks of those rows lay
@@ -40,7 +41,10 @@ class DriftLimits(Section):
     """How far a feature's mean lies from the reference's, in its standard deviations, window after window."""
     rolling_ic: DriftLimit = DriftLimit(limit=0.0, action="shrink")
     rolling_sharpe: DriftLimit = DriftLimit(limit=0.4, action="retrain")
-    """Of a year, from the returns of the model's own choice."""
+    """Of a year, from the returns of the model's own choice, with the costs of changing it."""
+    chance_t: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
+    """The rolling measures breach where they lie below their limits by more than so many of their standard errors, which are robust to
+    overlapping outcomes: what is nearer, chance explains. 0 = at the limit itself."""
     calibration_error: DriftLimit = DriftLimit(limit=0.10, action="retrain")
     bins: int = Field(default=10, ge=2, le=50)
     min_rows: int = Field(default=500, ge=50, le=1_000_000)
@@ -64,12 +68,23 @@ class Breach:
     value: float
     limit: float
     action: Action
+    error: float = 0.0
+    """The standard error of the value; 0 where it is taken as it is."""
+
+    @property
+    def name(self) -> str:
+        """What was measured, as a report lists it."""
+        return _name(self.measure, self.subject)
 
     @property
     def sentence(self) -> str:
         """For people."""
-        of = f" of {self.subject}" if self.subject else ""
-        return f"{self.measure}{of} is {self.value:.3f}, beyond {self.limit:.4g}: {self.action}"
+        away = f"{(self.limit - self.value) / self.error:.1f} standard errors below" if self.error else "beyond"
+        return f"{self.name} is {self.value:.3f}, {away} {self.limit:.4g}: {self.action}"
+
+
+def _name(measure: str, subject: str) -> str:
+    return f"{measure} of {subject}" if subject else measure
 
 
 @dataclass(frozen=True)
@@ -86,11 +101,26 @@ class DriftReport:
     breaches: tuple[Breach, ...]
     unknown: tuple[str, ...]
     """Measures that could not be told."""
+    rolling_ic_error: float = 0.0
+    """Standard errors, robust to overlap."""
+    rolling_sharpe_error: float = 0.0
+    held: str = ""
+    """Why an action stays that no breach asks for any more; empty where none does."""
 
     @property
     def action(self) -> Action | None:
         """The most severe action of all breaches; None where nothing has drifted."""
         return max((breach.action for breach in self.breaches), key=SEVERITY.index, default=None)
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The measures that ask for the action."""
+        return tuple(breach.name for breach in self.breaches if breach.action == self.action)
+
+    def tells(self, name: str) -> bool:
+        """Whether a measure, named as in ``causes``, was measured and could be told."""
+        named = {_name("psi", of) for of in self.psi} | {_name("feature_z", of) for of in self.feature_z} | set(_OF_FORECASTS)
+        return name in named and name not in self.unknown
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; what cannot be told is null."""
@@ -99,11 +129,14 @@ class DriftReport:
                 "psi": self.psi,
                 "feature_z": self.feature_z,
                 "rolling_ic": self.rolling_ic,
+                "rolling_ic_error": self.rolling_ic_error,
                 "rolling_sharpe": self.rolling_sharpe,
+                "rolling_sharpe_error": self.rolling_sharpe_error,
                 "calibration_error": self.calibration_error,
                 "action": self.action,
                 "breaches": [breach.sentence for breach in self.breaches],
                 "unknown": self.unknown,
+                "held": self.held or None,
             }
         )
         return content
@@ -116,27 +149,33 @@ def judge_drift(
     feature_z: Mapping[str, float],
     psi_widest: Mapping[str, float] | None = None,
     rolling_ic: float = math.nan,
+    rolling_ic_error: float = 0.0,
     rolling_sharpe: float = math.nan,
+    rolling_sharpe_error: float = 0.0,
     calibration_error: float = math.nan,
 ) -> DriftReport:
     """Hold measures against a model's limits. A measure that does not apply is left out, as NaN: it breaches nothing.
 
-    ``psi_widest`` says of features how far single windows of the reference lay from the rest of it; a PSI breaches above both.
+    ``psi_widest`` says of features how far single windows of the reference lay from the rest of it; a PSI breaches above both. The errors
+    are standard errors, of which a rolling measure must lie ``chance_t`` below its limit; of a NaN one the measure cannot be told.
     """
     usual = psi_widest or {}
     psi_limits = {name: limits.psi.model_copy(update={"limit": max(limits.psi.limit, usual.get(name, 0.0))}) for name in psi}
-    found = [
-        *(("psi", name, value, psi_limits[name], value > psi_limits[name].limit) for name, value in psi.items()),
-        *(("feature_z", name, value, limits.feature_z, abs(value) >= limits.feature_z.limit) for name, value in feature_z.items()),
-        ("rolling_ic", "", rolling_ic, limits.rolling_ic, rolling_ic < limits.rolling_ic.limit),
-        ("rolling_sharpe", "", rolling_sharpe, limits.rolling_sharpe, rolling_sharpe < limits.rolling_sharpe.limit),
-        ("calibration_error", "", calibration_error, limits.calibration_error, calibration_error > limits.calibration_error.limit),
-    ]
-    breaches = tuple(
-        Breach(measure, subject, value, limit.limit, limit.action) for measure, subject, value, limit, broken in found if broken
+    rolling = (
+        ("rolling_ic", rolling_ic, limits.rolling_ic, rolling_ic_error),
+        ("rolling_sharpe", rolling_sharpe, limits.rolling_sharpe, rolling_sharpe_error),
     )
-    unknown = tuple(f"{measure} of {of}" if of else measure for measure, of, value, _, _ in found if math.isnan(value))
-    return DriftReport(dict(psi), dict(feature_z), rolling_ic, rolling_sharpe, calibration_error, breaches, unknown)
+    found = [
+        *(("psi", name, value, psi_limits[name], value > psi_limits[name].limit, 0.0) for name, value in psi.items()),
+        *(("feature_z", name, value, limits.feature_z, abs(value) >= limits.feature_z.limit, 0.0) for name, value in feature_z.items()),
+        *((name, "", value, limit, value + limits.chance_t * error < limit.limit, error) for name, value, limit, error in rolling),
+        ("calibration_error", "", calibration_error, limits.calibration_error, calibration_error > limits.calibration_error.limit, 0.0),
+    ]
+    broken = [(measure, of, value, limit, error) for measure, of, value, limit, beyond, error in found if beyond]
+    breaches = tuple(Breach(measure, of, value, limit.limit, limit.action, error) for measure, of, value, limit, error in broken)
+    unknown = tuple(_name(measure, of) for measure, of, value, _, _, error in found if math.isnan(value + error))
+    rolled = (rolling_ic, rolling_sharpe, calibration_error)
+    return DriftReport(dict(psi), dict(feature_z), *rolled, breaches, unknown, rolling_ic_error, rolling_sharpe_error)
 
 
 def sustained_z(z: Floats, windows: int) -> Floats:
@@ -150,42 +189,4 @@ def sustained_z(z: Floats, windows: int) -> Floats:
     low, high = last.min(axis=0), last.max(axis=0)
     shared = np.where(low > 0.0, low, np.where(high < 0.0, high, 0.0))
     result: Floats = np.where(np.isnan(last).any(axis=0), np.nan, shared)
-    return result
-
-
-def rolling_mean(series: Floats, window: int) -> Floats:
-    """Mean of the last ``window`` values at every tick, (T,): the rolling IC. NaN until there is a window, and where half of it is NaN."""
-    count = _trailing((~np.isnan(series)).astype(np.float64), window)
-    total = _trailing(np.nan_to_num(series), window)
-    result: Floats = np.divide(total, count, out=np.full(len(series), np.nan), where=count > 0.5 * window)
-    return result
-
-
-def rolling_sharpe(returns: Floats, window: int, periods_a_year: float, overlap: int = 1) -> Floats:
-    """The Sharpe ratio of a year over the last ``window`` returns at every tick, (T,); NaN where ``rolling_mean`` is, or nothing varies.
-
-    ``overlap`` neighbours share their holding period: a return is then that of the period, of which a year has ``periods_a_year``. The
-    standard deviation is that of the period's returns, and the mean of a year their mean times their number.
-    """
-    mean = rolling_mean(returns, window)
-    square = rolling_mean(returns**2, window)
-    independent = max(1.0, window / max(1, overlap))
-    with np.errstate(invalid="ignore"):
-        variance = (square - mean * mean) * (independent / (independent - 1.0) if independent > 1.0 else math.nan)
-        varies = variance > 1e-12 * square
-    ratio = np.divide(mean, np.sqrt(np.where(varies, variance, 1.0)), out=np.full(len(mean), np.nan), where=varies)
-    a_year: Floats = ratio * math.sqrt(periods_a_year)
-    return a_year
-
-
-def last_known(series: Floats) -> float:
-    """The last value of a rolling series; NaN where there is none or it cannot be told."""
-    return float(series[-1]) if len(series) else math.nan
-
-
-def _trailing(values: Floats, window: int) -> Floats:
-    """Sums of the last ``window`` values; NaN before there are so many."""
-    result: Floats = np.full(len(values), np.nan)
-    if 0 < window <= len(values):
-        result[window - 1 :] = np.convolve(values, np.ones(window), mode="valid")
     return result

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from tickless.bars import Floats
 from tickless.learn.classification import calibration_error, reliability_curve
 from tickless.learn.drift import DriftLimits, DriftReport, judge_drift, sustained_z
 from tickless.learn.drift_reference import WINDOW_DAYS, DriftReference
 from tickless.learn.experience import TickExperience, stack_features
+from tickless.learn.measures import mean_and_error
 from tickless.learn.track import Track
 from tickless.types import to_ms
 
@@ -38,13 +38,17 @@ def measure_drift(
     recent = track.since(at - timedelta(days=limits.rolling_days)) if track is not None else None
     if recent is not None and recent.periods < min_periods:
         recent = None
+    ic, ic_error = _rank_ic(recent) if recent is not None else (math.nan, 0.0)
+    sharpe, sharpe_error = _sharpe(recent, min_periods) if recent is not None else (math.nan, 0.0)
     return judge_drift(
         limits,
         psi=psi,
         feature_z=feature_z,
         psi_widest=reference.widest if reference is not None else None,
-        rolling_ic=_mean(recent.score) if recent is not None else math.nan,
-        rolling_sharpe=_sharpe(recent, min_periods) if recent is not None else math.nan,
+        rolling_ic=ic,
+        rolling_ic_error=ic_error,
+        rolling_sharpe=sharpe,
+        rolling_sharpe_error=sharpe_error,
         calibration_error=_calibration(recent, limits.min_rows) if recent is not None else math.nan,
     )
 
@@ -93,18 +97,26 @@ def _psi_of(reference: DriftReference, ticks: Sequence[TickExperience], min_rows
     return {name: math.nan if math.isnan(reference.widest[name]) else value for name, value in found.items()}
 
 
-def _mean(values: Floats) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
+def _rank_ic(track: Track) -> tuple[float, float]:
+    """(mean score, its standard error); an outcome also reads the bar in which it ends."""
+    known = track.score[~np.isnan(track.score)]
+    return (float(known.mean()), mean_and_error(known, track.overlap + 1)[1]) if len(known) else (math.nan, math.nan)
 
 
-def _sharpe(track: Track, min_periods: int) -> float:
-    """Of a year, from the returns of holding each tick's choice for a horizon; neighbours overlap, so the period is the horizon."""
-    known = track.net_frac[~np.isnan(track.net_frac)]
-    if len(known) < min_periods * track.overlap:
-        return math.nan
-    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
-    return float(known.mean()) / spread * math.sqrt(_YEAR_H / track.horizon_h) if spread > 0.0 else math.nan
+def _sharpe(track: Track, min_periods: int) -> tuple[float, float]:
+    """(ratio, its standard error) of a year, from the returns of holding each tick's choice for a horizon.
+
+    Neighbours overlap, so the period is the horizon. The error is that of the mean: what the standard deviation's adds is half of the
+    squared ratio of one period, which is next to nothing (Lo, "The Statistics of Sharpe Ratios", 2002).
+    """
+    known = track.active_frac[~np.isnan(track.active_frac)]
+    if len(known) < max(2, min_periods * track.overlap):
+        return math.nan, math.nan
+    spread = float(known.std(ddof=1))
+    if spread <= 0.0:
+        return math.nan, math.nan
+    a_year = math.sqrt(_YEAR_H / track.horizon_h) / spread
+    return float(known.mean()) * a_year, mean_and_error(known, track.overlap + 1)[1] * a_year
 
 
 def _calibration(track: Track, min_rows: int) -> float:

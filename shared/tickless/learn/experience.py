@@ -49,7 +49,9 @@ class Said:
     scaled: Floats
     """The outcome over the volatility of the horizon as it was known at the tick."""
     until_ms: int
-    """From when on the outcome was known."""
+    """From when on the outcome was known, and the event."""
+    won: Floats
+    """1 where the event of which the probability speaks came, 0 where it did not; NaN where nobody knows, or no probability was given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,8 @@ def make_day(
     """A day's experience from its ticks' traces, in order of time. Traces without evidence are left out.
 
     ``panel`` holds the bars up to where the last outcome is known. ``horizons`` are those, by name, of all models that the strategy would
-    use: where a tick had none of a name, its row says what came without a forecast, so that later models can learn from it.
+    use: where a tick had none of a name, its row says what came without a forecast, so that later models can learn from it. Whether a
+    classifier's event came is for ``experience_events`` to say, which knows its label.
     """
     longest_h = max([PLAIN_HORIZON_H, *horizons.values()])
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -169,7 +172,8 @@ class _Outcomes:
         plain = self._plain(at, pairs, bars)
         until_ms = to_ms(at) + (bars + 1) * self._panel.step_ms
         scaled = plain / volatility_scale(volatility, hours)
-        return Said(entry["model"], entry["version"], entry["stage"], hours, forecast, probability, plain, scaled, until_ms)
+        nobody_knows = np.full(len(pairs), nan)
+        return Said(entry["model"], entry["version"], entry["stage"], hours, forecast, probability, plain, scaled, until_ms, nobody_knows)
 
     def _plain(self, at: datetime, pairs: tuple[str, ...], bars: int) -> Floats:
         if bars not in self._returns:

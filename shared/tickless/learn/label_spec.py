@@ -167,6 +167,11 @@ def _next_leave(signals: FeatureTable) -> NDArray[np.intp]:
     return np.concatenate((nearest[1:], np.full((min(1, last), row.shape[1]), last, dtype=np.intp)))
 
 
+def reach_bars(label: LabelSpec, horizon_h: float, step_ms: int) -> int:
+    """How many bars after the open that follows its decision a label may end at the latest: an entry that waits begins its time later."""
+    return horizon_bars(horizon_h, step_ms) + (label.entry_bars if isinstance(label, SetupLabel) else 0)
+
+
 def is_class(label: LabelSpec) -> bool:
     """Whether the label is 0 or 1 and so no return itself."""
     return label.kind in _CLASSES

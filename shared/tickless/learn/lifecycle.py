@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tickless.alpha.model_life import CHALLENGER, FORMER, NOBODY, LifeChange, ModelEvent, ModelLife, Promotion
-from tickless.learn.drift import DriftReport
+from tickless.learn.drift import SEVERITY, DriftReport
 from tickless.learn.gates import GateDecision
 from tickless.learn.track import Comparison, Track, compare
 from tickless.settings import TrainingSection
@@ -136,21 +136,44 @@ def enter(
 
 
 def react(life: ModelLife, report: DriftReport, shrink_frac: float, moment: Moment) -> LifeChange:
-    """What drift changes for the champion: how far it is trusted. Nothing where that is so already, or there is no champion."""
+    """What drift changes for the champion: how far it is trusted. Nothing where that is so already, or there is no champion.
+
+    An action stays, too, while what caused it cannot be told (``holds``): not to know is no recovery.
+    """
     champion = life.champion(moment.at)
     if champion is None:
         return LifeChange()
-    before = life.last_event(champion.version, moment.at)
-    known = before.action if before is not None and before.stage == "champion" else ""
+    before = _last_drift(life, champion, moment.at)
+    known, causes = (before.action, before.causes) if before is not None else ("", ())
     action = report.action or ""
-    if action == known:
+    # The same action is told anew only where nothing of what caused it does so any more: what it waits for is another then.
+    same = action == known and (not action or not set(causes).isdisjoint(report.causes))
+    if same or holds(life, report, moment.at):
         return LifeChange()
     reason = "; ".join(breach.sentence for breach in report.breaches) or "has drifted no longer"
     if action == "stop":
-        stopped = moment.event(champion.version, "retired", reason, action=action)
+        stopped = moment.event(champion.version, "retired", reason, action=action, causes=report.causes)
         return LifeChange((moment.promotion(NOBODY, reason),), (stopped,))
     size_frac = shrink_frac if action == "shrink" else 1.0
-    return LifeChange(events=(moment.event(champion.version, "champion", reason, size_frac=size_frac, action=action),))
+    silent = tuple(cause for cause in causes if action == known and not report.tells(cause))
+    changed = moment.event(champion.version, "champion", reason, size_frac=size_frac, action=action, causes=(*report.causes, *silent))
+    return LifeChange(events=(changed,))
+
+
+def holds(life: ModelLife, report: DriftReport, at: datetime) -> str:
+    """Why the champion's action stays though ``report`` asks for a milder one or none; empty where it does not."""
+    champion = life.champion(at)
+    before = _last_drift(life, champion, at) if champion is not None else None
+    if before is None or (report.action is not None and SEVERITY.index(report.action) >= SEVERITY.index(before.action)):
+        return ""
+    silent = [cause for cause in before.causes if not report.tells(cause)]
+    return f"{before.action} since {before.at:%Y-%m-%d} stays: {', '.join(silent)} cannot be told" if silent else ""
+
+
+def _last_drift(life: ModelLife, champion: Promotion, at: datetime) -> ModelEvent | None:
+    """The event by which the champion has drifted; None where it has not, or no longer."""
+    last = life.last_event(champion.version, at)
+    return last if last is not None and last.stage == "champion" and last.action in SEVERITY else None
 
 
 def roll_back(life: ModelLife, version: str, reason: str, moment: Moment) -> LifeChange:

@@ -75,7 +75,7 @@ def overlap_t(series: Floats, overlap: int) -> float:
     Kiefer and Vogelsang (2005, table 1): the statistic is scaled so that 1.96 again means a 5 % two-sided test. On overlapping
     sums of noise the test so made rejects in 6 to 9 %; a naive one in half of them or more.
     """
-    mean, error = _mean_and_error(series, overlap)
+    mean, error = mean_and_error(series, overlap)
     return mean / error
 
 
@@ -84,12 +84,12 @@ def mean_interval(series: Floats, overlap: int, level: float = 0.95) -> tuple[fl
 
     (NaN, NaN) where it cannot be told.
     """
-    mean, error = _mean_and_error(series, overlap)
+    mean, error = mean_and_error(series, overlap)
     reach = NormalDist().inv_cdf(0.5 + level / 2.0) * error
     return mean - reach, mean + reach
 
 
-def _mean_and_error(series: Floats, overlap: int) -> tuple[float, float]:
+def mean_and_error(series: Floats, overlap: int) -> tuple[float, float]:
     """The mean and its standard error, the error scaled as ``overlap_t`` says; NaN where it cannot be told."""
     values = series[~np.isnan(series)]
     n = len(values)

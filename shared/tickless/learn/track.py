@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from tickless.learn.portfolio_measures import top_k_weights
 from tickless.types import to_ms
 
 _HOUR_MS = 3_600_000
-_COLUMNS = ("at_ms", "score", "net_frac", "row_ms", "probability", "won")
+_COLUMNS = ("at_ms", "score", "over_frac", "row_ms", "probability", "won")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +29,15 @@ class Track:
     score: Floats
     """The tick's rank IC; with too few pairs to rank, the squared error saved against the forecast zero, in units of the volatility."""
     net_frac: Floats
-    """Return of the tick's best pairs over that of all pairs, both sides paid for."""
+    """Return of the tick's best pairs over that of all pairs, both sides paid for: all versions pay alike, wherever they came from."""
+    active_frac: Floats
+    """The same, where only the change is paid for, from the choice of a horizon before to the tick's own; NaN without one."""
     row_ms: Millis
     """When each row of the following was said, (R,)."""
     probability: Floats
     """Of a classifier: all that it gave (R,), with NaN where it gave nothing."""
     won: Floats
-    """Whether the outcome was above zero, (R,)."""
+    """Whether the event of which it spoke came, (R,); NaN where nobody knows."""
 
     @property
     def overlap(self) -> int:
@@ -56,6 +58,7 @@ class Track:
             at_ms=self.at_ms[kept],
             score=self.score[kept],
             net_frac=self.net_frac[kept],
+            active_frac=self.active_frac[kept],
             row_ms=self.row_ms[rows],
             probability=self.probability[rows],
             won=self.won[rows],
@@ -82,11 +85,22 @@ class Comparison:
 
 def make_track(days: Iterable[ExperienceDay], model: str, version: str, cost_frac: float, top_k: int) -> Track | None:
     """The track of a version over days in order; None where it never spoke. ``cost_frac`` is that of a round trip."""
-    parts = [part for day in days if (model, version) in day.versions and (part := _day_track(day, model, version, cost_frac, top_k))]
+    parts = [part for day in days if (model, version) in day.versions and (part := _day_part(day, model, version, cost_frac, top_k))]
     if not parts:
         return None
-    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS)
-    return Track(parts[0].horizon_h, *joined)
+    at_ms, score, over_frac, row_ms, probability, won = (np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS)
+    chosen = [choice for part in parts for choice in part.chosen]
+    exposure = np.array([sum(choice.values()) for choice in chosen])
+    return Track(
+        horizon_h=parts[0].horizon_h,
+        at_ms=at_ms,
+        score=score,
+        net_frac=over_frac - cost_frac * exposure,
+        active_frac=over_frac - 0.5 * cost_frac * _changes(at_ms, chosen, parts[0].horizon_h),
+        row_ms=row_ms,
+        probability=probability,
+        won=won,
+    )
 
 
 def compare(mine: Track, other: Track | None) -> Comparison:
@@ -107,35 +121,54 @@ def compare(mine: Track, other: Track | None) -> Comparison:
     )
 
 
-def _day_track(day: ExperienceDay, model: str, version: str, cost_frac: float, top_k: int) -> Track | None:
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A day of a track: what can be told of it alone."""
+
+    horizon_h: float
+    at_ms: Millis
+    score: Floats
+    over_frac: Floats
+    """Return of the tick's best pairs over that of all pairs, before costs."""
+    chosen: tuple[Mapping[str, float], ...]
+    """The weights of the tick's best pairs."""
+    row_ms: Millis
+    probability: Floats
+    won: Floats
+
+
+def _day_part(day: ExperienceDay, model: str, version: str, cost_frac: float, top_k: int) -> _Part | None:
     """One day's part; kept with the day, which never changes."""
     key = (model, version, cost_frac, top_k)
     if key not in day.kept:
         spoken = [(tick, said) for tick in day.ticks if (said := tick.of(model, version)) is not None]
-        day.kept[key] = _track(spoken, cost_frac, top_k) if spoken else None
-    found: Track | None = day.kept[key]
+        day.kept[key] = _part(spoken, cost_frac, top_k) if spoken else None
+    found: _Part | None = day.kept[key]
     return found
 
 
-def _track(spoken: Sequence[tuple[TickExperience, Said]], cost_frac: float, top_k: int) -> Track:
+def _part(spoken: Sequence[tuple[TickExperience, Said]], cost_frac: float, top_k: int) -> _Part:
     pairs = sorted({pair for tick, _ in spoken for pair in tick.pairs})
     column = {pair: n for n, pair in enumerate(pairs)}
-    forecast, outcome, scaled, probability, scale = (np.full((len(spoken), len(pairs)), np.nan) for _ in range(5))
+    forecast, outcome, scaled, probability, won, scale = (np.full((len(spoken), len(pairs)), np.nan) for _ in range(6))
+    given = {"forecast": forecast, "outcome": outcome, "scaled": scaled, "probability": probability, "won": won}
     for row, (tick, said) in enumerate(spoken):
         columns = [column[pair] for pair in tick.pairs]
-        for matrix, values in ((forecast, said.forecast), (outcome, said.outcome), (scaled, said.scaled), (probability, said.probability)):
-            matrix[row, columns] = values
+        for name, matrix in given.items():
+            matrix[row, columns] = getattr(said, name)
         scale[row, columns] = tick.scale(said.horizon_h)
     known = np.where(np.isnan(outcome), np.nan, forecast)
     at_ms = np.array([to_ms(tick.at) for tick, _ in spoken], dtype=np.int64)
-    return Track(
+    weights = top_k_weights(np.where(np.isnan(known), -np.inf, known), cost_frac, top_k)
+    return _Part(
         horizon_h=spoken[0][1].horizon_h,
         at_ms=at_ms,
         score=_scores(known, outcome, scaled, scale, probability),
-        net_frac=_net(known, outcome, cost_frac, top_k),
+        over_frac=_over_all(weights, outcome),
+        chosen=tuple({pairs[n]: float(row[n]) for n in np.flatnonzero(row)} for row in weights),
         row_ms=np.repeat(at_ms, len(pairs)),
         probability=probability.ravel(),
-        won=np.where(np.isnan(outcome), np.nan, (outcome > 0.0).astype(np.float64)).ravel(),
+        won=won.ravel(),
     )
 
 
@@ -153,11 +186,23 @@ def _scores(forecast: Floats, outcome: Floats, scaled: Floats, scale: Floats, pr
     return scores
 
 
-def _net(forecast: Floats, outcome: Floats, cost_frac: float, top_k: int) -> Floats:
-    """Every tick bought and sold in full: what a rebalance keeps is not known of a version that does not trade, so all pay alike."""
-    weights = top_k_weights(np.where(np.isnan(forecast), -np.inf, forecast), cost_frac, top_k)
+def _over_all(weights: Floats, outcome: Floats) -> Floats:
+    """What the weights (T, N) earned over what the same exposure to all pairs alike did, (T,)."""
     count = (~np.isnan(outcome)).sum(axis=1)
     market = np.divide(np.nansum(outcome, axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
-    exposure = weights.sum(axis=1)
-    net: Floats = np.nansum(weights * np.nan_to_num(outcome), axis=1) - exposure * (market + cost_frac)
-    return net
+    over: Floats = np.nansum(weights * np.nan_to_num(outcome), axis=1) - weights.sum(axis=1) * market
+    return over
+
+
+def _changes(at_ms: Millis, chosen: Sequence[Mapping[str, float]], horizon_h: float) -> Floats:
+    """Bought plus sold, as a share of equity, (T,), where a tick's choice replaces the last one that is a horizon old; NaN without one.
+
+    A return is that of a horizon, and pays for one change: every tick is a rebalance of one of the portfolios that overlap, as in
+    ``top_k_net_returns``.
+    """
+    before = np.searchsorted(at_ms, at_ms - round(horizon_h * _HOUR_MS), side="right") - 1
+    return np.array([_turnover(chosen[old], now) if old >= 0 else math.nan for now, old in zip(chosen, before.tolist(), strict=True)])
+
+
+def _turnover(old: Mapping[str, float], new: Mapping[str, float]) -> float:
+    return sum(abs(new.get(pair, 0.0) - old.get(pair, 0.0)) for pair in sorted({*old, *new}))

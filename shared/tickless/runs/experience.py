@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from tickless.bars import Panel
 from tickless.learn.experience import EVIDENCE, PLAIN_HORIZON_H, ExperienceDay, known_after, make_day
-from tickless.learn.spec import desk_specs
+from tickless.learn.experience_events import mark_events
+from tickless.learn.label_spec import reach_bars
+from tickless.learn.scope import Scope
+from tickless.learn.spec import ModelSpec, desk_specs
 from tickless.ports import ExperienceStore, Trace
 from tickless.settings import Settings
 from tickless.types import Tick
@@ -27,12 +30,13 @@ def compile_experience(settings: Settings, panel: Panel, trace: Trace, store: Ex
     stored: list[str] = []
     specs, _ = desk_specs(settings)
     for strategy in sorted(settings.strategy):
-        horizons = {spec.name: spec.horizon_h for spec in specs if spec.strategy == strategy}
+        owned = [spec for spec in specs if spec.strategy == strategy]
         known = set(store.days(strategy))
-        for day in _complete_days(at, max([PLAIN_HORIZON_H, *horizons.values()]), panel.step_ms):
+        reach_h = [reach_bars(spec.label, spec.horizon_h, panel.step_ms) * panel.step_ms / 3_600_000 for spec in owned]
+        for day in _complete_days(at, max([PLAIN_HORIZON_H, *reach_h]), panel.step_ms):
             if day in known:
                 continue
-            made = _day(settings, panel, trace, strategy, day, horizons)
+            made = _day(settings, panel, trace, strategy, day, owned)
             if not made.ticks:
                 if not any(earlier < day for earlier in known):
                     break
@@ -48,9 +52,11 @@ def _complete_days(at: datetime, horizon_h: float, step_ms: int) -> Iterator[dat
         yield latest - timedelta(days=back)
 
 
-def _day(settings: Settings, panel: Panel, trace: Trace, strategy: str, day: date, horizons: Mapping[str, float]) -> ExperienceDay:
+def _day(settings: Settings, panel: Panel, trace: Trace, strategy: str, day: date, specs: Sequence[ModelSpec]) -> ExperienceDay:
     """The day as its traces tell it, without ticks where there are none."""
-    return make_day(strategy, day, _traces(settings, trace, strategy, day), panel, horizons)
+    horizons = {spec.name: spec.horizon_h for spec in specs}
+    made = make_day(strategy, day, _traces(settings, trace, strategy, day), panel, horizons)
+    return mark_events(made, panel, specs, settings.execution, Scope.of(settings))
 
 
 def _traces(settings: Settings, trace: Trace, strategy: str, day: date) -> Iterator[tuple[datetime, Mapping[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from tickless.learn.drift import DriftReport
 from tickless.learn.drift_reference import DriftReference
 from tickless.learn.drift_review import days_of_inputs, measure_drift
 from tickless.learn.experience import ExperienceDay, experience_days
-from tickless.learn.lifecycle import LATENCY_DAYS, LifeRules, Moment, dispensable, react, review
+from tickless.learn.lifecycle import LATENCY_DAYS, LifeRules, Moment, dispensable, holds, react, review
 from tickless.learn.spec import ModelSpec
 from tickless.learn.track import Track, make_track
 from tickless.ports import ModelStore, Ports
@@ -43,7 +43,8 @@ class Review:
 
     def as_facts(self) -> dict[str, Any]:
         """For the tick's record: what changed, of the drift what matters, and who waits."""
-        told = {name: {key: report[key] for key in ("action", "breaches")} for name, report in self.drift.items() if report["breaches"]}
+        found = {name: report for name, report in self.drift.items() if report["breaches"] or report["held"]}
+        told = {name: {key: report[key] for key in ("action", "breaches", "held")} for name, report in found.items()}
         changes = {name: list(sentences) for name, sentences in self.changes.items()}
         return {"changes": changes, "drift": told, "waiting": dict(self.waiting)}
 
@@ -176,6 +177,7 @@ def _review_one(
         days = days_of_inputs(spec.drift) + LATENCY_DAYS + spec.horizon_h / 24.0
         ticks = experience_days(known.of(spec), moment.at - timedelta(days=days))
         report = measure_drift(reference, spec.drift, ticks, tracks[champion], moment.at, training.shadow_min_periods)
+        report = replace(report, held=holds(life, report, moment.at))
         changed = react(life, report, spec.drift.shrink_frac, moment)
     return report, changed.and_(review(life.with_(changed), tracks, problems, rules, moment))
 

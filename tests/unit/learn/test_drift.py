@@ -15,9 +15,6 @@ from tickless.learn.drift import (
     DriftLimit,
     DriftLimits,
     judge_drift,
-    last_known,
-    rolling_mean,
-    rolling_sharpe,
     sustained_z,
 )
 from tickless.learn.drift_reference import Z_CAP, Distribution, DriftReference
@@ -201,23 +198,6 @@ def test_a_z_counts_once_it_lasts():
     assert np.isnan(sustained_z(np.vstack([z, np.full(4, np.nan)]), 2)).all()
 
 
-def test_rolling_mean_waits_for_its_window_and_bears_holes():
-    series = np.array([1.0, 2.0, NAN, 4.0, NAN, NAN, NAN])
-    np.testing.assert_allclose(rolling_mean(series, 3), [NAN, NAN, 1.5, 3.0, NAN, NAN, NAN])
-    assert np.isnan(rolling_mean(series, 8)).all()
-    assert last_known(rolling_mean(series[:4], 3)) == 3.0
-    assert math.isnan(last_known(np.empty(0)))
-
-
-def test_rolling_sharpe_is_the_ordinary_one_on_its_window():
-    returns = np.random.default_rng(4).standard_normal(90) * 0.01 + 0.002
-    found = rolling_sharpe(returns, 30, 365.0)
-    last = returns[-30:]
-    assert found[-1] == pytest.approx(last.mean() / last.std(ddof=1) * math.sqrt(365.0))
-    assert np.isnan(found[:29]).all()
-    assert np.isnan(rolling_sharpe(np.full(40, 0.01), 30, 365.0)).all()
-
-
 def test_nothing_drifts_on_quiet_measures():
     report = judge_drift(LIMITS, psi={"a": 0.25}, feature_z={"a": -2.9}, rolling_ic=0.0, rolling_sharpe=0.4, calibration_error=0.1)
     assert report.action is None
@@ -255,6 +235,22 @@ def test_what_cannot_be_told_breaches_nothing():
     report = judge_drift(LIMITS, psi={"a": NAN}, feature_z={"a": NAN})
     assert report.action is None
     assert set(report.unknown) == {"psi of a", "feature_z of a", "rolling_ic", "rolling_sharpe", "calibration_error"}
+
+
+def test_a_rolling_measure_breaches_by_more_than_chance_explains():
+    def broken(limits: DriftLimits, **measures: float) -> list[str]:
+        return [breach.sentence for breach in judge_drift(limits, psi={}, feature_z={}, **measures).breaches]
+
+    assert broken(LIMITS, rolling_ic=-0.05, rolling_ic_error=0.025) == []
+    assert broken(LIMITS, rolling_ic=-0.05, rolling_ic_error=0.02) == ["rolling_ic is -0.050, 2.5 standard errors below 0: shrink"]
+    assert broken(LIMITS, rolling_sharpe=-6.7, rolling_sharpe_error=3.6) == []
+    (sentence,) = broken(LIMITS, rolling_sharpe=-6.9, rolling_sharpe_error=3.6)
+    assert sentence == "rolling_sharpe is -6.900, 2.0 standard errors below 0.4: retrain"
+    at_the_limit = DriftLimits(chance_t=0.0)
+    assert len(broken(at_the_limit, rolling_ic=-0.001, rolling_ic_error=0.02, rolling_sharpe=0.3, rolling_sharpe_error=3.6)) == 2
+    blind = judge_drift(LIMITS, psi={}, feature_z={}, rolling_ic=-0.5, rolling_ic_error=NAN)
+    assert (blind.action, "rolling_ic" in blind.unknown, blind.tells("rolling_ic")) == (None, True, False)
+    assert blind.as_json()["rolling_ic_error"] is None
 
 
 def test_limits_are_validated_like_settings():

@@ -11,7 +11,7 @@ import pytest
 from tickless.alpha.model_life import LifeChange, ModelEvent, ModelLife, Promotion
 from tickless.learn.drift import DriftLimit, DriftLimits, judge_drift
 from tickless.learn.gates import GateDecision
-from tickless.learn.lifecycle import LifeRules, Moment, dispensable, enter, never_proven, react, review, roll_back, withdraw
+from tickless.learn.lifecycle import LifeRules, Moment, dispensable, enter, holds, never_proven, react, review, roll_back, withdraw
 from tickless.learn.spec import load_specs
 from tickless.learn.track import Track, compare
 from tickless.settings import TrainingSection
@@ -33,7 +33,7 @@ def track(mean: float, days: float = 8, *, first: float = 0, hours: float = 6.0,
     noise = np.convolve(np.random.default_rng(seed).standard_normal(count + overlap - 1), np.ones(overlap) / np.sqrt(overlap), "valid")
     at_ms = to_ms(T0 + timedelta(days=first)) + 1_800_000 * np.arange(count)
     nothing = np.full(count, NAN)
-    return Track(hours, at_ms, mean + spread * noise, np.zeros(count), at_ms, nothing, nothing)
+    return Track(hours, at_ms, mean + spread * noise, np.zeros(count), np.zeros(count), at_ms, nothing, nothing)
 
 
 def life(*shadows: tuple[str, float, str], champion: str = "v1") -> ModelLife:
@@ -188,6 +188,41 @@ def test_drift_changes_how_far_the_champion_is_trusted_once_and_back():
     assert (milder.standing(moment(3).at).size_frac, milder.last_event("v1", moment(3).at).action) == (1.0, "retrain")
 
 
+def test_not_to_know_is_no_recovery():
+    shrunk = life().with_(react(life(), report(-0.1), 0.5, moment(1)))
+    silent = report(NAN)
+    assert "rolling_ic" in silent.unknown
+    assert holds(shrunk, silent, moment(2).at) == "shrink since 2024-06-02 stays: rolling_ic cannot be told"
+    assert not react(shrunk, silent, 0.5, moment(2))
+    assert not react(shrunk, report(NAN, psi=0.3), 0.5, moment(2)), "nor does a milder action take its place"
+    assert shrunk.standing(moment(2).at).size_frac == 0.5
+    stop = LIMITS.model_copy(update={"psi": DriftLimit(limit=0.25, action="stop")})
+    assert shrunk.with_(react(shrunk, report(NAN, psi=0.3, limits=stop), 0.5, moment(2))).champion(moment(2).at) is None, "a graver does"
+    lifted = shrunk.with_(react(shrunk, report(0.1), 0.5, moment(3)))
+    assert lifted.standing(moment(3).at).size_frac == 1.0
+    assert not holds(lifted, silent, moment(4).at)
+
+
+def test_an_action_waits_for_the_measures_that_caused_it_and_for_no_others():
+    loud = judge_drift(LIMITS, psi={"a": 0.5, "b": 0.5, "c": NAN}, feature_z={}, rolling_ic=-0.1)
+    assert loud.causes == ("rolling_ic",)
+    retrained = judge_drift(LIMITS, psi={"a": 0.5, "b": 0.5, "c": NAN}, feature_z={})
+    before = life().with_(react(life(), retrained, 0.5, moment(1)))
+    assert before.last_event("v1", moment(1).at).causes == ("psi of a", "psi of b")
+    half = judge_drift(LIMITS, psi={"a": 0.1, "b": NAN, "c": NAN}, feature_z={})
+    assert holds(before, half, moment(2).at) == "retrain since 2024-06-02 stays: psi of b cannot be told"
+    gone = judge_drift(LIMITS, psi={}, feature_z={})
+    assert "psi of a, psi of b" in holds(before, gone, moment(2).at), "of a reference that cannot be read nothing is told"
+    assert not react(before, judge_drift(LIMITS, psi={"a": 0.1, "b": 0.5, "c": 0.5}, feature_z={}), 0.5, moment(2)), "one still asks for it"
+    other = before.with_(react(before, judge_drift(LIMITS, psi={"a": 0.1, "b": 0.1, "c": 0.5}, feature_z={}), 0.5, moment(2)))
+    assert other.last_event("v1", moment(2).at).causes == ("psi of c",)
+    worse = judge_drift(LIMITS, psi={"a": 0.1, "b": NAN, "c": 0.5}, feature_z={})
+    both = before.with_(react(before, worse, 0.5, moment(2)))
+    assert both.last_event("v1", moment(2).at).causes == ("psi of c", "psi of b"), "what is silent is waited for as before"
+    calm = judge_drift(LIMITS, psi={"a": 0.1, "b": 0.1, "c": NAN}, feature_z={})
+    assert react(before, calm, 0.5, moment(2)).events[0].action == ""
+
+
 def test_drift_that_stops_leaves_no_champion():
     stop = LIMITS.model_copy(update={"rolling_ic": DriftLimit(limit=0.0, action="stop")})
     after = life().with_(react(life(), report(-0.1, limits=stop), 0.5, moment(1)))
@@ -195,6 +230,9 @@ def test_drift_that_stops_leaves_no_champion():
     assert after.champion(T0).version == "v1"
     assert after.stage("v1", moment(1).at) == "retired"
     assert not react(after, report(-0.1, limits=stop), 0.5, moment(2))
+    for later in (report(NAN, limits=stop), report(0.1, limits=stop)):
+        assert not react(after, later, 0.5, moment(3)), "whoever was withdrawn does not come back by itself"
+        assert holds(after, later, moment(3).at) == ""
 
 
 def test_a_person_rolls_back_and_withdraws():

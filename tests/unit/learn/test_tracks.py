@@ -12,7 +12,7 @@ from tickless.learn.drift import DriftLimits
 from tickless.learn.drift_reference import DriftReference
 from tickless.learn.drift_review import measure_drift
 from tickless.learn.experience import ExperienceDay, Said, TickExperience
-from tickless.learn.track import make_track
+from tickless.learn.track import Track, make_track
 from tickless.types import to_ms
 
 DAY = date(2024, 6, 1)
@@ -25,7 +25,9 @@ def a_tick(at: datetime, forecast, outcome, *, features=None, probability=None, 
     forecast, outcome = np.asarray(forecast, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
     none = np.full(len(outcome), NAN)
     until = to_ms(at) + 7 * 3_600_000
-    said = Said("m", version, "champion", 6.0, forecast, none if probability is None else probability, outcome, outcome * 50.0, until)
+    given = none if probability is None else probability
+    won = none if probability is None else (outcome > 0.0).astype(np.float64)
+    said = Said("m", version, "champion", 6.0, forecast, given, outcome, outcome * 50.0, until, won)
     values = np.zeros((len(outcome), 1)) if features is None else features
     return TickExperience(at, PAIRS[: len(outcome)], tuple(f"f{n}" for n in range(values.shape[1])), values, (said,))
 
@@ -59,6 +61,23 @@ def test_an_outcome_that_nobody_knows_counts_for_nothing():
     assert track is not None
     assert track.score == pytest.approx([1.0])
     assert track.net_frac == pytest.approx([0.05 - 0.03])
+
+
+def test_a_choice_pays_for_what_it_changes_of_the_one_a_horizon_before():
+    outcome = np.array([0.06, 0.05, 0.04, 0.03, 0.02, 0.01])
+    other = np.array([0.06, 0.01, 0.05, 0.02, 0.03, 0.04])
+    hours = [(0, outcome), (3, outcome), (6, outcome), (9, other), (15, outcome[::-1])]
+    days = [a_day(*(a_tick(T0 + timedelta(hours=hour), said, outcome) for hour, said in part)) for part in (hours[:3], hours[3:])]
+    track = make_track(days, "m", "v1", cost_frac=0.001, top_k=2)
+    assert track is not None
+    # Half a round trip for each unit bought or sold. The first horizon has nothing before it; the second day goes on with the first.
+    # At nine one of two pairs is exchanged (half of the equity sold, half bought), at fifteen both of what was held at nine.
+    changed = np.array([NAN, NAN, 0.0, 1.0, 2.0])
+    over = np.array([0.055, 0.055, 0.055, 0.05, 0.015]) - 0.035
+    assert track.active_frac == pytest.approx(over - 0.0005 * changed, nan_ok=True)
+    assert track.net_frac == pytest.approx(over - 0.001)
+    late = track.since(T0 + timedelta(hours=9))
+    assert late.active_frac == pytest.approx((over - 0.0005 * changed)[3:]), "what was held before a window counts"
 
 
 def with_volatility(values):
@@ -218,6 +237,29 @@ def test_rolling_ic_sharpe_and_calibration_come_of_the_track():
     sure = measure_drift(None, limits, (), a_track(1.0, probability=0.95), end, 10)
     assert sure.calibration_error == pytest.approx(0.45, abs=0.05)
     assert sure.action == "retrain"
+
+
+def rings_of(rank_ic: float, sharpe: float, seeds: int = 80) -> tuple[float, float]:
+    """The share of tracks of four weeks, 6 h and a tick an hour, whose rolling rank IC, and whose Sharpe ratio, rings."""
+    count, overlap = 28 * 24, 6
+    at_ms = to_ms(T0) + 3_600_000 * np.arange(count, dtype=np.int64)
+    nothing, rung = np.full(count, NAN), np.zeros(2)
+    for seed in range(seeds):
+        made = np.random.default_rng(seed).standard_normal((2, count + overlap - 1))
+        score, earned = (np.convolve(part, np.ones(overlap) / np.sqrt(overlap), "valid") for part in made)
+        active = 0.01 * (earned + sharpe / np.sqrt(24 * 365 / 6))
+        track = Track(6.0, at_ms, rank_ic + 0.2 * score, active, active, at_ms, nothing, nothing)
+        report = measure_drift(None, DriftLimits(), (), track, T0 + timedelta(days=28), 10)
+        breached = {breach.measure for breach in report.breaches}
+        rung += ["rolling_ic" in breached, "rolling_sharpe" in breached]
+    ic, ratio = rung / seeds
+    return float(ic), float(ratio)
+
+
+def test_who_is_no_worse_than_allowed_hardly_rings_and_who_is_far_worse_does():
+    assert max(rings_of(0.0, 0.4)) <= 0.075
+    assert max(rings_of(0.03, 4.0)) <= 0.025
+    assert min(rings_of(-0.10, -20.0)) >= 0.95
 
 
 @pytest.mark.parametrize("periods", [3, 9, 11])

@@ -125,3 +125,21 @@ def test_a_night_that_died_between_two_days_and_a_day_off_lose_nothing(ticked):
     world.experience.objects.contents.clear()
     world.experience.objects.contents.update(kept | latest)
     assert stored(96 * 2 + 1) == ["rotation/2024-05-31"], "what the night that died did not come to"
+
+
+def test_a_night_asks_the_label_of_a_probability_whether_its_event_came(ticked):
+    world = World(ticked.market, ticked.settings)
+    for tick, content in ticked.trace.written.items():
+        if "evidence" not in content or tick.scheduled_at.date() != T0.date():
+            continue
+        given = {"model": "rotation_6h", "version": "v1", "stage": "shadow", "horizon_h": 6.0}
+        said = [given | {"forecast": np.full(PAIRS, 0.01), "probability": np.full(PAIRS, 0.6)}]
+        world.trace.write(tick, {**content, "evidence": {**content["evidence"], "said": said}})
+    assert compiled(world, 96 * 2 + 1) == ["rotation/2024-06-01"]
+    made = world.experience.read("rotation", T0.date())
+    assert made is not None
+    for tick in made.ticks:
+        spoken = next(said for said in tick.said if said.version)
+        # The label of rotation_6h is relative: its event is to beat the tick's mean, in units of the volatility.
+        assert np.array_equal(spoken.won, spoken.scaled > spoken.scaled.mean())
+        assert all(np.isnan(said.won).all() for said in tick.said if not said.version)

@@ -42,10 +42,10 @@ def with_action(action: str) -> ModelSpec:
 
 @pytest.fixture(scope="module")
 def drifted() -> World:
-    """A desk whose model liked the market of before: its experience of two days is complete."""
-    market = moody_market(T0 - timedelta(days=40), T0, T0 + timedelta(days=4), pairs=6)
+    """A desk whose model liked the market of before, which fell back: its experience of two days is complete."""
+    market = moody_market(T0 - timedelta(days=40), T0, T0 + timedelta(days=4), pairs=6, pull_frac=-0.0008)
     world = World(market, load_desk("rotation", ["training.shadow_min_periods=5"]))
-    store(trained(a_version("follower", "v1", T0)), world.models, world.settings.training, T0, T0)
+    store(trained(a_version("contrarian", "v1", T0)), world.models, world.settings.training, T0, T0)
     for hour in range(0, 48, 2):
         world.run("feature_rebalance", T0 + timedelta(hours=hour, minutes=30))
     panel = market.panel.closed_at(NIGHT)
@@ -112,6 +112,19 @@ def test_shrink_halves_what_is_held_from_the_next_tick_on(world):
     assert after["targets"] == pytest.approx({pair: weight / 2.0 for pair, weight in before["targets"].items()})
     assert MODEL_DRIFT in after["limits"]
     assert after["models"] == {NAME: f"{NAME}@v1"}
+
+
+def test_a_desk_that_was_out_for_weeks_keeps_what_drift_has_asked_for(world):
+    shrink = with_action("shrink")
+    reviewed(world, shrink)
+    # Nothing was forecast since, and what lies within four weeks is a day by now: four periods, and five are asked for.
+    late = T0 + timedelta(days=28.9)
+    found = review_models(world.settings, [shrink], world.ports(), late, late)
+    assert found.drift[NAME]["rolling_ic"] is None
+    assert found.changes == {}
+    assert found.as_facts()["drift"][NAME]["held"] == "shrink since 2024-06-04 stays: rolling_ic cannot be told"
+    assert world.models.life(NAME).standing(late).size_frac == 0.5
+    assert len(world.notifier.alerts) == 1
 
 
 def test_stop_withdraws_the_model_and_the_strategy_falls_back(world):
