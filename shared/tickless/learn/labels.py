@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tickless.alpha.ensemble import volatility_scale
 from tickless.bars import Floats, Panel
 from tickless.breaks import find_scale_breaks
+from tickless.errors import DataError
 
 Millis = NDArray[np.int64]
 
@@ -46,10 +47,10 @@ class Labels:
 
 
 def horizon_bars(horizon_h: float, step_ms: int) -> int:
-    """Bars in a horizon; raises ValueError unless it is a whole number of them."""
+    """Bars in a horizon; raises DataError unless it is a whole number of them."""
     bars, rest = divmod(round(horizon_h * 3_600_000), step_ms)
     if rest or bars < 1:
-        raise ValueError(f"a horizon of {horizon_h:g} h is not a whole number of bars of {step_ms // 60_000} min")
+        raise DataError(f"a horizon of {horizon_h:g} h is not a whole number of bars of {step_ms // 60_000} min")
     return bars
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tickless.alpha.calibration import Method
+from tickless.bars import step_ms
 from tickless.errors import SettingsError
 from tickless.learn.drift import DriftLimits
 from tickless.learn.fit_spec import CLASSIFIERS, FAMILIES, FIT_KEY, Algorithm, FitSpec, GruFit, TreeFit
@@ -208,7 +209,7 @@ def desk_specs(settings: Settings, folder: Path | None = None) -> tuple[tuple[Mo
     What a desk uses is what its settings name (``Settings.models``). The nightly training, a backtest's and the commands all ask here.
     By horizon, then name; raises SettingsError for a file that is no specification.
     """
-    root = folder or models_folder()
+    root, step_min = folder or models_folder(), step_ms(settings.desk.timeframe) / 60_000
     specs: list[ModelSpec] = []
     missing: dict[str, str] = {}
     for strategy, names in settings.models.items():
@@ -219,6 +220,8 @@ def desk_specs(settings: Settings, folder: Path | None = None) -> tuple[tuple[Mo
                 missing[name] = f"strategy.{strategy} names it, and there is no models/{name}/spec.toml"
             elif spec.strategy != strategy:
                 missing[name] = f"strategy.{strategy} names it, and its specification says that strategy {spec.strategy!r} owns it"
+            elif spec.horizon_h * 60 % step_min:
+                missing[name] = f"its specification's horizon_h = {spec.horizon_h:g} is not a whole number of bars of {step_min:g} min"
             else:
                 specs.append(spec)
     return tuple(sorted(specs, key=lambda spec: (spec.horizon_h, spec.name))), missing

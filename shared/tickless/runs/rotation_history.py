@@ -130,9 +130,15 @@ class RotationHistory(MarketHistory):
         if key not in self._models:
             found = self.models.manifest(name, version)
             artifact = self.models.artifact(found)
-            self._models[key] = load_champion(
+            model = load_champion(
                 name, found.manifest, artifact, at=at, max_age_days=max_age_days, features=rotation_features.MODEL_FEATURES
             )
+            if round(model.horizon_h * 3_600_000) % self.step_ms:
+                # Nobody could ever say what came of what it forecasts.
+                raise ArtifactError(
+                    f"model {model.label}: horizon_h {model.horizon_h:g} is no whole number of bars of {self.step_ms // 60_000} min"
+                )
+            self._models[key] = model
         check_manifest(self._models[key].manifest, at, max_age_days)
         return self._models[key]
 

@@ -55,6 +55,15 @@ def test_a_model_of_another_strategy_is_told(folder):
     }
 
 
+def test_a_model_whose_horizon_ends_between_two_bars_is_told(folder):
+    path = folder / "quick" / "spec.toml"
+    path.write_text(path.read_text().replace("horizon_h = 6\n", "horizon_h = 0.4\n"))
+    settings = load_desk("rotation", ["strategy.rotation.model_6h=quick", "strategy.rotation.model_24h=slow"])
+    specs, missing = desk_specs(settings, folder)
+    assert [spec.name for spec in specs] == ["slow"]
+    assert missing == {"quick": "its specification's horizon_h = 0.4 is not a whole number of bars of 15 min"}
+
+
 def test_a_strategy_that_there_is_not_is_refused_by_file_field_and_value(tmp_path):
     path = tmp_path / "m" / "spec.toml"
     path.parent.mkdir()

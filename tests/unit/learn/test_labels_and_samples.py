@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from made_panels import rescaled, without
+from tickless.errors import DataError
 from tickless.learn.dataset import build_samples, cut, split_by_time
 from tickless.learn.labels import build_labels, forward_return, horizon_bars
 
@@ -85,7 +86,7 @@ def test_scaled_labels_are_clipped_and_plain_ones_are_not(market):
 
 def test_a_horizon_must_be_whole_bars():
     assert horizon_bars(6.0, 900_000) == 24
-    with pytest.raises(ValueError, match="whole number of bars"):
+    with pytest.raises(DataError, match="whole number of bars"):
         horizon_bars(0.4, 3_600_000)
     assert np.isnan(forward_return_of_nothing()).all()
 

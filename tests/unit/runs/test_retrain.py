@@ -175,6 +175,15 @@ def test_a_damaged_artifact_is_refused_and_the_desk_falls_back(trained):
     assert world.ledger.load().positions, "the fallback still trades"
 
 
+def test_a_model_whose_horizon_ends_between_two_bars_is_refused(trained):
+    """What became of its forecasts could never be told, and the night that compiles experience would end at every one of them."""
+    world = only_6h(trained)
+    (key,) = [key for key in world.models.objects.contents if key.endswith("manifest.json")]
+    manifest = json.loads(world.models.objects.contents[key])
+    world.models.objects.contents[key] = json.dumps(manifest | {"horizon_h": 6.1}).encode()
+    assert_refused(world, "feature_rebalance", at(2))
+
+
 def test_a_model_that_is_too_old_is_refused(planted, trained):
     old = only_6h(trained)
     old.parameters.write("training", old.settings.sections()["training"].replace('"max_model_age_days":30.0', '"max_model_age_days":0.5'))
