@@ -40,7 +40,9 @@ LINES = [line for line in re.search(r"```\n(.*?)```", PAGE, re.DOTALL)[1].splitl
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_every_command_of_the_page_parses(line: str) -> None:
+def test_every_command_of_the_page_parses(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "market").mkdir()  # The folder that ``--data`` names has to be there.
+    monkeypatch.chdir(tmp_path)
     name, *arguments = shlex.split(line)
     assert name == "tickless"
     command = typer.main.get_command(app)
