@@ -126,10 +126,10 @@ def measured(clocks: Clocks, results: list[InvocationResult]) -> Iterator[None]:
 def train(market: FolderMarket, folder: Path) -> None:
     """Champions as of the day before, whatever the gates say: only what they cost matters here."""
     settings = load_desk("rotation")
-    as_of = DAY - days(1)
-    panel = market.bars(market.pairs(), "15m", max(training_start(settings, as_of), market.panel.start), as_of)
+    as_of, specs = DAY - days(1), load_specs("rotation")
+    panel = market.bars(market.pairs(), "15m", max(training_start(settings, as_of, specs), market.panel.start), as_of)
     models = FolderModelStore(folder)
-    for model in train_specs(panel, settings, models, load_specs("rotation"), as_of, as_of).trained:
+    for model in train_specs(panel, settings, models, specs, as_of, as_of).trained:
         models.register(model.name, model.version, model.manifest, model.artifact)
         models.promote(model.name, Promotion(model.version, as_of, as_of, "benchmark"))
 

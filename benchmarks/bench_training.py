@@ -82,8 +82,8 @@ def main() -> None:
     source, what = market()
     say(f"{machine()}; {what}")
     settings = load_desk("rotation", ("training.window_days=90",))
-    panel = source.bars(source.pairs(), "15m", training_start(settings, DAY), DAY)
     specs = load_specs("rotation")
+    panel = source.bars(source.pairs(), "15m", training_start(settings, DAY, specs), DAY)
     _, features = timed(lambda: build_features(panel, settings.universe.max_gap_bars))
     result, both = timed(lambda: train_specs(panel, settings, MemoryModelStore(), specs, DAY, DAY + days(1)))
     rows = [("features of the window, s", spread(features, 2)), ("both models, features included, s", spread(both, 1))]
