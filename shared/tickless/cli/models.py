@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -328,17 +330,21 @@ def _summary(version: ModelVersion, life: ModelLife | None, now: datetime) -> di
     promotions = life.promotions if life is not None else ()
     to_come = any(entry.version == version.version and entry.effective_at > now for entry in promotions)
     manifest = version.manifest
-    measures = manifest.get("measures") or {}
-    shown = {key: measures.get(key) for key in ("rank_ic", "rank_ic_t", "top_k_net_frac")}
+    stated = manifest.get("measures")
+    measures = stated if isinstance(stated, Mapping) else {}
     return {
         "model": version.name,
         "version": version.version,
         "stage": "promoted" if to_come and standing != "champion" else standing,
         "role": event.role if event is not None and standing == "shadow" else "",
-        "effective_at": manifest.get("effective_at"),
-        "data_until": manifest.get("data_until"),
-        **{key: round(value, 6) if isinstance(value, float) else value for key, value in shown.items()},
+        **{key: value if isinstance(value := manifest.get(key), str) else None for key in ("effective_at", "data_until")},
+        **{key: _rounded(measures.get(key)) for key in ("rank_ic", "rank_ic_t", "top_k_net_frac")},
     }
+
+
+def _rounded(value: Any) -> float | None:
+    """A measure to be shown; None for what is no number, whatever wrote it."""
+    return round(value, 6) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _flat(content: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -223,6 +223,19 @@ def test_list_shows_all_that_can_be_read_and_names_what_cannot(tickless, folder)
     assert third == f"model rotation_6h@{NEW}: is in use and has no manifest"
 
 
+@pytest.mark.parametrize(
+    "odd", [{"measures": 5}, {"measures": ["x"]}, {"measures": {"rank_ic": "high"}}, {"effective_at": 1e999}, {"data_until": []}]
+)
+def test_list_leaves_out_what_no_training_writes(tickless, folder, odd):
+    path = folder / "rotation_6h" / TRIED / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | odd))
+    rows = {row["version"]: row for row in tickless.json("models", "list", "--models", folder)}
+    (key,) = odd
+    assert rows[TRIED]["rank_ic" if key == "measures" else key] is None
+    assert rows[NEW]["rank_ic"] == 0.02
+    assert NEW in tickless("models", "list", "--models", folder).stdout
+
+
 def test_rollback_goes_back_to_the_champion_before_from_now_on(tickless, folder):
     facts = tickless.json("models", "rollback", "rotation_6h", "--models", folder)
 
