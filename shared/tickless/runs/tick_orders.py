@@ -185,9 +185,13 @@ class TickOrders:
         return state
 
     def _held_back(self, state: DeskState, order: Order) -> str:
-        """Why a sale must not be sent, or an empty text: a stop that was to be cancelled may yet sell the same coins, or has done so."""
+        """Why an order must not be sent, or an empty text.
+
+        A stop that was to be cancelled may yet sell the same coins, or has done so. A person may have halted the desk since a buy was
+        written down.
+        """
         if order.side is not Side.SELL:
-            return ""
+            return f"the desk is halted: {state.halt.reason}" if state.halt is not None else ""
         position = state.positions.get(order.pair)
         held = position.qty if position is not None else Decimal(0)
         if order.qty > held:

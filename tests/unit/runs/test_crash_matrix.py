@@ -15,7 +15,7 @@ from made_world import NO_THRESHOLDS, REQUOTED, Patient, World, at, plain_fields
 from tickless.errors import UnknownOutcomeError
 from tickless.execution.rounding import qty_down
 from tickless.settings import RegimeCounts, section_text
-from tickless.types import DeskState, Flatten, Halt, LedgerUpdate, Order, OrderStatus, OrderType
+from tickless.types import DeskState, Flatten, Halt, LedgerUpdate, Order, OrderStatus, OrderType, Side
 
 LATE_S = 300.0
 """A redelivery after the lease of the dead process has run out."""
@@ -289,6 +289,34 @@ def test_a_lost_answer_and_then_a_crash_neither_lose_an_order_nor_send_one_twice
         check_books(world, f"call {number}")
         assert all(order.status.is_final for order in world.ledger.orders() if order.client_order_id == lost), number
         assert "LedgerMismatch" not in world.metrics.counts, number
+
+
+def test_what_a_person_halts_between_a_death_and_its_retry_buys_nothing_more_and_still_sells(second_rebalance):
+    start, function, bar = second_rebalance
+    plain, recorded = undisturbed(start, function, bar)
+    wanted = {order.client_order_id: order.side for order in plain.ledger.orders() if order.tick_at == at(bar)}
+    assert Side.BUY in wanted.values()
+    assert Side.SELL in wanted.values()
+    held_back = 0
+    for number in recorded.named("exchange", "submit"):
+        where, world = f"call {number}", start()
+        with suppress(Crash):
+            world.run(function, at(bar), Calls(number).ports(world))
+        fence = world.ledger.acquire("halt by a person", at(bar) + timedelta(seconds=LATE_S), 1)
+        world.ledger.journal(fence, [LedgerUpdate(desk=replace(world.ledger.load(), halt=Halt("enough", at(bar))))])
+        world.ledger.release(fence)
+        calls = Calls()
+        world.run(function, at(bar), calls.ports(world), late_s=LATE_S)
+        sent = {calls.made[number][2][0].client_order_id for number in calls.named("exchange", "submit")}
+        assert {wanted[order_id] for order_id in sent} <= {Side.SELL}, where
+        ended = {order.client_order_id: order for order in world.ledger.orders() if order.client_order_id in wanted}
+        never = {order_id for order_id, order in ended.items() if order.status is OrderStatus.CANCELED}
+        assert not never & sent, where
+        assert {wanted[order_id] for order_id in never} <= {Side.BUY}, where
+        assert world.ledger.load().halt.reason == "enough"
+        held_back += len(never)
+        check_books(world, where)
+    assert held_back
 
 
 def timed_out(desk: DeskState | None, when: datetime) -> set[str]:
