@@ -226,9 +226,12 @@ class TickRun:
         if through is not None and through >= self.at:
             return  # A tick of the same minute has fetched everything already.
         pairs = needed_pairs(self.venue.market.pairs(), self.settings, state.positions)
-        refresh_bars(
-            self.ports.bars, self.venue.market, pairs, self.settings.desk.timeframe, history_start(self.settings, self.at), self.at
-        )
+        start = history_start(self.settings, self.at)
+        refresh_bars(self.ports.bars, self.venue.market, pairs, self.settings.desk.timeframe, start, self.at, self._tell_unread)
+
+    def _tell_unread(self, pairs: Sequence[str], why: str) -> None:
+        self.ports.metrics.count("BarsUnread", len(pairs))
+        self.ports.log.warning("bars of new pairs cannot be read", pairs=list(pairs), error=why)
 
     def _journal(self, state: DeskState, orders: Sequence[Order], cancels: Sequence[str], trace: Mapping[str, Any]) -> DeskState:
         """Write down what is about to be done; only the record at the end makes it binding."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
 
 from tickless.bars import Panel, step_ms
-from tickless.errors import InputError, SettingsError
+from tickless.errors import ExchangeError, InputError, RateLimitedError, SettingsError
 from tickless.ports import BarStore, Market, Ports, Venue
 from tickless.runs.desk_strategies import HISTORIES, extra_pairs
 from tickless.settings import Settings, UniverseSection
@@ -64,8 +64,19 @@ def pairs_to_run(panel: Panel, known: Sequence[str], settings: Settings, start: 
     return pairs
 
 
-def refresh_bars(bars: BarStore, market: Market, pairs: Sequence[str], timeframe: str, start: datetime, at: datetime) -> None:
-    """Make sure the store holds the bars of ``pairs`` from ``start`` up to those closed at ``at``. Whoever needs them first fetches."""
+def refresh_bars(
+    bars: BarStore,
+    market: Market,
+    pairs: Sequence[str],
+    timeframe: str,
+    start: datetime,
+    at: datetime,
+    unread: Callable[[Sequence[str], str], None] = lambda _pairs, _why: None,
+) -> None:
+    """Make sure the store holds the bars of ``pairs`` from ``start`` up to those closed at ``at``. Whoever needs them first fetches.
+
+    Pairs that are new beside others, and cannot be read, are left out until they can: ``unread`` is told of them, and why.
+    """
     step = timedelta(milliseconds=step_ms(timeframe))
     since, through = bars.since(timeframe), bars.through(timeframe)
     if since is None or through is None:
@@ -78,13 +89,39 @@ def refresh_bars(bars: BarStore, market: Market, pairs: Sequence[str], timeframe
         stored = bars.read(timeframe, recent, through)
         fresh = [pair for pair in pairs if pair not in stored.column]
         if fresh:
-            bars.write(market.bars(fresh, timeframe, min(start, since), at))
+            # The last bars of a pair whose past could not be read would hide that it has none.
+            told = unread if len(fresh) < len(pairs) else None
+            seen = _add(bars, market, fresh, timeframe, min(start, since), through, told) | set(stored.pairs)
+            pairs = [pair for pair in pairs if pair in seen]
         latest = market.bars(pairs, timeframe, recent, at)
         back = sorted((_trading(latest) & set(stored.pairs)) - _trading(stored))
         if back:
             # After a gap at the exchange, or out of the universe for a while: then the store has a hole that the market has not.
-            bars.write(market.bars(back, timeframe, _last_bar(bars.read(timeframe, start, through).select(back)), at))
+            bars.write(market.bars(back, timeframe, _last_bar(bars.read(timeframe, start, through).select(back)), through))
+        # Last of all, and all at once: whoever finds bars up to now fetches no more.
         bars.write(latest)
+
+
+def _add(
+    bars: BarStore,
+    market: Market,
+    pairs: Sequence[str],
+    timeframe: str,
+    start: datetime,
+    end: datetime,
+    unread: Callable[[Sequence[str], str], None] | None,
+) -> set[str]:
+    """Store what new pairs have traded; those that were read. Where none can be, ``unread`` is told, if there is one: else it raises."""
+    try:
+        found = market.bars(pairs, timeframe, start, end)
+    except ExchangeError as error:
+        # Whether the exchange fails, or they alone, the other pairs will tell.
+        if unread is None or isinstance(error, RateLimitedError):
+            raise
+        unread(pairs, str(error))
+        return set()
+    bars.write(found)
+    return _trading(found)
 
 
 def _trading(panel: Panel) -> set[str]:

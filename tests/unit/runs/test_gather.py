@@ -13,7 +13,7 @@ from made_world import D, World, at, make_panel, steady
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import MemoryBarStore
 from tickless.bars import COLUMNS
-from tickless.errors import SettingsError
+from tickless.errors import ExchangeError, RateLimitedError, RetryableError, SettingsError
 from tickless.runs.desk_strategies import extra_pairs, history_start
 from tickless.runs.gather import REFETCH_BARS, held_closes, needed_pairs, refresh_bars, universe_pairs
 from tickless.settings import UniverseSection, load_desk
@@ -74,8 +74,95 @@ def test_a_pair_that_is_new_in_the_whitelist_gets_its_history(asked, panel):
     store = MemoryBarStore()
     refresh(store, asked, 10, pairs=(A,))
     refresh(store, asked, 11)
-    assert asked.asked[1] == ((B,), at(0), at(11))
+    assert asked.asked[1:] == [((B,), at(0), at(10)), ((A, B), at(10 - REFETCH_BARS), at(11))]
     np.testing.assert_array_equal(store.read("15m", at(0), at(11)).close, panel.close[:11])
+
+
+class Refusing:
+    """A market that answers nobody who asks for one of these pairs."""
+
+    def __init__(self, market: FolderMarket, pairs: set[str], error: ExchangeError) -> None:
+        self.market, self.pairs, self.error = market, pairs, error
+
+    def bars(self, pairs: Any, *asked: Any) -> Any:
+        if self.pairs & set(pairs):
+            raise self.error
+        return self.market.bars(pairs, *asked)
+
+
+def test_new_pairs_that_cannot_be_read_keep_nobody_from_the_others_and_get_their_history_once_they_can(panel):
+    store, told = MemoryBarStore(), []
+    refresh(store, FolderMarket(panel), 10, pairs=(A,))
+    silent = Refusing(FolderMarket(panel), {B, "CCC/USDT"}, RetryableError("no answer"))
+    for bar in (11, 12):
+        both = (A, B, "CCC/USDT")
+        refresh_bars(store, silent, both, "15m", at(0), at(bar), lambda pairs, why: told.append((*pairs, why)))
+    assert told == [(B, "CCC/USDT", "no answer")] * 2
+    assert store.read("15m", at(0), at(12)).pairs == (A,)
+    assert store.through("15m") == at(12)
+    refresh(store, FolderMarket(panel), 13)
+    np.testing.assert_array_equal(store.read("15m", at(0), at(13)).close, panel.close[:13])
+
+
+def test_a_new_pair_that_could_not_be_read_beside_another_new_one_gets_its_history_once_it_can(panel):
+    three = make_panel({A: steady(30), B: steady(30), "CCC/USDT": steady(30)})
+    store, market, asked = MemoryBarStore(), FolderMarket(three), []
+
+    class Once:
+        def bars(self, pairs: Any, *when: Any) -> Any:
+            found = market.bars(pairs, *when)
+            asked.append(tuple(pairs))
+            if pairs == [B, "CCC/USDT"]:
+                found = replace(found, **{name: np.where([True, False], getattr(found, name), np.nan) for name in COLUMNS})
+            return found
+
+    refresh(store, Once(), 10, pairs=(A,))
+    refresh(store, Once(), 11, pairs=(A, B, "CCC/USDT"))
+    assert asked[1:] == [(B, "CCC/USDT"), (A, B)]
+    refresh(store, Once(), 12, pairs=(A, B, "CCC/USDT"))
+    np.testing.assert_array_equal(store.read("15m", at(0), at(12)).close, three.close[:12])
+
+
+@pytest.mark.parametrize("stored", [(A,), (A, B)], ids=["beside a new pair", "beside one that is back"])
+def test_whoever_fails_before_the_last_bars_are_stored_leaves_them_to_the_next(stored):
+    whole = make_panel({A: steady(30), B: [*steady(2), *[None] * 18, *steady(10)]})
+    store = MemoryBarStore()
+    for bar in (10, 20):
+        refresh(store, FolderMarket(whole), bar, pairs=stored)
+
+    class Dies:
+        def bars(self, pairs: Any, timeframe: str, start: Any, end: Any) -> Any:
+            if A in pairs and B not in stored:
+                raise RetryableError("no answer")
+            return FolderMarket(whole).bars(pairs, timeframe, start, end)
+
+    write, written = store.write, []
+
+    def write_once(found: Any) -> None:
+        if written:
+            raise RetryableError("no answer")
+        written.append(found)
+        write(found)
+
+    store.write = write_once  # type: ignore[method-assign]
+    with pytest.raises(RetryableError):
+        refresh(store, Dies(), 21)
+    assert written
+    store.write = write  # type: ignore[method-assign]
+    assert store.through("15m") == at(20)
+    refresh(store, FolderMarket(whole), 21)
+    np.testing.assert_array_equal(store.read("15m", at(0), at(21)).close, whole.close[:21])
+
+
+def test_where_the_exchange_fails_a_new_pair_hides_nothing(panel):
+    store = MemoryBarStore()
+    refresh(store, FolderMarket(panel), 10, pairs=(A,))
+    with pytest.raises(RateLimitedError):
+        refresh(store, Refusing(FolderMarket(panel), {B}, RateLimitedError("too many", at(10))), 11)
+    with pytest.raises(RetryableError):
+        refresh(store, Refusing(FolderMarket(panel), {A, B}, RetryableError("no answer")), 11)
+    with pytest.raises(RetryableError):
+        refresh(store, Refusing(FolderMarket(panel), {B}, RetryableError("no answer")), 11, pairs=(B,))
 
 
 def test_a_pair_that_was_left_out_for_a_while_is_fetched_from_its_last_bar(asked, panel):
@@ -85,7 +172,7 @@ def test_a_pair_that_was_left_out_for_a_while_is_fetched_from_its_last_bar(asked
         refresh(store, asked, bar, pairs=(A,))
     asked.asked.clear()
     refresh(store, asked, 20)
-    assert asked.asked == [((A, B), at(19 - REFETCH_BARS), at(20)), ((B,), at(9), at(20))]
+    assert asked.asked == [((A, B), at(19 - REFETCH_BARS), at(20)), ((B,), at(9), at(19))]
     np.testing.assert_array_equal(store.read("15m", at(0), at(20)).close, panel.close[:20])
     refresh(store, asked, 21)
     assert asked.asked[2:] == [((A, B), at(20 - REFETCH_BARS), at(21))]
@@ -97,7 +184,7 @@ def test_a_pair_that_trades_no_more_is_asked_for_as_any_other(panel):
     for bar in range(5, 30):
         refresh(store, asked, bar)
     alone = [(start, end) for pairs, start, end in asked.asked if pairs == (B,)]
-    assert alone == [(at(7), at(21))]
+    assert alone == [(at(7), at(20))]
     np.testing.assert_array_equal(store.read("15m", at(0), at(29)).close, gone.close[:29])
 
 
