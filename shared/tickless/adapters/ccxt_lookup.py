@@ -16,6 +16,8 @@ BY_CLIENT_ID = frozenset({"binance", "binanceus", "binanceusdm", "bitget", "kuco
 """Exchanges that find and cancel an order by the client's id; at others the lists of open and closed orders are looked through."""
 BY_PAIR_ALONE = frozenset({"htx", "mexc"})
 """Exchanges that list the open orders of one pair at a time."""
+LISTS_BY_CLIENT_ID = frozenset({"kraken"})
+"""Exchanges whose lists can be asked for one id alone. Kraken's are of all pairs, the latest fifty: an older order would not be there."""
 FILTERS_TRADES = frozenset({"binance", "binanceus", "binanceusdm"})
 """Exchanges that take ``orderId`` when they are asked for trades."""
 PAGE, PAGES = 100, 10
@@ -112,7 +114,8 @@ class OrderLookup:
 
     def _in_lists(self, what: str, order: Order, instrument: Instrument) -> FoundOrder | None:
         """Among the open orders, then among those that were closed since the order's tick."""
-        client, symbol, params = self._client, instrument.symbol, self.apart(order)
+        client, symbol = self._client, instrument.symbol
+        params = self.params(order) if self._id in LISTS_BY_CLIENT_ID else self.apart(order)
         lists: list[Callable[[int], Any]] = [lambda _: client.fetch_open_orders(symbol, None, None, params)]
         # One may have it for contracts and not for spot.
         if client.has.get("fetchOrders") and (not client.features or client.feature_value(symbol, "fetchOrders")):

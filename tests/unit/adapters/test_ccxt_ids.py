@@ -17,7 +17,7 @@ from tests.made_world import T0, make_order
 from tickless.adapters.ccxt_client import exchange_class
 from tickless.adapters.ccxt_exchange import CcxtExchange
 from tickless.adapters.ccxt_ids import FORMS, id_form
-from tickless.adapters.ccxt_lookup import BY_CLIENT_ID, BY_PAIR_ALONE
+from tickless.adapters.ccxt_lookup import BY_CLIENT_ID, BY_PAIR_ALONE, LISTS_BY_CLIENT_ID
 from tickless.adapters.ccxt_orders import FoundOrder, read_order
 from tickless.adapters.secrets import ApiKeys
 from tickless.errors import OrderRejectedError, SettingsError
@@ -182,12 +182,14 @@ def test_every_order_goes_out_with_our_id_in_the_field_of_the_exchange_and_is_fo
 
 
 def test_every_list_that_orders_are_looked_for_in_can_be_asked_for(wire, monkeypatch):
-    asked = []
+    asked: list[str] = []
+    named: list[bool] = []
 
     def through(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
         def listing(*told: Any) -> list[Any]:
+            request = wire.request(lambda: ask(*told))
             asked.append(name)
-            assert wire.request(lambda: ask(*told))
+            named.append(f"cl_ord_id={FORMS['kraken'].write(OURS)}" in request)
             return []
 
         return listing
@@ -198,6 +200,7 @@ def test_every_list_that_orders_are_looked_for_in_can_be_asked_for(wire, monkeyp
     assert wire.exchange._lookup._in_lists("order", wire.order(OrderType.LIMIT), instrument) is None
     assert asked[0] == "fetch_open_orders"
     assert asked[1:], "nor is an order that is over forgotten"
+    assert set(named) == {wire.client.id in LISTS_BY_CLIENT_ID}
 
 
 def test_all_open_orders_can_be_asked_for_at_once_or_are_asked_for_one_by_one(wire):
