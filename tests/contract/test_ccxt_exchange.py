@@ -529,6 +529,23 @@ def test_an_order_that_binance_has_archived_is_one_that_it_does_not_know(play, m
     assert play.exchange.snapshot(T0, (order(limit_price=95),)).reports == {}
 
 
+def test_where_the_list_of_all_open_orders_is_refused_each_is_asked_for_by_itself(play, monkeypatch):
+    limits = [order(order_id=f"l{n}", qty="0.1", limit_price=90 - n) for n in range(MANY)]
+    for one in limits:
+        play.exchange.submit(one, T0)
+    errors, ask = importlib.import_module("ccxt.base.errors"), play.exchange.client.fetch_open_orders
+
+    def refuse(symbol: str | None = None, *told: Any, **params: Any) -> Any:
+        if symbol is None:
+            raise errors.ArgumentsRequired("binance fetchOpenOrders() requires a symbol argument")
+        return ask(symbol, *told, **params)
+
+    monkeypatch.setattr(play.exchange.client, "fetch_open_orders", refuse)
+    reports = play.exchange.snapshot(T0, limits).reports
+    assert sorted(reports) == [f"l{n}" for n in range(MANY)]
+    assert {(report.status, report.message) for report in reports.values()} == {(OrderStatus.OPEN, "")}
+
+
 # Cancelling.
 
 

@@ -208,7 +208,7 @@ class CcxtExchange:
         One whose market it does not list now, or of which it refuses to speak, stays open and harms no other.
         """
         placed = {order.client_order_id: (order, found) for order in orders if (found := self._markets.find(order.pair)) is not None}
-        resting = self._lookup.untouched(placed) if len(placed) >= MANY else {}
+        resting = self._resting(placed) if len(placed) >= MANY else {}
         reports: dict[str, OrderReport] = {}
         for order in orders:
             name = order.client_order_id
@@ -224,6 +224,15 @@ class CcxtExchange:
                     raise
                 reports[name] = OrderReport(name, OrderStatus.OPEN, (), f"cannot be looked up: {error}")
         return reports
+
+    def _resting(self, placed: Mapping[str, tuple[Order, Instrument]]) -> dict[str, FoundOrder]:
+        """Orders that rest untouched, by one list of all; none where the exchange does not give it: each is then asked for by itself."""
+        try:
+            return self._lookup.untouched(placed)
+        except ExchangeError as error:
+            if type(error) is not ExchangeError:
+                raise
+            return {}
 
     def _fit(self, order: Order) -> Instrument:
         """The market of an order that keeps its rules; raises OrderRejectedError."""
