@@ -104,9 +104,12 @@ def check_labels(make: LabelMaker, panel: Panel, labels: Labels, seed: int, cuts
     if labels.target.shape != panel.open.shape:
         raise ValueError(f"labels of shape {labels.target.shape} do not belong to a panel of shape {panel.open.shape}")
     here = np.isfinite(labels.target)
-    longest = int(np.where(here, labels.end_ms - labels.start_ms[:, None], 0).max(initial=0)) // panel.step_ms
+    lasts = (labels.end_ms - labels.start_ms[:, None])[here]
+    longest = int(lasts.max(initial=0)) // panel.step_ms
+    # Where labels are few and end when their path says, one that ends at a random close is rare: those are asked for at which some do.
+    useful = here if not lasts.size or lasts.min() == longest * panel.step_ms else _ends(labels, here, panel)
     compared = 0
-    for last in _choose(here, seed, cuts):
+    for last in _choose(useful, seed, cuts):
         begin = max(0, last - longest - _TAIL_ROWS)
         part = make(panel.take(begin, last))
         # Before a pair's first bar here nobody can tell whether that bar is on a new scale of prices.
@@ -225,6 +228,14 @@ def rows_of(table: FeatureTable, panel: Panel) -> FeatureTable:
     if first < 0 or first + panel.rows > table.rows or panel.step_ms != table.step_ms:
         raise ValueError("the feature table does not have the rows of the panel")
     return table.take(first, first + panel.rows)
+
+
+def _ends(labels: Labels, here: NDArray[np.bool_], panel: Panel) -> NDArray[np.bool_]:
+    """Rows at whose close some label claims to be known, (T, 1)."""
+    ends = np.zeros((panel.rows, 1), dtype=bool)
+    row = (labels.end_ms[here] - panel.start_ms) // panel.step_ms - 1
+    ends[row[(row >= 0) & (row < panel.rows)]] = True
+    return ends
 
 
 def _choose(useful: Any, seed: int, cuts: int) -> list[int]:

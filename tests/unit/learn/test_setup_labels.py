@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -13,6 +14,8 @@ from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
 from tickless.alpha.ensemble import round_trip_cost_frac
 from tickless.backtest.engine import BacktestRequest, backtest
+from tickless.errors import LeakError
+from tickless.learn import label_spec
 from tickless.learn.challenge import Terms
 from tickless.learn.label_spec import SetupHistory, SetupLabel, make_labels
 from tickless.learn.leak_checks import rows_of
@@ -125,6 +128,23 @@ def test_the_last_set_ups_do_not_count_while_some_of_them_may_go_on(market, sett
     longest = int((made.labels.end_ms - made.labels.start_ms[:, None])[ended].max())
     last = made.labels.start_ms[np.flatnonzero(ended.any(axis=1))[-1]]
     assert rows.start_ms[-1] + rows.longest_ms <= panel.end_ms < last + longest
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_outcome_that_says_it_is_known_a_bar_early_is_caught_however_few_there_are(market, settings, monkeypatch, seed):
+    panel = market.panel
+    terms = Terms(settings.training, settings.execution, 6, panel.end, panel.end, panel.step_ms, spec_of(), Scope.of(settings))
+    table = Features.of_rotation("15m", 4).make(panel)
+    assert make_samples(table, panel, 0, terms).check(seed)["rows"] > 50
+    honest = label_spec.setup_outcome
+
+    def early(*given):
+        outcome = honest(*given)
+        return replace(outcome, end_ms=outcome.end_ms - panel.step_ms)
+
+    monkeypatch.setattr(label_spec, "setup_outcome", early)
+    with pytest.raises(LeakError, match="its window reaches further"):
+        make_samples(table, panel, 0, terms).check(seed)
 
 
 def test_a_strategy_that_is_rebalanced_has_no_set_ups():
