@@ -139,6 +139,7 @@ def test_the_same_day_gives_the_same_bytes() -> None:
         pytest.param(gzip.compress(b"{}\n", mtime=0), id="a row without keys"),
         pytest.param(gzip.compress(b"[1]\n", mtime=0), id="a row that is a list"),
         pytest.param(gzip.compress(b"{", mtime=0), id="half a row"),
+        pytest.param(gzip.compress(b"[" * 100_000, mtime=0), id="rows in rows without end"),
         pytest.param(b"\x1f\x8b\x08", id="half a header"),
     ],
 )

@@ -48,7 +48,7 @@ class ExperienceArchive:
             raise DataError(f"experience {key}: cannot be read: the object is empty")  # gzip would call it no text
         try:
             return decode_day(strategy, day, gzip.decompress(found[0]).decode().splitlines())
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zlib.error) as error:
+        except (OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, RecursionError, zlib.error) as error:
             raise DataError(f"experience {key}: cannot be read: {error!r}") from error
 
     def days(self, strategy: str) -> Sequence[date]:
