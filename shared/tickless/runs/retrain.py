@@ -20,7 +20,7 @@ from tickless.learn.registry import seen_until_ms, version_name
 from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec, desk_specs
 from tickless.learn.training_job import train_on_bars
-from tickless.learn.training_run import TrainingResult
+from tickless.learn.training_run import TrainedModel, TrainingResult
 from tickless.portfolio.universe import volume_window_start
 from tickless.ports import ModelStore, Ports
 from tickless.runs.admission import refuse_stale
@@ -188,19 +188,29 @@ def store(
     """Register every trained model, and let those whose gates opened into the shadow, or make them champion where there is none.
 
     ``early`` names the models that were trained because the champion has drifted. Returns the champions among them as ``name@version``.
-    Doing it again changes nothing.
+    Doing it again changes nothing. Raises ArtifactError for a model whose life cannot be read, once all others are stored.
     """
-    promoted = []
+    promoted: list[str] = []
+    damaged: list[ArtifactError] = []
     for model in result.trained:
-        version = models.register(model.name, model.version, model.manifest, model.artifact)
-        usable = is_usable(models, model.name, effective_at, training.max_model_age_days)
-        rules, moment = LifeRules(training, float(version.manifest["horizon_h"])), Moment(effective_at, now)
-        life = models.life(model.name)
-        entered = enter(life, model.version, model.gate, rules, moment, usable=usable, early=model.name in early)
-        models.record(model.name, entered, life)
-        if models.life(model.name).stage(model.version, effective_at) == "champion":
-            promoted.append(version.label)
+        try:
+            promoted += _store_one(model, models, training, Moment(effective_at, now), early=model.name in early)
+        except ArtifactError as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
     return promoted
+
+
+def _store_one(model: TrainedModel, models: ModelStore, training: TrainingSection, moment: Moment, *, early: bool) -> list[str]:
+    """``name@version`` where it has become champion, else nothing."""
+    version = models.register(model.name, model.version, model.manifest, model.artifact)
+    usable = is_usable(models, model.name, moment.at, training.max_model_age_days)
+    rules = LifeRules(training, float(version.manifest["horizon_h"]))
+    life = models.life(model.name)
+    entered = enter(life, model.version, model.gate, rules, moment, usable=usable, early=early)
+    models.record(model.name, entered, life)
+    return [version.label] if models.life(model.name).stage(model.version, moment.at) == "champion" else []
 
 
 def stages(result: TrainingResult, models: ModelStore) -> dict[str, str]:

@@ -12,9 +12,12 @@ from interference import Calls, Crash
 from made_world import T0, World, at
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.synthetic_market import make_market
+from tickless.errors import ArtifactError
+from tickless.learn.gates import GateDecision
 from tickless.learn.spec import desk_specs
+from tickless.learn.training_run import TrainedModel, TrainingResult
 from tickless.ports import Promotion
-from tickless.runs.retrain import gather, incumbent, training_start
+from tickless.runs.retrain import gather, incumbent, store, training_start
 from tickless.settings import load_desk
 from tickless.types import Tick
 
@@ -210,6 +213,19 @@ def test_a_damaged_champion_counts_as_none_so_that_it_can_be_replaced(trained):
     assert len(versions) == 2
     assert versions[-1].manifest["gate"]["promote"]
     assert world.models.promotions("rotation_6h")[-1].version == versions[-1].version
+
+
+def test_a_life_that_is_damaged_meanwhile_keeps_no_other_model_from_being_stored(trained):
+    models = [model for name in MODELS for model in trained.models.versions(name)]
+    result = TrainingResult(
+        tuple(TrainedModel(m.name, m.version, m.manifest, trained.models.artifact(m), GateDecision(True, ())) for m in models), {}
+    )
+    empty = World(trained.market, trained.settings, models=type(trained.models)()).models
+    empty.objects.contents[f"{MODELS[0]}/champion.json"] = b"{"
+    training = trained.settings.training.model_copy(update={"promotion": "direct"})
+    with pytest.raises(ArtifactError, match=f"{MODELS[0]}: champion.json is not JSON"):
+        store(result, empty, training, at(0), at(0) + timedelta(hours=1))
+    assert [promotion.version for promotion in empty.promotions(MODELS[1])] == [models[1].version]
 
 
 # Which models a night trains
