@@ -11,7 +11,7 @@ import pytest
 from binance_loopback import Binance, point_at, serving
 from typer.testing import CliRunner
 
-from tickless.adapters import bar_download
+from tickless.adapters import bar_download, bar_pages
 from tickless.adapters.bar_download import download
 from tickless.adapters.bar_files import data_sha256, pair_bars, read_folder, write_file, write_folder
 from tickless.adapters.ccxt_client import open_client
@@ -58,6 +58,7 @@ def binance(market, monkeypatch):
 
     monkeypatch.setattr(bar_download, "open_client", opened)
     monkeypatch.setattr(bar_download, "PAGE_BARS", 100)
+    monkeypatch.setattr(bar_pages, "PAGE_BARS", 100)
     monkeypatch.setattr(bar_download, "BLOCK_PAGES", 5)
     return market
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tickless.adapters.bar_files import PairBars
+from tickless.adapters.bar_pages import PAGE_BARS, BarPages
 from tickless.adapters.bar_union import BarTarget, Span, span_of, targets, unite
 from tickless.adapters.ccxt_client import MarketType, ask, open_client
 from tickless.adapters.ccxt_market import is_possible, pair_rules
@@ -28,15 +29,12 @@ from tickless.errors import DataError, ExchangeError, InputError, RetryableError
 from tickless.types import PairRules, to_ms
 
 T = TypeVar("T")
-PAGE_BARS = 1000
 BLOCK_PAGES = 50
 """Pages between two writes of a file."""
 ATTEMPTS = 5
 LONGEST_WAIT_S = 300.0
 """A rate limit that asks for a longer pause ends the download; it goes on where it stopped when called again."""
 MOST_FAILED_IN_A_ROW = 3
-SEEKING = ("binance", "binanceus", "binanceusdm", "binancecoinm")
-"""Exchanges that answer with the first bars at or after ``since``, however far ahead: an empty page means that there is nothing more."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def download(
     closed_ms = floor_ms(_exchange_ms(client, asking, now), step)
     end_ms = closed_ms if end is None else min(closed_ms, floor_ms(to_ms(end), step))
     progress = _Progress(advance, len(wanted), max(1, end_ms - first_ms))
-    job = _Job(asking, exchange_id, timeframe, first_ms, max(first_ms, end_ms), progress)
+    job = _Job(asking, BarPages(client), exchange_id, timeframe, first_ms, max(first_ms, end_ms), progress)
     rules = {pair: pair_rules(pair, markets[pair], client.precisionMode) for pair in listed}
     out.mkdir(parents=True, exist_ok=True)
     write_markets(out, filters | rules)
@@ -166,6 +164,7 @@ class _Job:
     """One download: whom to ask, for what."""
 
     asking: Asking
+    pages: BarPages
     exchange_id: str
     timeframe: str
     start_ms: int
@@ -295,33 +294,14 @@ def _fetch_block(job: _Job, record: _Record, start_ms: int, end_ms: int) -> None
 
 
 def _pages(job: _Job, pair: str, start_ms: int, end_ms: int) -> Iterator[list[list[Any]]]:
-    """The possible bars of one pair in [start, end); every page moves on, so the loop ends."""
-    client, step = job.asking.client, step_ms(job.timeframe)
-    limit = min(PAGE_BARS, _page_bars(client))
+    """The possible bars of one pair in [start, end), page by page."""
+    step, asked_ms = step_ms(job.timeframe), start_ms
     what = f"{job.exchange_id}: {job.timeframe} bars of {pair}"
-    since = start_ms
-    while since < end_ms:
-        ask_for = min(limit, (end_ms - since) // step)
 
-        def request(since: int = since, ask_for: int = ask_for) -> list[list[Any]]:
-            answer: list[list[Any]] = client.fetch_ohlcv(pair, job.timeframe, since, ask_for)
-            return answer
+    def fetch(since: int, count: int) -> list[list[Any]]:
+        return job.asking(what, lambda: job.pages.fetch(pair, job.timeframe, since, count, step))
 
-        page = job.asking(what, request)
-        yield [row for row in page if since <= row[0] < end_ms and row[0] % step == 0 and is_possible(row)]
-        before = since
-        if page:
-            since = floor_ms(max([since, *(int(row[0]) for row in page)]), step) + step
-        else:
-            since = end_ms if job.exchange_id in SEEKING else since + ask_for * step
-        job.progress.move(min(since, end_ms) - before)
-
-
-def _page_bars(client: Any) -> int:
-    """How many bars the exchange gives at once; fewer than asked for would be taken for the end of a silent stretch."""
-    try:
-        kinds = client.features["swap"]["linear"] if client.options.get("defaultType") == "swap" else client.features["spot"]
-        limit = kinds["fetchOHLCV"]["limit"]
-    except (KeyError, TypeError, AttributeError):
-        return PAGE_BARS
-    return int(limit) if limit else PAGE_BARS
+    for page, through_ms in job.pages.read(fetch, start_ms, end_ms, step):
+        yield [row for row in page if is_possible(row)]
+        job.progress.move(through_ms - asked_ms)
+        asked_ms = through_ms

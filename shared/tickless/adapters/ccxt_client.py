@@ -15,11 +15,14 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from importlib.machinery import PathFinder
+from pathlib import Path
 from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tickless.errors import ExchangeError, RetryableError, SettingsError
+from tickless.settings import did_you_mean
 
 if TYPE_CHECKING:
     from tickless.adapters.secrets import ApiKeys
@@ -38,6 +41,7 @@ def exchange_class(exchange_id: str) -> Any:
     spec = importlib.util.find_spec("ccxt")
     if spec is None or spec.submodule_search_locations is None:
         raise SettingsError("desk.exchange: the package ccxt is not installed")
+    unknown = f"desk.exchange: {exchange_id!r} is no exchange that ccxt knows"
     with _importing:
         standing_in = "ccxt" not in sys.modules
         if standing_in:
@@ -46,14 +50,21 @@ def exchange_class(exchange_id: str) -> Any:
             sys.modules["ccxt"] = package
         try:
             if not re.fullmatch("[a-z0-9]+", exchange_id) or importlib.util.find_spec(f"ccxt.{exchange_id}") is None:
-                raise SettingsError(f"desk.exchange: {exchange_id!r} is no exchange that ccxt knows")
+                raise SettingsError(f"{unknown}{did_you_mean(exchange_id, exchange_ids())}")
             found = getattr(importlib.import_module(f"ccxt.{exchange_id}"), exchange_id, None)
         finally:
             if standing_in:
                 del sys.modules["ccxt"]
     if not isinstance(found, type):
-        raise SettingsError(f"desk.exchange: {exchange_id!r} is no exchange that ccxt knows")
+        raise SettingsError(unknown)
     return found
+
+
+def exchange_ids() -> list[str]:
+    """The ids of ccxt's exchanges, sorted; empty where ccxt is not installed. Imports none of them, and works under the stand-in."""
+    spec = PathFinder.find_spec("ccxt")
+    folders = spec.submodule_search_locations if spec is not None else None
+    return sorted({path.stem for folder in folders or () for path in Path(folder).glob("[a-z]*.py")})
 
 
 def open_client(exchange_id: str, timeout_s: float, market_type: MarketType = "spot") -> Any:
@@ -109,12 +120,21 @@ def _choose_markets(client: Any, market_type: MarketType) -> None:
 
 def _switch_to_sandbox(client: Any, market_type: MarketType) -> None:
     """Binance has given up the sandbox of its futures; its demo trading is what took its place."""
-    if market_type == "swap" and callable(getattr(client, "enable_demo_trading", None)):
+    refuse_no_sandbox(client, market_type)
+    if _trades_demo(client, market_type):
         client.enable_demo_trading(True)
-    elif client.urls.get("test"):
-        client.set_sandbox_mode(True)
     else:
+        client.set_sandbox_mode(True)
+
+
+def refuse_no_sandbox(client: Any, market_type: MarketType) -> None:
+    """Raise SettingsError where ccxt has no test or demo site of an exchange to switch to."""
+    if not _trades_demo(client, market_type) and not client.urls.get("test"):
         raise SettingsError(f"desk.sandbox: {client.id} has no sandbox for {market_type}")
+
+
+def _trades_demo(client: Any, market_type: MarketType) -> bool:
+    return market_type == "swap" and callable(getattr(client, "enable_demo_trading", None))
 
 
 def _silent_log() -> logging.Logger:

@@ -21,6 +21,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tickless.adapters.bar_pages import BarPages
 from tickless.adapters.ccxt_client import MARKETS_AGAIN, MARKETS_FOR, MarketType, ask, load_markets, open_client, refuse_untold_market
 from tickless.adapters.ccxt_orders import read_number
 from tickless.bars import COLUMNS, Panel, floor_ms, step_ms
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from tickless.adapters.weight_budget import WeightPurse
 
 T = TypeVar("T")
-PAGE_BARS = 1000
 KEPT_BACK_S = 20.0
 """What a wait for request weight leaves of the invocation's time, for everything that follows."""
 MOST_WAITS = 10
@@ -65,6 +65,7 @@ class CcxtMarket:
         unread: Callable[[str, str], None] = lambda _pair, _why: None,
     ) -> None:
         self.client = open_client(exchange_id, timeout_s, market_type)
+        self._bar_pages = BarPages(self.client)
         self._type = market_type
         self._quote = quote
         self._purse = purse
@@ -205,21 +206,14 @@ class CcxtMarket:
         return found
 
     def _pages(self, pair: str, timeframe: str, start_ms: int, end_ms: int) -> list[list[Any]]:
-        """The possible bars of one pair in [start, end), page by page; every page moves on, so the loop ends."""
-        step = step_ms(timeframe)
-        found: list[list[Any]] = []
-        since = start_ms
-        while since < end_ms:
-            page = self._page(pair, timeframe, since, min(PAGE_BARS, (end_ms - since) // step))
-            found.extend(row for row in page if since <= row[0] < end_ms and row[0] % step == 0 and is_possible(row))
-            last = max((row[0] for row in page), default=end_ms)
-            since = max(since, last) + step
-        return found
+        """The possible bars of one pair in [start, end), page by page."""
+        pages = self._bar_pages.read(partial(self._page, pair, timeframe), start_ms, end_ms, step_ms(timeframe))
+        return [row for page, _ in pages for row in page if is_possible(row)]
 
     def _page(self, pair: str, timeframe: str, since: int, limit: int) -> list[list[Any]]:
         """One request; a row is [open time, open, high, low, close, volume], all numbers."""
         what = f"{self.client.id}: {timeframe} bars of {pair}"
-        return list(self._ask(what, lambda: self.client.fetch_ohlcv(pair, timeframe, since, limit)))
+        return self._ask(what, lambda: self._bar_pages.fetch(pair, timeframe, since, limit, step_ms(timeframe)))
 
 
 def is_possible(row: Sequence[float]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from typing import Annotated
@@ -12,7 +13,10 @@ from tickless.cli.options import Json, Overrides
 from tickless.cli.printing import note, print_json
 from tickless.errors import SettingsError
 from tickless.features.half_hours import ATR
-from tickless.settings import ROOSTOO, Settings, builtin_desks, cautions, load_desk, read_desk
+from tickless.settings import ROOSTOO, Settings, builtin_desks, cautions, did_you_mean, load_desk, read_desk
+
+_ANY_TIME = datetime(2024, 1, 1, tzinfo=UTC)
+"""What strategies see without a bar is the same at any time; how far they look back differs by the days that a volume rank begins with."""
 
 desk_app = typer.Typer(
     no_args_is_help=True,
@@ -54,11 +58,14 @@ def check(
     """
     from tickless.learn.lifecycle import never_proven
     from tickless.learn.spec import desk_specs
+    from tickless.runs.short_history import short_history
 
-    settings = load_desk(desk, set_ or ())
+    settings = _load(desk, set_ or ())
     _refuse_what_no_exchange_has(settings, desk)
+    short = short_history(settings, _ANY_TIME)
     notes = [
         *cautions(settings),
+        *([short] if short else []),
         *never_proven(settings.training, {spec.name: spec.horizon_h for spec in desk_specs(settings)[0]}),
         *(
             f"strategy {name} has no feature {ATR}, which some stops of [risk] are measured in: its positions get none of those"
@@ -73,18 +80,43 @@ def check(
         note(f"{desk}: {sentence}")
 
 
-def _refuse_what_no_exchange_has(settings: Settings, desk: str) -> None:
-    """Raise SettingsError for an exchange that nobody knows, or for names of spot pairs where contracts are traded."""
+def _load(desk: str, overrides: Sequence[str]) -> Settings:
+    """The desk; where it is refused for a live desk's reasons, an exchange that nobody knows is told first."""
+    try:
+        return load_desk(desk, overrides)
+    except SettingsError as refused:
+        try:
+            dry = load_desk(desk, [*overrides, "desk.mode=dry_run"])
+        except SettingsError:
+            raise refused from None
+        _refuse_unknown_exchange(dry, desk)
+        raise
+
+
+def _refuse_unknown_exchange(settings: Settings, desk: str) -> None:
+    """Raise SettingsError for an exchange that nobody knows, and for a sandbox that it does not have."""
     key = "bars_exchange" if settings.desk.exchange == ROOSTOO else "exchange"
     exchange = getattr(settings.desk, key)
     # Where ccxt is not installed nobody can tell.
-    if find_spec("ccxt") is not None:
-        from tickless.adapters.ccxt_client import exchange_class
+    if find_spec("ccxt") is None:
+        return
+    from tickless.adapters.ccxt_client import exchange_class, exchange_ids, refuse_no_sandbox
 
+    try:
+        client = exchange_class(exchange)()
+    except SettingsError as error:
+        meant = did_you_mean(exchange, exchange_ids())
+        raise SettingsError(f"{desk}: desk.{key}: {exchange!r} is no exchange that ccxt knows{meant}") from error
+    if settings.desk.sandbox:
         try:
-            exchange_class(exchange)
+            refuse_no_sandbox(client, settings.desk.market_type)
         except SettingsError as error:
-            raise SettingsError(f"{desk}: desk.{key}: {exchange!r} is no exchange that ccxt knows") from error
+            raise SettingsError(f"{desk}: {error}; begin with a dry run, then with an account that holds little") from error
+
+
+def _refuse_what_no_exchange_has(settings: Settings, desk: str) -> None:
+    """Raise SettingsError for an exchange or a sandbox that there is not, or for names of spot pairs where contracts are traded."""
+    _refuse_unknown_exchange(settings, desk)
     if settings.desk.market_type != "swap":
         return
     for key in ("pair_whitelist", "pair_blacklist"):
@@ -105,7 +137,7 @@ def _without_atr(settings: Settings) -> list[str]:
 
     if not settings.risk.uses_atr:
         return []
-    at = datetime(2024, 1, 1, tzinfo=UTC)
+    at = _ANY_TIME
     pairs = tuple(sorted({settings.desk.pair("A"), *extra_pairs(settings)}))
     empty = Panel.empty(settings.desk.timeframe, pairs, history_start(settings, at), at)
     views = {name: HISTORIES[name](empty, pairs, settings, at, MemoryModelStore()).view(at) for name in settings.strategy}

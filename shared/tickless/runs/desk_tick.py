@@ -26,6 +26,7 @@ from tickless.runs.parameters import LoadedSettings, moves_account, resolve_sett
 from tickless.runs.protecting import ProtectPhase, resting_trace
 from tickless.runs.reconciling import Reconciling, missing
 from tickless.runs.report import RunReport
+from tickless.runs.short_history import short_history
 from tickless.runs.tick_orders import AT_ONCE, IN_FLIGHT, TickOrders
 from tickless.settings import Settings
 from tickless.strategies.contract import NOTHING
@@ -225,6 +226,8 @@ class TickRun:
         through = self.ports.bars.through(self.settings.desk.timeframe)
         if through is not None and through >= self.at:
             return  # A tick of the same minute has fetched everything already.
+        if through is None and (sentence := short_history(self.settings, self.at)):
+            self.ports.log.warning("short history", why=sentence)
         pairs = needed_pairs(self.venue.market.pairs(), self.settings, state.positions)
         start = history_start(self.settings, self.at)
         refresh_bars(self.ports.bars, self.venue.market, pairs, self.settings.desk.timeframe, start, self.at, self._tell_unread)

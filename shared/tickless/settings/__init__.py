@@ -1,7 +1,14 @@
 """Settings: the desk file, its sections, the schedule. Everything is frozen and validated on the way in."""
 
 from tickless.settings.cautions import cautions
-from tickless.settings.exchanges import BUYS_BY_VALUE, PROVEN_EXCHANGES, RESTING_STOPS, exchange_refusal
+from tickless.settings.exchanges import (
+    BUYS_BY_VALUE,
+    MOST_HISTORY_BARS,
+    NO_SPOT_SANDBOX,
+    PROVEN_EXCHANGES,
+    RESTING_STOPS,
+    exchange_refusal,
+)
 from tickless.settings.files import (
     MAX_SECTION_BYTES,
     STRATEGY_SECTIONS,
@@ -16,6 +23,7 @@ from tickless.settings.files import (
     section_type,
 )
 from tickless.settings.model_names import models_folder, specified_models
+from tickless.settings.near_names import did_you_mean
 from tickless.settings.schedule import SCAN, TRADING_ORDER, Calendar, ScheduleSection, Timer, effect_rank
 from tickless.settings.sections import (
     ROOSTOO,
@@ -40,6 +48,8 @@ from tickless.settings.sections import (
 __all__ = [
     "BUYS_BY_VALUE",
     "MAX_SECTION_BYTES",
+    "MOST_HISTORY_BARS",
+    "NO_SPOT_SANDBOX",
     "PROVEN_EXCHANGES",
     "RESTING_STOPS",
     "ROOSTOO",
@@ -69,6 +79,7 @@ __all__ = [
     "build_settings",
     "builtin_desks",
     "cautions",
+    "did_you_mean",
     "effect_rank",
     "exchange_refusal",
     "explain",

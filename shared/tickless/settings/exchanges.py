@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tickless.settings.near_names import nearest_name
+
 _BOTH, _SPOT, _SWAP = ("spot", "swap"), ("spot",), ("swap",)
 PROVEN_EXCHANGES: Mapping[str, tuple[str, ...]] = {
     "binance": _BOTH,
@@ -34,14 +36,22 @@ BUYS_BY_VALUE = frozenset({"bitget", "coinbase", "gate", "gateeu", "htx"})
 """Spot exchanges that take market buys by what they may cost: such an order can fill to more than was planned, so none is sent."""
 RESTING_STOPS = frozenset({"binance", "binanceus", "binanceusdm"})
 """Exchanges where a stop is known to be placed, found, followed when it goes off, and cancelled."""
+NO_SPOT_SANDBOX = frozenset({"bitget", "coinbase", "htx", "kraken", "kucoin", "mexc"})
+"""Exchanges where a live desk may trade and ccxt has no test site for spot to switch to."""
+MOST_HISTORY_BARS: Mapping[str, int] = {"gate": 10_000, "gateeu": 10_000, "hyperliquid": 5_000, "kraken": 720}
+"""The latest bars of a timeframe that an exchange hands out, where nothing older can be asked for."""
 
 
 def exchange_refusal(exchange: str, market_type: str) -> str:
     """Why a live desk may not trade there: what follows the key and the exchange's name; empty where it may."""
     if market_type in PROVEN_EXCHANGES.get(exchange, ()):
         return ""
+    # Somebody who has mistyped the name need not hear of orders first.
+    known = [*PROVEN_EXCHANGES, "roostoo"]
+    near = "" if exchange in known else nearest_name(exchange, known)
+    meant = f"did you mean {near!r}? " if near else ""
     proven = [name for name, types in PROVEN_EXCHANGES.items() if market_type in types]
     return (
-        f"an order could be lost there: nobody has shown that {exchange} tells orders on {market_type} by the id that we give them; "
+        f"{meant}an order could be lost there: nobody has shown that {exchange} tells orders on {market_type} by the id that we give them; "
         f"with desk.mode = 'live' it must be one of {', '.join([*proven, *(['roostoo'] if market_type == 'spot' else [])])}"
     )

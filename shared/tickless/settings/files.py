@@ -7,17 +7,18 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from tickless.errors import SettingsError
 from tickless.settings.exchanges import BUYS_BY_VALUE
+from tickless.settings.near_names import did_you_mean
 from tickless.settings.schedule import Calendar, ScheduleSection
 from tickless.settings.sections import (
     AlertsSection,
@@ -340,4 +341,28 @@ def explain(error: ValidationError, prefix: str = "") -> str:
     if first["type"] == "tuple_type" and isinstance(value, str):
         problem += f" such as '{_list_text(value)}'"
     shown = repr(list(value) if isinstance(value, tuple) else value)
-    return f"{path}{': ' if path else ''}{problem} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
+    meant = _meant_key(path.split(".")) if first["type"] == "extra_forbidden" else ""
+    return f"{path}{': ' if path else ''}{problem} (got {shown if len(shown) <= 80 else shown[:77] + '...'}){meant}"
+
+
+def _meant_key(path: Sequence[str]) -> str:
+    """What to say of the key that was probably meant by the last of an unknown key's path; empty where none is like it."""
+    model: Any = Settings
+    for name in path[:-1]:
+        if model is Settings and name == "strategy":
+            model = STRATEGY_SECTIONS
+        elif isinstance(model, Mapping):
+            model = model.get(name)
+        elif not name.isdecimal():
+            field = model.model_fields.get(name)
+            model = _section_within(field.annotation) if field is not None else None
+        if model is None:
+            return ""
+    return did_you_mean(path[-1], model if isinstance(model, Mapping) else model.model_fields)
+
+
+def _section_within(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, by itself or in a list; None where it holds plain values."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_within(part))), None)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from tickless.settings.exchanges import exchange_refusal
+from tickless.settings.exchanges import NO_SPOT_SANDBOX, exchange_refusal
 
 Frac = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Bps = Annotated[float, Field(ge=0.0, le=1000.0, allow_inf_nan=False)]
@@ -98,6 +98,8 @@ class DeskSection(Section):
             raise ValueError("secret_name: missing; a live desk needs the name of the secret with its keys")
         if self.mode == "live" and self.exchange != ROOSTOO and (why := exchange_refusal(self.exchange, self.market_type)):
             raise ValueError(f"exchange: {self.exchange!r}: {why}")
+        if self.mode == "live" and self.sandbox and self.market_type == "spot" and self.exchange in NO_SPOT_SANDBOX:
+            raise ValueError(f"sandbox: {self.exchange} has none for spot; begin with a dry run, then with an account that holds little")
         return self
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tickless.settings import load_desk
+from tickless.settings import NO_SPOT_SANDBOX, load_desk
 
 
 def checked(tickless, *overrides, code=0):
@@ -12,9 +12,9 @@ def checked(tickless, *overrides, code=0):
 @pytest.mark.parametrize("mode", [(), ("desk.mode=live", "desk.secret_name=desk/keys")])
 def test_an_exchange_that_nobody_knows_is_refused(tickless, mode):
     result = checked(tickless, *mode, "desk.exchange=nosuchex", code=2)
-    why = "an order could be lost there: nobody has shown" if mode else "is no exchange that ccxt knows\n"
-    assert f"desk.exchange: 'nosuchex'{':' if mode else ''} {why}" in result.stderr
+    assert "rotation: desk.exchange: 'nosuchex' is no exchange that ccxt knows\n" in result.stderr
     assert result.stdout == ""
+    assert "; did you mean 'binance'?" in checked(tickless, *mode, "desk.exchange=binnace", code=2).stderr
     assert "rotation: good" in checked(tickless, *mode, "desk.exchange=kraken").stdout
 
 
@@ -31,6 +31,29 @@ def test_no_desk_goes_live_where_its_orders_could_be_lost(tickless):
     assert "good" in checked(tickless, *live, "desk.exchange=bybit", "desk.market_type=swap").stdout
     refused = checked(tickless, *live, "desk.exchange=kraken", "desk.market_type=swap", code=2)
     assert "one of binance, binanceusdm, bybit, okx\n" in refused.stderr
+
+
+@pytest.mark.parametrize("mode", [(), ("desk.mode=live", "desk.secret_name=desk/keys", "execution.order_type=limit")])
+def test_a_sandbox_that_an_exchange_has_not_is_refused(tickless, mode):
+    for exchange in sorted(NO_SPOT_SANDBOX):
+        result = checked(tickless, *mode, f"desk.exchange={exchange}", "desk.sandbox=true", code=2)
+        assert "begin with a dry run, then with an account that holds little" in result.stderr
+        assert "desk.sandbox: " in result.stderr
+    assert "good" in checked(tickless, *mode, "desk.exchange=okx", "desk.sandbox=true").stdout
+
+
+def test_a_desk_is_told_where_an_exchange_hands_out_fewer_bars_than_it_reads(tickless):
+    result = checked(tickless, "desk.exchange=kraken")
+    assert "good" in result.stdout
+    assert (
+        "desk.exchange: 'kraken' hands out no more than the latest 720 bars of 15m, and the desk's strategies read about 3444 back: "
+        "for its first 28.4 days" in result.stderr
+    )
+    assert "hands out" not in checked(tickless, "desk.exchange=gate").stderr
+    roostoo = ("desk.exchange=roostoo", "desk.stake_currency=USD", "desk.bars_exchange=kraken")
+    assert "desk.bars_exchange: 'kraken' hands out" in checked(tickless, *roostoo).stderr
+    crossover = tickless("desk", "check", "crossover", "--set", "desk.exchange=kraken", code=0)
+    assert "hands out" not in crossover.stderr
 
 
 def test_no_desk_goes_live_whose_every_buy_would_be_refused(tickless):

@@ -54,6 +54,37 @@ def test_the_built_in_desk_spells_out_the_defaults() -> None:
     assert values["desk"]["dry_run_wallet"] == 50_000
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("rsik.kill_switch_drawdown_frac", "risk"),
+        ("risk.kill_switch_drawdown", "kill_switch_drawdown_frac"),
+        ("portfolio.top_k.trendy", "trend"),
+        ("strategy.rotation.ema_fast", "ema_fast_bars"),
+        ("strategy.rotation.weights_trend.w6h", "w_6h"),
+        ("execution.order_typ", "order_type"),
+    ],
+)
+def test_an_unknown_key_that_is_like_a_known_one_is_told_which(key: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match=rf"unknown key \(got .*\); did you mean '{meant}'\?$"):
+        load_desk("rotation", [f"{key}=1"])
+
+
+@pytest.mark.parametrize("key", ["risk.zzz", "zzz.stop", "strategy.rotation.zzz.b"])
+def test_an_unknown_key_that_is_like_none_is_told_no_other(key: str) -> None:
+    with pytest.raises(SettingsError, match=r"unknown key \(got .*\)$"):
+        load_desk("rotation", [f"{key}=1"])
+
+
+def test_what_a_parameter_or_a_list_holds_is_told_the_same(write: Write) -> None:
+    with pytest.raises(SettingsError, match=r"risk\.drawdown_steps\.0\.scal_frac: unknown key .*; did you mean 'scale_frac'\?"):
+        load_desk(write("[risk]\ndrawdown_steps = [{ drawdown_frac = 0.1, scale_frac = 0.5, scal_frac = 0.5 }]\n[strategy.rotation]\n"))
+    with pytest.raises(SettingsError, match=r"parameter strategy\.rotation\.ema_fast: unknown key .*; did you mean 'ema_fast_bars'\?"):
+        parse_section("strategy.rotation", '{"ema_fast": 3}')
+    with pytest.raises(SettingsError, match=r"risk\.a\.b: unknown key \(got 1\)$"):
+        load_desk(write('[risk]\n"a.b" = 1\n[strategy.rotation]\n'))
+
+
 def test_the_built_in_desk_names_every_key() -> None:
     values = tomllib.loads(read_desk("rotation")[0])
     shown = {name: set(table) for name, table in values.items() if name != "strategy"} | {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tickless.adapters.ccxt_client import exchange_class
 from tickless.errors import SettingsError
-from tickless.settings import Section, Settings, build_settings, load_desk
+from tickless.settings import NO_SPOT_SANDBOX, PROVEN_EXCHANGES, Section, Settings, build_settings, load_desk
 
 
 def sections(desk: str, *overrides: str) -> dict[str, Section]:
@@ -44,6 +45,25 @@ def test_a_real_account_is_where_orders_are_found_again():
     with pytest.raises(SettingsError, match=r"desk\.exchange: 'htx': .* on swap .* one of binance, binanceusdm, bybit, okx$"):
         load_desk("rotation", [*live, "desk.exchange=htx", "desk.market_type=swap"])
     assert load_desk("rotation", ["desk.exchange=bitfinex"]).desk.exchange == "bitfinex"
+
+
+@pytest.mark.parametrize("exchange", sorted(NO_SPOT_SANDBOX))
+def test_a_real_account_asks_for_no_sandbox_that_is_not_there(exchange):
+    live = ["desk.mode=live", "desk.secret_name=desk/keys", "execution.order_type=limit", "desk.sandbox=true"]
+    with pytest.raises(SettingsError, match=rf"desk\.sandbox: {exchange} has none for spot; begin with a dry run"):
+        load_desk("rotation", [*live, f"desk.exchange={exchange}"])
+    assert load_desk("rotation", [*live, "desk.exchange=bybit"]).desk.sandbox
+
+
+def test_the_exchanges_without_a_sandbox_are_those_that_ccxt_cannot_switch():
+    found = {name for name, kinds in PROVEN_EXCHANGES.items() if "spot" in kinds and not exchange_class(name)().urls.get("test")}
+    assert found == NO_SPOT_SANDBOX
+
+
+def test_a_mistyped_exchange_is_told_before_anything_else():
+    live = ["desk.mode=live", "desk.secret_name=desk/keys", "desk.exchange=binnace"]
+    with pytest.raises(SettingsError, match=r"desk\.exchange: 'binnace': did you mean 'binance'\? an order could be lost there"):
+        load_desk("rotation", live)
 
 
 def test_both_are_as_before_in_simulation():
