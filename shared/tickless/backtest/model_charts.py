@@ -11,9 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickless.backtest.charts import WIDTH, Axis, Floats, Series, TimeAxis, framed, grid, points, value_axis, x_labels, y_labels
+from tickless.backtest.walk_results import OverTime
 from tickless.learn.classification import CurveBin
 
 Form = Callable[[float], str]
+
+
+def ic_text(value: float) -> str:
+    """A correlation with four decimals; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:z.4f}".replace("-", "−")
+
+
+def loss_text(value: float) -> str:
+    """A log loss with three digits; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value + 0.0:.3g}".replace("-", "−")
+
+
+def percent_text(value: float) -> str:
+    """A fraction in per cent, four digits."""
+    return f"{value * 100 + 0.0:,.4g} %".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,15 @@ def interval_plot(
         if here.any():
             shapes.append(f'<path class="line {line.style}" d="M{points(x[here], axis.y(line.values[here]))}"/>')
     return framed(name, "".join(shapes), y_labels(axis, [form(mark) for mark in axis.marks]) + x_labels(times.marks()))
+
+
+def mean_plot(name: str, curve: OverTime, times: TimeAxis, form: Form) -> str:
+    """A mean so far inside its interval, beside the linear baseline's."""
+    # The first days' interval is so wide that nothing else could be seen beside it.
+    settled = np.arange(len(curve.mean)) >= min(14, len(curve.mean) // 4)
+    linear, mean, low, high = (np.where(settled, part, np.nan) for part in (curve.linear, curve.mean, curve.low, curve.high))
+    lines = [Series("Linear baseline", "linear", linear), Series("Mean so far", "desk", mean)]
+    return interval_plot(name, lines, low, high, times, curve.at_ms, form)
 
 
 def reliability_plot(name: str, curve: Sequence[CurveBin], form: Form) -> str:

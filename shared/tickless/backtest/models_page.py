@@ -19,7 +19,7 @@ from tickless.backtest import charts, model_sections
 from tickless.backtest.report import POLICY
 from tickless.backtest.report_tables import Cell, share, signed, table
 from tickless.backtest.results import RunRecord, write_files
-from tickless.backtest.walk_results import WalkRecord, ic_over_time
+from tickless.backtest.walk_results import WalkRecord
 from tickless.types import to_ms
 
 _DAY_MS = 86_400_000
@@ -38,7 +38,7 @@ def render(record: WalkRecord) -> str:
     style = "".join(page.joinpath(name).read_text("utf8") for name in ("report.css", "models.css"))
     script = page.joinpath("report.js").read_text("utf8")
     days = _Days(record)
-    curves = [ic_over_time(walk, days.at_ms) for walk in record.walks]
+    curves = [model_sections.Curves.of(walk, days.at_ms) for walk in record.walks]
     body = "".join(
         (
             _head(record),
@@ -48,13 +48,9 @@ def render(record: WalkRecord) -> str:
             _footer(record),
         )
     )
-    plots = days.plots | {
-        f"ic-{walk.spec.name}": [
-            {"name": "Mean rank IC so far", "format": "text", "values": [model_sections.ic_text(value) for value in curve.mean.tolist()]},
-            {"name": "Linear baseline", "format": "text", "values": [model_sections.ic_text(value) for value in curve.linear.tolist()]},
-        ]
-        for walk, curve in zip(record.walks, curves, strict=True)
-    }
+    plots = days.plots
+    for walk, curve in zip(record.walks, curves, strict=True):
+        plots = plots | curve.plots(walk.spec.name)
     data = {"start": days.times.start_ms, "end": days.times.end_ms, "at": days.at_ms.tolist(), "plots": plots, "tables": {}}
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False).replace("<", "\\u003c")
     return (
@@ -148,6 +144,8 @@ def _strategy(record: WalkRecord, days: _Days) -> str:
         f"Taker fee {execution.taker_fee_bps:g} bps and slippage {execution.slippage_bps:g} bps a side are paid by all but cash; "
         "equal weight pays them once to buy and once to sell."
     )
+    if record.not_asked:
+        how += f" <b>{escape(record.not_asked)}</b>"
     columns = (
         ("", "t"), ("Return", ""), ("Sharpe", ""), ("Deepest drawdown", ""), ("Exposure", ""), ("Turnover", ""), ("Trades", ""),
         ("Fees", ""),

@@ -44,21 +44,22 @@ Cell = str | tuple[float, str]
 
 def money(value: Any) -> str:
     """An amount with two decimals and thousands apart; a dash for None."""
-    return NONE if value is None else _minus(f"{float(value):,.2f}")
+    return NONE if value is None else _minus(f"{float(value):z,.2f}")
 
 
 def signed(value: Any) -> str:
     """A ratio with two decimals; a dash for None."""
-    return NONE if value is None else _minus(f"{float(value):,.2f}")
+    return NONE if value is None else _minus(f"{float(value):z,.2f}")
 
 
 def share(value: Any, plus: bool = False) -> str:
-    """A share in per cent; a dash for None."""
+    """A share in per cent, a dash for None; what rounds to nothing has no sign."""
     if value is None:
         return NONE
     percent = float(value) * 100
     digits = 2 if abs(percent) < 1000 else 0
-    return _minus(f"{percent:{'+' if plus else ''},.{digits}f} %")
+    sign = "+" if plus and round(percent, digits) else ""
+    return _minus(f"{percent:{sign}z,.{digits}f} %")
 
 
 def table(name: str, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[Cell]], shown: int = 0) -> str:

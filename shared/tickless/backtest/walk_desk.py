@@ -101,7 +101,7 @@ def run_desk(
 def compare_runs(runs: DeskRuns, models: dict[str, Any], fallback: dict[str, Any]) -> dict[str, Any]:
     """The desk beside doing nothing, from the summaries of both runs: net returns and what they took.
 
-    Equal weight is bought once and held; its cost is one round trip as taker, with slippage.
+    ``asked_models`` tells whether any tick did. Equal weight is bought once and held; its cost is one round trip as taker, with slippage.
     """
     keys = ("total_return_frac", "sharpe", "max_drawdown_frac", "avg_exposure_frac", "turnover_frac", "trades", "fees_paid", "end_equity")
     gross = metrics.market_return_frac(runs.models.market_close)
@@ -110,6 +110,7 @@ def compare_runs(runs: DeskRuns, models: dict[str, Any], fallback: dict[str, Any
     return {
         "start": iso(runs.models.start),
         "end": iso(runs.models.end),
+        "asked_models": bool(models["models"] or models["models_refused"] or models["fallback_rebalances"]),
         "with_models": {key: models[key] for key in keys} | {"fallback_rebalances": models["fallback_rebalances"]},
         "without_models": {key: fallback[key] for key in keys},
         "equal_weight": {

@@ -17,7 +17,8 @@ import numpy as np
 from tickless.backtest.results import timerange_text
 from tickless.backtest.walk_desk import DeskRuns
 from tickless.bars import Floats
-from tickless.learn.challenge import Score
+from tickless.learn.challenge import Score, trial_on
+from tickless.learn.classification import saved_by_tick
 from tickless.learn.measures import mean_interval
 from tickless.learn.walk_forward import FoldResult, ModelWalk
 from tickless.settings import Settings
@@ -28,6 +29,9 @@ FOLD_COLUMNS = (
     "linear_rank_ic", "hit_rate", "hit_rate_baseline", "rmse", "rmse_zero", "linear_rmse", "top_k_net_frac", "top_k_active_frac",
     "universe_frac", "max_psi", "skipped",
 )  # fmt: skip
+
+
+Times = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ class WalkRecord:
     """``compare_runs``; None where the desk did not run."""
     runs: DeskRuns | None = field(default=None, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def not_asked(self) -> str:
+        """The sentence that the desk never asked its models, so that both of its runs are the same; empty where it did, or did not run."""
+        if self.desk is None or self.desk["asked_models"]:
+            return ""
+        owners = ", ".join(sorted(self.settings.strategy))
+        return f"The desk never asked a model: {owners} decides without, so its run with models is its run without."
 
     @property
     def tested(self) -> tuple[datetime, datetime]:
@@ -120,25 +132,35 @@ def fold_facts(result: FoldResult) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class IcOverTime:
-    """The mean rank IC of everything forecast up to a day, (D,), with its 95 % interval; NaN where it cannot be told."""
+class OverTime:
+    """The mean of everything forecast up to a day, (D,), with its 95 % interval; NaN where it cannot be told."""
 
-    at_ms: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    at_ms: Times
     mean: Floats
     low: Floats
     high: Floats
     linear: Floats
 
 
-def ic_over_time(walk: ModelWalk, at_ms: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> IcOverTime:
-    """At each of the given times, from the ticks before it."""
-    trial = walk.terms.trial
-    series = walk.series.rank_ic
-    linear = walk.linear_series.rank_ic if walk.linear_series is not None else np.full(len(series), np.nan)
+def ic_over_time(walk: ModelWalk, at_ms: Times) -> OverTime:
+    """The mean rank IC at each of the given times, from the ticks before it."""
+    return _over_time(walk, walk.series.rank_ic, walk.linear_series.rank_ic if walk.linear_series is not None else None, at_ms)
+
+
+def saved_over_time(walk: ModelWalk, at_ms: Times) -> OverTime:
+    """The same of a classifier's log loss saved, in nats, against the base rate of all test rows."""
+    rows, every_ms = walk.rows, walk.terms.trial.sample_every_min * 60_000
+    mine = saved_by_tick(walk.said.output, rows.won, rows.start_ms, every_ms)
+    linear = None if walk.linear is None else saved_by_tick(walk.linear.output, rows.won, rows.start_ms, every_ms)
+    return _over_time(walk, mine, linear, at_ms)
+
+
+def _over_time(walk: ModelWalk, series: Floats, beside: Floats | None, at_ms: Times) -> OverTime:
+    trial, linear = trial_on(walk.rows, walk.terms), np.full(len(series), np.nan) if beside is None else beside
     begin = int(walk.rows.start_ms[0]) if len(walk.rows) else 0
     counts = np.clip((at_ms - begin) // (trial.sample_every_min * 60_000), 0, len(series)).astype(int)
-    spans = [mean_interval(series[:count], trial.overlap) for count in counts]
-    return IcOverTime(
+    spans = [mean_interval(series[:count], trial.known_overlap) for count in counts]
+    return OverTime(
         at_ms=at_ms,
         mean=np.asarray([_mean(series[:count]) for count in counts]),
         low=np.asarray([low for low, _ in spans]),

@@ -31,7 +31,7 @@ data_app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-CHECK_EXAMPLE = "Example: `tickless data check --data ../shared/data/spot_2024 --timeframe 15m`"
+CHECK_EXAMPLE = "Example: `tickless data check --data data/ --timeframe 15m`"
 MAKE_EXAMPLE = "Example: `tickless data make --out market --pairs 24 --days 60 --signal-ic 0.05`"
 
 

@@ -67,5 +67,7 @@ def chosen_specs(settings: Settings, desk: str, names: Sequence[str] | None) -> 
         raise InputError(f"--desk {desk}: its settings name no model; choose with --model, known: {known}")
     for name in names:
         if all(spec.name != name for spec in owned):
-            raise InputError(f"--model {name}: unknown; known: {known}")
+            owner = next((spec.strategy for spec in load_specs(None) if spec.name == name), None)
+            why = f"strategy {owner} owns it, and this desk runs {', '.join(sorted(settings.strategy))}" if owner else "unknown"
+            raise InputError(f"--model {name}: {why}; known{' here' if owner else ''}: {known}")
     return tuple(spec for spec in owned if spec.name in names)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tickless.cli.deployed import Stage, find_desk
-from tickless.cli.operating import plain, refuse_no_pair, settings_of
+from tickless.cli.operating import plain, refuse_no_pair, same_pair, settings_of
 from tickless.cli.options import Json
 from tickless.cli.printing import print_json, print_table
 from tickless.errors import SettingsError
@@ -47,20 +47,21 @@ def why(
     if state is not None and state.last_tick_at is not None:
         entries = list(islice(_entries(pair, desk.cloud.trace, settings.calendar, state.last_tick_at, hours), last))[::-1]
     if any(entry["action"] in ("buy", "sell") for entry in entries):
-        _add_orders(entries, [order for order in desk.cloud.ledger.orders() if order.pair == pair])
+        _add_orders(entries, [order for order in desk.cloud.ledger.orders() if same_pair(pair, order.pair)])
     if json_:
         print_json(entries)
     elif not entries:
         typer.echo(f"no tick of the last {hours} h spoke of {pair}")
     else:
-        print_table(f"{pair} on {stage}", ("tick", "regime", "limits", "action", "reason", "numbers", "orders"), _rows(entries))
+        print_table(f"{pair.upper()} on {stage}", ("tick", "regime", "limits", "action", "reason", "numbers", "orders"), _rows(entries))
 
 
 def _entries(pair: str, trace: Trace, calendar: Calendar, until: datetime, hours: int) -> Iterator[dict[str, Any]]:
     """What each tick said of the pair, latest first."""
     for tick in _ticks_before(calendar, until, hours):
         content = trace.read(tick)
-        told = (content or {}).get("pairs", {}).get(pair)
+        pairs = (content or {}).get("pairs", {})
+        told = pairs.get(pair) or next((pairs[name] for name in pairs if same_pair(pair, name)), None)
         if content is not None and told is not None:
             limits = [*content.get("limits", ()), *([content["reduce_only"]] if content.get("reduce_only") else ())]
             head = {"at": iso(tick.scheduled_at), "tick": tick.id, "regime": content.get("regime"), "limits": limits}

@@ -35,3 +35,19 @@ def open_folder(models: Path) -> FolderModelStore:
 def open_registry(models: Path | None, stage: str) -> ModelRegistry:
     """The registry in a folder, or in the bucket of the deployed desk where none is named. Raises InputError."""
     return find_desk(stage).cloud.models if models is None else open_folder(models)
+
+
+def known_model(registry: ModelRegistry, name: str) -> str:
+    """The name, of which there must be versions. Raises InputError naming the models that there are."""
+    names = registry.names()
+    if name not in names:
+        raise InputError(f"model {name!r}: not registered; there are {', '.join(names) or 'none'}")
+    return name
+
+
+def registered_version(registry: ModelRegistry, name: str, version: str) -> str:
+    """The version, which may be damaged, but must be there. Raises InputError naming the versions that there are."""
+    known = registry.version_names(known_model(registry, name))
+    if version not in known:
+        raise InputError(f"model {name}@{version}: not registered; there are {', '.join(known)}")
+    return version

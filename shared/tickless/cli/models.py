@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tickless.cli.deployed import Stage
-from tickless.cli.model_folders import RegistryOf, open_registry
+from tickless.cli.model_folders import RegistryOf, known_model, open_registry, registered_version
 from tickless.cli.options import Json
 from tickless.cli.printing import note, print_json, print_table
 from tickless.errors import ArtifactError, InputError
@@ -85,9 +85,9 @@ def show(
     """
     registry, now = open_registry(models, stage), datetime.now(UTC)
     name, at, version = model.partition("@")
-    life = registry.life(_known(registry, name))
+    life = registry.life(known_model(registry, name))
     promotions = life.promotions
-    version = _registered(registry, name, version) if at else _champion(name, life, now)
+    version = registered_version(registry, name, version) if at else _champion(name, life, now)
     found = registry.manifest(name, version)
     size = len(registry.artifact(found))
     events = [event for event in life.events if event.version == version]
@@ -136,7 +136,11 @@ def card(
 
     registry = open_registry(models, stage)
     name, at, version = model.partition("@")
-    version = _registered(registry, name, version) if at else _champion(name, registry.life(_known(registry, name)), datetime.now(UTC))
+    version = (
+        registered_version(registry, name, version)
+        if at
+        else _champion(name, registry.life(known_model(registry, name)), datetime.now(UTC))
+    )
     typer.echo(render_card(registry.manifest(name, version).manifest), nl=False)
 
 
@@ -159,7 +163,7 @@ def promote(
     name, _, version = model.partition("@")
     if not version:
         raise InputError(f"model {model!r}: name a version as {name}@VERSION")
-    found = registry.manifest(name, _registered(registry, name, version))
+    found = registry.manifest(name, registered_version(registry, name, version))
     chosen = _time_of_promotion(effective_at or (NOW if models is None else TRAINED), found, now, in_bucket=models is None)
     _promote(registry, found, (chosen, now), reason, json_=json_)
 
@@ -178,7 +182,7 @@ def rollback(
     Example: tickless models rollback rotation_6h --stage prod
     """
     registry, now = open_registry(models, stage), datetime.now(UTC)
-    life, at = registry.life(_known(registry, name)), _chosen(effective_at, now, in_bucket=models is None)
+    life, at = registry.life(known_model(registry, name)), _chosen(effective_at, now, in_bucket=models is None)
     champion = _champion(name, life, at)
     before = life.champion_before(at)
     if not before:
@@ -206,8 +210,8 @@ def retire(
 
     registry, now = open_registry(models, stage), datetime.now(UTC)
     name, given, version = model.partition("@")
-    life, at = registry.life(_known(registry, name)), _chosen(effective_at, now, in_bucket=models is None)
-    version = _registered(registry, name, version) if given else _champion(name, life, at)
+    life, at = registry.life(known_model(registry, name)), _chosen(effective_at, now, in_bucket=models is None)
+    version = registered_version(registry, name, version) if given else _champion(name, life, at)
     moment = Moment(at, now, PERSON)
     if life.stage(version, at) == "champion":
         change = withdraw(life, reason, moment)
@@ -275,21 +279,6 @@ def _chosen(text: str, now: datetime, *, in_bucket: bool, words: str = NOW) -> d
             f"--effective-at {text}: lies in the past, and a deployed desk's history stays as it was; name a folder by --models"
         )
     return at
-
-
-def _known(registry: ModelRegistry, name: str) -> str:
-    names = registry.names()
-    if name not in names:
-        raise InputError(f"model {name!r}: not registered; there are {', '.join(names) or 'none'}")
-    return name
-
-
-def _registered(registry: ModelRegistry, name: str, version: str) -> str:
-    """The version, which may be damaged, but must be there. Raises InputError."""
-    known = registry.version_names(_known(registry, name))
-    if version not in known:
-        raise InputError(f"model {name}@{version}: not registered; there are {', '.join(known)}")
-    return version
 
 
 def _champion(name: str, life: ModelLife, at: datetime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
@@ -51,14 +51,19 @@ def status(stage: Stage = "dev", json_: Json = False) -> None:
         note(f"refused by the desk, which keeps its last good value: {sentence}")
 
 
-def positions(stage: Stage = "dev", json_: Json = False) -> None:
+def positions(
+    stage: Stage = "dev",
+    wide: Annotated[bool, typer.Option("--wide", help="All that is known of each; --json has it too.")] = False,
+    json_: Json = False,
+) -> None:
     """Show every position: what it cost, what it is worth at the last close the desk saw, and where its stop is.
 
     Example: tickless positions --stage dev
     """
     state = find_desk(stage).cloud.ledger.load()
     held = [] if state is None else [_position_row(state, pair) for pair in sorted(state.positions)]
-    _print_rows(f"positions of {stage}", held, json_=json_, empty="no position")
+    shown = held if wide or json_ else _in_short(held)
+    _print_rows(f"positions of {stage}", shown, json_=json_, empty="no position")
 
 
 def orders(
@@ -78,7 +83,7 @@ def orders(
     found: Iterable[Order] = ledger.orders()
     if only_open:
         found = sorted(state.orders.values(), key=lambda order: (order.tick_at, order.client_order_id)) if state else []
-    rows = deque((_order_row(order) for order in _oldest_first(found) if pair in (None, order.pair)), last)
+    rows = deque((_order_row(order) for order in _oldest_first(found) if pair is None or same_pair(pair, order.pair)), last)
     _print_rows(f"orders of {stage}", rows, json_=json_, empty="no order")
 
 
@@ -89,7 +94,7 @@ def trades(stage: Stage = "dev", last: Last = 20, pair: Pair = None, json_: Json
     """
     refuse_no_pair(pair, "--pair")
     found = find_desk(stage).cloud.ledger.trades()
-    rows = deque((_trade_row(trade) for trade in found if pair in (None, trade.pair)), last)
+    rows = deque((_trade_row(trade) for trade in found if pair is None or same_pair(pair, trade.pair)), last)
     _print_rows(f"trades of {stage}", rows, json_=json_, empty="no closed trade")
 
 
@@ -97,6 +102,11 @@ def refuse_no_pair(text: str | None, name: str) -> None:
     """Raise InputError for a text that is no pair's name: nothing is ever found under it."""
     if text is not None and "/" not in text:
         raise InputError(f"{name} {text!r}: expected base and quote, such as BTC/USDT")
+
+
+def same_pair(text: str, pair: str) -> bool:
+    """Whether a person means the pair, in capital letters or small ones."""
+    return text.casefold() == pair.casefold()
 
 
 def _oldest_first(orders: Iterable[Order]) -> Iterator[Order]:
@@ -253,6 +263,16 @@ def _position_row(state: DeskState, pair: str) -> dict[str, Any]:
     }
 
 
+_ALWAYS = ("pair", "qty", "entry_price", "last_close", "value", "open_pnl", "open_pnl_frac", "stop_price")
+_WHERE_ANY = ("stop_on_exchange", "quarantined_since", "not_on_exchange")
+
+
+def _in_short(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What fits a terminal: the money and the stop, and what some position has that is not as usual."""
+    names = [*_ALWAYS, *(name for name in _WHERE_ANY if any(row[name] is not None for row in rows))]
+    return [{name: percent(row[name]) if name == "open_pnl_frac" else row[name] for name in names} for row in rows]
+
+
 def _stops_text(facts: Mapping[str, Any]) -> str:
     """Who watches the positions: the exchange, or the desk alone at every risk check."""
     resting, without = facts["stops_on_exchange"], facts["stops_not_on_exchange"]
@@ -303,7 +323,9 @@ def _print_rows(title: str, rows: Iterable[Mapping[str, Any]], *, json_: bool, e
     else:
         numbers = tuple(name for name in told[0] if any(part in name for part in ("qty", "price", "value", "pnl", "fee", "close")))
         cells = [tuple(plain(Decimal(f"{cell:.8g}")) if isinstance(cell, float) else cell for cell in row.values()) for row in told]
-        print_table(title, tuple(told[0]), cells, right=numbers)
+        # Long names wrap between their words, not within.
+        heads = {name: name.replace("_", " ") for name in told[0]}
+        print_table(title, tuple(heads.values()), cells, right=[heads[name] for name in numbers])
 
 
 def plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,14 +44,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 def parse_timerange(text: str) -> tuple[datetime, datetime]:
     """``20240601-20240608`` as [start, end) in UTC; raises InputError."""
-    first, dash, last = text.partition("-")
-    try:
-        start, end = (datetime.strptime(part, "%Y%m%d").replace(tzinfo=UTC) for part in (first, last))
-    except ValueError as error:
-        raise InputError(f"--timerange {text}: must be YYYYMMDD-YYYYMMDD") from error
-    if not dash or start >= end:
+    found = re.fullmatch(r"([0-9]{8})-([0-9]{8})?", text)
+    if found is None:
+        raise InputError(f"--timerange {text}: must be YYYYMMDD-YYYYMMDD")
+    start = _midnight(found[1], text)
+    if found[2] is None:
+        raise InputError(f"--timerange {text}: must name its end too, as {text}YYYYMMDD (`tickless data check` tells where bars end)")
+    end = _midnight(found[2], text)
+    if start >= end:
         raise InputError(f"--timerange {text}: must end after it starts")
     return start, end
+
+
+def _midnight(day: str, text: str) -> datetime:
+    try:
+        return datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InputError(f"--timerange {text}: there is no day {day[:4]}-{day[4:6]}-{day[6:]}") from error
 
 
 def check_timeframe(timeframe: str, option: str = "--timeframe") -> None:

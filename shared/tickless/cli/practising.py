@@ -28,9 +28,7 @@ PAIRS, SEED = 12, 3
 STAGE = "dev"
 ELSEWHERE = ("demo", "replay", "practise")
 """Commands with a local AWS of their own."""
-HELP = (
-    "tick [N]: let the next N times at which the desk wakes come. Any command of tickless, without its first word: status. exit: the end."
-)
+HELP = "tick [N]: let the next N times at which the desk wakes come. Any command of tickless, such as status. exit: the end."
 
 
 def practise(
@@ -54,6 +52,7 @@ def practise(
 
 def _obey(words: list[str], wake: Callable[[], str]) -> None:
     """Carry out one line. Raises TicklessError for what is refused here; commands tell their own errors."""
+    words = words[1:] if words[:1] == ["tickless"] else words  # As it is typed everywhere else.
     if not words or words[0] == "help":
         note(HELP)
     elif words[0] == "tick":

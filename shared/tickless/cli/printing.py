@@ -37,6 +37,11 @@ def note(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
-def percent(frac: float) -> str:
-    """A share in per cent with its sign."""
-    return f"{frac * 100:+.2f} %"
+def percent(frac: float, digits: int = 2) -> str:
+    """A share in per cent with its sign; what rounds to nothing has none."""
+    return no_sign_of_nothing(f"{frac * 100:+.{digits}f} %")
+
+
+def no_sign_of_nothing(text: str) -> str:
+    """``-0.00 %`` and ``+0.00 %`` as ``0.00 %``; other numbers as they are."""
+    return text if any(digit in text for digit in "123456789") else text.lstrip("+-")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tickless.cli.deployed import Stage
-from tickless.cli.model_folders import RegistryOf, open_registry
+from tickless.cli.model_folders import RegistryOf, open_registry, registered_version
 from tickless.cli.options import Data, Json
 from tickless.cli.printing import note, print_json
 from tickless.errors import ArtifactError, InputError
@@ -30,7 +30,7 @@ def reproduce(
 ) -> None:
     """Train a version again, from its manifest and the bars it names, and compare: the artifact byte for byte, and the manifest.
 
-    Exit code 1 where they differ, 2 where the bars are not those that the manifest names. Changes nothing.
+    Exit code 1 where they differ, 2 where there is no such version or the bars are not those that its manifest names. Changes nothing.
 
     Example: tickless models reproduce rotation_6h@20240601T0000Z --data market --models out/models
     """
@@ -42,7 +42,7 @@ def reproduce(
     if not at:
         raise InputError(f"model {model!r}: name a version as {model}@VERSION")
     registry = open_registry(models, stage)
-    registered = registry.manifest(name, version)
+    registered = registry.manifest(name, registered_version(registry, name, version))
     registry.artifact(registered)  # What is damaged is not what was made.
     recipe = Recipe.read(registered.manifest)
     market, _ = load_market(data, recipe.timeframe, now=datetime.now(UTC))

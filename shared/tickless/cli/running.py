@@ -311,4 +311,4 @@ def _rebalances(summary: dict[str, Any]) -> int:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:.2f} %"
+    return "–" if value is None else f"{value * 100:z.2f} %"

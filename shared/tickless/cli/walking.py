@@ -28,7 +28,7 @@ from tickless.cli.options import (
     path_of,
     progress_bar,
 )
-from tickless.cli.printing import note, print_json, print_table
+from tickless.cli.printing import note, percent, print_json, print_table
 
 if TYPE_CHECKING:
     from tickless.backtest.walk_results import WalkRecord
@@ -90,7 +90,7 @@ def walk_forward(
     record = replace(record, seconds={**record.seconds, "all": time.monotonic() - began})
     write_files(out, files(record))
     page = write_models_page(record, out)
-    _print(facts(record), page, json_=json_)
+    _print(facts(record), page, record.not_asked, json_=json_)
 
 
 @dataclass(frozen=True)
@@ -217,13 +217,17 @@ def _bars() -> Iterator[Callable[[str], Advance]]:
         yield next_bar
 
 
-def _print(content: dict[str, Any], page: Path, *, json_: bool) -> None:
+def _print(content: dict[str, Any], page: Path, not_asked: str, *, json_: bool) -> None:
     if json_:
         print_json(content)
         return
     columns = ("model", "folds", "rank IC", "95 %", "t", "linear's", "hit rate", "to beat", "net a rebalance", "gates")
     rows = [_model_row(model) for model in content["models"]]
     print_table("out of fold", columns, rows, right=columns[1:-1])
+    classifiers = [_class_row(model) for model in content["models"] if "classes" in model["out_of_fold"]]
+    if classifiers:
+        heads = ("model", "rows", "log loss", "base rate's", "t of what it saves", "linear's", "AUC", "linear's AUC")
+        print_table("as a classifier; chance has an AUC of 0.5", heads, classifiers, right=heads[1:])
     if content["strategy"] is not None:
         strategy = content["strategy"]
         names = (
@@ -232,10 +236,12 @@ def _print(content: dict[str, Any], page: Path, *, json_: bool) -> None:
             ("equal weight", "equal_weight"),
             ("cash", "cash"),
         )
-        lines = [(name, f"{strategy[key]['total_return_frac'] * 100:+.2f} %") for name, key in names]
+        lines = [(name, percent(strategy[key]["total_return_frac"])) for name, key in names]
         print_table(
             f"the strategy, {strategy['start'][:10]} to {strategy['end'][:10]}, after costs", ("", "return"), lines, right=("return",)
         )
+    if not_asked:
+        typer.echo(not_asked)
     typer.echo(f"Results in {page.parent}, the models' page is {page}")
     for model in content["models"]:
         skipped = [fold for fold in model["folds"] if "skipped" in fold]
@@ -244,11 +250,7 @@ def _print(content: dict[str, Any], page: Path, *, json_: bool) -> None:
 
 
 def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
-    mine, linear = model["out_of_fold"], model["linear_baseline"] or {}
-
-    def number(value: float | None, digits: int = 4) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
-
+    mine, linear, number = model["out_of_fold"], model["linear_baseline"] or {}, _number
     return (
         model["model"],
         str(model["folds_tested"]),
@@ -258,6 +260,22 @@ def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
         number(linear.get("rank_ic")),
         number(mine["hit_rate"]),
         number(mine["hit_rate_baseline"]),
-        f"{mine['top_k_net_frac'] * 100:+.3f} %" if mine["top_k_net_frac"] is not None else "–",
+        percent(mine["top_k_net_frac"], 3) if mine["top_k_net_frac"] is not None else "–",
         "open" if model["would_pass_gates"] else "closed",
     )
+
+
+def _class_row(model: dict[str, Any]) -> tuple[str, ...]:
+    mine, linear = model["out_of_fold"]["classes"], (model["linear_baseline"] or {}).get("classes") or {}
+    numbers = (mine["log_loss"], mine["log_loss_base"])
+    return (
+        model["model"],
+        f"{mine['rows']:,}",
+        *map(_number, numbers),
+        _number(mine["skill_t"], 2),
+        *map(_number, (linear.get("log_loss"), mine["auc"], linear.get("auc"))),
+    )
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:z.{digits}f}"

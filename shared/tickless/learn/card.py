@@ -176,7 +176,10 @@ def _linear(manifest: Mapping[str, Any]) -> str:
 
 def _made_from(manifest: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     rows = manifest.get("rows") or {}
-    yield "Bars", " to ".join(str(manifest[key]) for key in ("data_from", "data_until") if key in manifest)
+    bars = manifest.get("bars") or {}
+    sampled = " to ".join(str(manifest[key]) for key in ("data_from", "data_until") if key in manifest)
+    yield "Bars", f"{bars['from']} to {bars['until']}, {bars['timeframe']}" if bars else ""
+    yield "Samples" if bars else "Bars", sampled
     yield "Fitted on labels known by", str(manifest.get("fit_until", ""))
     yield "Validated from", str(manifest.get("validation_from", ""))
     yield "Rows", ", ".join(f"{name} {count:,}" for name, count in rows.items())
@@ -206,7 +209,7 @@ def _sentence(text: str) -> str:
 def _number(value: Any) -> str:
     if value is None:
         return "cannot be told"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.5f}" if isinstance(value, float) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:z.5f}" if isinstance(value, float) else str(value)
 
 
 def _list(items: Iterable[tuple[str, str]]) -> str:

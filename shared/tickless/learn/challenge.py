@@ -269,12 +269,17 @@ def score_model(model: OnnxModel | Fitted, worth: Worth, rows: Samples, terms: T
 
 def score_forecast(said: Floats, forecast: Floats, rows: Samples, terms: Terms) -> Score:
     """What outputs, and the forecasts of the return that they stand for, both (R,), were worth on the rows."""
-    classes, trial = None, terms.trial
-    if terms.spec.of_setups:
-        trial = replace(trial, concurrent=concurrent_ticks(rows.start_ms, rows.end_ms))
+    classes, trial = None, trial_on(rows, terms)
     if OUTPUTS[terms.spec.algorithm] == "probability":
         classes = validate_classifier(said, rows.won, rows.start_ms, trial.known_overlap, trial.sample_every_min * 60_000)
     return Score(validate(returned(rows, terms.spec), forecast, trial), classes)
+
+
+def trial_on(rows: Samples, terms: Terms) -> Trial:
+    """How forecasts of these rows are judged: set-ups do not come at every tick, so their own times say how many share a label's."""
+    if not terms.spec.of_setups:
+        return terms.trial
+    return replace(terms.trial, concurrent=concurrent_ticks(rows.start_ms, rows.end_ms))
 
 
 def returned(rows: Samples, spec: ModelSpec) -> Samples:

@@ -83,8 +83,7 @@ def validate_classifier(forecast: Floats, won: Floats, start_ms: Millis, overlap
     """
     _check(forecast, won)
     rate = float(won.mean()) if len(won) else math.nan
-    saved = row_losses(np.full(len(won), rate), won) - row_losses(forecast, won)
-    series = _mean_by_tick(saved, start_ms, sample_every_ms)
+    series = saved_by_tick(forecast, won, start_ms, sample_every_ms)
     known = int((~np.isnan(series)).sum())
     # Rows of one tick, and labels that overlap, fall together; an interval that counted each row would be far too narrow.
     curve = reliability_curve(forecast, won, shared=max(1.0, len(won) * overlap / max(1, known)))
@@ -103,6 +102,12 @@ def validate_classifier(forecast: Floats, won: Floats, start_ms: Millis, overlap
         calibration_error=calibration_error(curve),
         curve=curve,
     )
+
+
+def saved_by_tick(forecast: Floats, won: Floats, start_ms: Millis, sample_every_ms: int) -> Floats:
+    """The log loss saved against the rows' base rate, in nats: the mean of every tick from the first to the last, (T,), or NaN."""
+    rate = float(won.mean()) if len(won) else math.nan
+    return _mean_by_tick(row_losses(np.full(len(won), rate), won) - row_losses(forecast, won), start_ms, sample_every_ms)
 
 
 def row_losses(forecast: Floats, won: Floats) -> Floats:

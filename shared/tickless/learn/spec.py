@@ -196,10 +196,10 @@ def read_spec(path: Path) -> ModelSpec:
     return spec
 
 
-def load_specs(strategy: str, folder: Path | None = None) -> tuple[ModelSpec, ...]:
-    """All specifications that ``strategy`` owns, by horizon, then name; raises SettingsError."""
+def load_specs(strategy: str | None, folder: Path | None = None) -> tuple[ModelSpec, ...]:
+    """All specifications that ``strategy`` owns, None: all there are, by horizon, then name; raises SettingsError."""
     paths = sorted((folder or models_folder()).glob("*/spec.toml"))
-    specs = [spec for spec in map(read_spec, paths) if spec.strategy == strategy]
+    specs = [spec for spec in map(read_spec, paths) if strategy in (None, spec.strategy)]
     return tuple(sorted(specs, key=lambda spec: (spec.horizon_h, spec.name)))
 
 

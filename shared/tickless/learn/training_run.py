@@ -166,7 +166,7 @@ def _problem(samples: Samples, split: Split, terms: Terms) -> str:
     parts = {"training": split.train, "early-stopping": split.inner, "calibration": split.calibration, "validation": split.validation}
     for name, part in parts.items():
         if part is not None and len(part) < least:
-            return f"the {name} slice has {len(part)} rows, fewer than {least}"
+            return f"the {name} slice has {len(part)} rows, fewer than window.min_rows = {least}"
     return ""
 
 

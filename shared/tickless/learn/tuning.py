@@ -45,6 +45,8 @@ from tickless.learn.validate import forecast_series
 Objective = Literal["rank_ic", "net"]
 Values = Mapping[str, float | int]
 _DAY_MS = 86_400_000
+_MORE_ROWS = "give it a longer timerange or more pairs, or lower window.min_rows or folds.count in its spec.toml"
+"""What helps where folds have too few rows."""
 
 
 class Chooser(Protocol):
@@ -109,14 +111,16 @@ def prepare_tuning(table: FeatureTable, panel: Panel, terms: Terms, features: Fe
     samples = made.samples.take(slice(0, rows_until(made.samples, holdout - embargo_ms)))
     folds = _folds(samples, terms, embargo_ms)
     if not folds:
-        raise DataError(f"model {spec.name}: {len(samples)} rows before the holdout are too few for {spec.folds.count} folds")
+        why = f"{len(samples)} rows before the holdout are too few for folds.count = {spec.folds.count}"
+        raise DataError(f"model {spec.name}: {why}; {_MORE_ROWS}")
     least = spec.window.min_rows
     for fold in folds:
         split = hold_out(fold.split(samples), terms)
         parts = {"training": split.train, "early-stopping": split.inner, "calibration": split.calibration, "test": split.validation}
         for name, part in parts.items():
             if part is not None and len(part) < least:
-                raise DataError(f"model {spec.name}: the {name} slice of fold {fold.number} has {len(part)} rows, fewer than {least}")
+                why = f"the {name} slice of fold {fold.number} has {len(part)} rows, fewer than window.min_rows = {least}"
+                raise DataError(f"model {spec.name}: {why}; {_MORE_ROWS}")
         check_split(split, embargo_ms)
     return TuningData(terms, samples, folds, holdout)
 

@@ -246,10 +246,11 @@ def _run_fold(fold: Fold, samples: Samples, terms: Terms) -> FoldResult:
     split = hold_out(fold.split(samples), terms)
     least = terms.spec.window.min_rows
     fitted = {"training": split.train, "early-stopping": split.inner, "calibration": split.calibration}
-    needs = [*((name, part, least) for name, part in fitted.items()), ("test", split.validation, 1)]
-    for name, part, needed in needs:
-        if part is not None and len(part) < needed:
-            return FoldResult(fold, terms, None, f"the {name} slice has {len(part)} rows, fewer than {needed}")
+    for name, part in fitted.items():
+        if part is not None and len(part) < least:
+            return FoldResult(fold, terms, None, f"the {name} slice has {len(part)} rows, fewer than window.min_rows = {least}")
+    if not len(split.validation):
+        return FoldResult(fold, terms, None, "the test slice has 0 rows")
     check_split(split, terms.embargo_ms)
     try:
         candidate = make_candidate(split, terms)

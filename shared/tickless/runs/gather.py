@@ -51,8 +51,11 @@ def check_timerange(panel: Panel, start: datetime, end: datetime) -> None:
     if not start < end:
         raise InputError(f"timerange {start:%Y%m%d}-{end:%Y%m%d}: must end after it starts")
     last = panel.end + timedelta(milliseconds=panel.step_ms)
-    if start < panel.start or end > last:
-        raise InputError(f"timerange {iso(start)} to {iso(end)}: outside the data, which reach from {iso(panel.start)} to {iso(panel.end)}")
+    early, late = start < panel.start, end > last
+    if early or late:
+        ends = ["begins before", "ends after"] if early and late else ["begins before"] if early else ["ends after"]
+        how = "outside" if start >= last or end <= panel.start else " and ".join(ends)
+        raise InputError(f"timerange {iso(start)} to {iso(end)}: {how} the data, which reach from {iso(panel.start)} to {iso(panel.end)}")
 
 
 def pairs_to_run(panel: Panel, known: Sequence[str], settings: Settings, start: datetime, end: datetime) -> tuple[str, ...]:

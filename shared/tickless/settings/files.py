@@ -234,6 +234,17 @@ def build_settings(sections: Mapping[str, Section]) -> Settings:
         raise SettingsError(explain(error)) from error
 
 
+def _given_twice(message: str, text: str) -> str:
+    """The key that a TOML text gives a second time, and where; empty for what else is wrong. The parser names the place alone."""
+    if not message.startswith("Cannot overwrite a value"):
+        return ""
+    lines = text.rstrip().splitlines()
+    found = re.search(r"at line (\d+)", message)
+    number = int(found[1]) if found else len(lines)
+    key = re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", lines[number - 1])
+    return f"{key[1]} is given twice, the second time at line {number}" if key else ""
+
+
 def load_desk(desk: str, overrides: Iterable[str] = ()) -> Settings:
     """Load a desk file (a built-in name or a path), apply ``section.key=value`` overrides, validate.
 
@@ -244,7 +255,7 @@ def load_desk(desk: str, overrides: Iterable[str] = ()) -> Settings:
     try:
         values = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingsError(f"{source}: not TOML ({error})") from error
+        raise SettingsError(f"{source}: not TOML ({_given_twice(str(error), text) or error})") from error
     for override in overrides:
         _apply_override(values, override)
         source += f" --set {override}"
