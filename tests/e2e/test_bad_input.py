@@ -219,12 +219,21 @@ def test_an_override_that_is_wrong(command: Command, data: Path, override: str) 
 # Timeranges
 
 
-@pytest.mark.parametrize("timerange", ["20230101-20230102", "20240531-20240602", "20240604-20240607", "20990101-20990102"])
-def test_a_timerange_outside_the_data(command: Command, data: Path, timerange: str) -> None:
+@pytest.mark.parametrize(
+    ("timerange", "how"),
+    [
+        ("20230101-20230102", "outside"),
+        ("20240531-20240602", "begins before"),
+        ("20240604-20240607", "ends after"),
+        ("20240531-20240607", "begins before and ends after"),
+        ("20990101-20990102", "outside"),
+    ],
+)
+def test_a_timerange_outside_the_data(command: Command, data: Path, timerange: str, how: str) -> None:
     sentence = command.replay(data, timerange=timerange)
     first, last = (f"{part[:4]}-{part[4:6]}-{part[6:]}T00:00:00Z" for part in timerange.split("-"))
     assert sentence.startswith(
-        f"timerange {first} to {last}: outside the data, which reach from 2024-06-01T00:00:00Z to 2024-06-05T00:00:00Z"
+        f"timerange {first} to {last}: {how} the data, which reach from 2024-06-01T00:00:00Z to 2024-06-05T00:00:00Z"
     )
 
 
@@ -245,9 +254,14 @@ def test_settings_that_do_nothing_are_told_before_a_run(data: Path, tmp_path: Pa
     assert told in result.stderr.splitlines()
 
 
-@pytest.mark.parametrize("timerange", ["2024", "20240602", "20240603-20240602", "20240602-20240602", "20240631-20240702", "a-b"])
+@pytest.mark.parametrize("timerange", ["2024", "20240602", "20240603-20240602", "20240602-20240602", "20240602-", "a-b"])
 def test_a_timerange_that_is_none(command: Command, data: Path, timerange: str) -> None:
     assert command.replay(data, timerange=timerange).startswith(f"--timerange {timerange}: must ")
+
+
+@pytest.mark.parametrize(("timerange", "day"), [("20240631-20240702", "2024-06-31"), ("20240601-20240632", "2024-06-32")])
+def test_a_day_that_there_is_not(command: Command, data: Path, timerange: str, day: str) -> None:
+    assert command.replay(data, timerange=timerange) == f"--timerange {timerange}: there is no day {day}"
 
 
 # Models

@@ -120,13 +120,19 @@ def test_positions_orders_and_trades_are_those_of_the_ledger(tickless, traded):
         assert row["stop_price"] == position.stop.stop_price
         assert row["value"] == pytest.approx(float(position.qty) * state.marks.get(row["pair"], float(position.entry_price)), abs=0.01)
         assert row["open_pnl"] == pytest.approx(row["open_pnl_frac"] * float(position.bought_value), abs=0.05)
+    short, wide = tickless("positions").stdout, tickless("positions", "--wide").stdout
+    assert "stop price" in short
+    assert "enter" not in short
+    assert "enter tag" in " ".join(wide.split())
     every = list(ledger.orders())
     shown = tickless.json("orders", "--last", 1000)
     assert [row["client_order_id"] for row in shown] == [order.client_order_id for order in every]
     assert {row["status"] for row in shown} == {"filled"}
     assert tickless.json("orders", "--last", 2) == shown[-2:]
     pair = shown[0]["pair"]
-    assert tickless.json("orders", "--pair", pair) == [row for row in shown if row["pair"] == pair]
+    of_pair = [row for row in shown if row["pair"] == pair]
+    assert tickless.json("orders", "--pair", pair) == tickless.json("orders", "--pair", pair.lower()) == of_pair
+    assert tickless.json("why", pair.lower()) == tickless.json("why", pair) != []
     assert pair in tickless("orders").stdout
     trades = list(ledger.trades())
     assert trades

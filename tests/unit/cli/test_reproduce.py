@@ -89,10 +89,28 @@ def test_other_bars_are_refused(tickless: Any, made: Panel, models: Path, tmp_pa
 def test_what_cannot_be_made_again_is_said(tickless: Any, bars: Path, models: Path) -> None:
     asked = ("--data", bars, "--models", models)
     assert "name a version as rotation_6h@VERSION" in tickless.refused("models", "reproduce", NAME, *asked)
-    assert "no manifest" in tickless.refused("models", "reproduce", f"{NAME}@20200101T0000Z", *asked, code=3)
     rewrite(models, lambda manifest: manifest.update(champion=f"{NAME}@20240501T0000Z"))
     result = tickless("models", "reproduce", LABEL, *asked)
     assert f"{NAME}@20240501T0000Z, the champion it was compared with, cannot be read here" in result.stderr
     rewrite(models, lambda manifest: manifest.pop("desk"))
     sentence = tickless.refused("models", "reproduce", LABEL, *asked, code=3)
     assert sentence == f"tickless: model {LABEL}: its manifest does not say how to make it again, desk is not in it"
+
+
+@pytest.mark.parametrize(
+    ("label", "sentence"),
+    [
+        (f"{NAME}@20200101T0000Z", f"model {NAME}@20200101T0000Z: not registered; there are {VERSION}"),
+        (f"nope@{VERSION}", f"model 'nope': not registered; there are {NAME}"),
+    ],
+    ids=["version", "model"],
+)
+def test_a_version_that_is_not_registered_is_bad_input(tickless: Any, bars: Path, trained: Path, label: str, sentence: str) -> None:
+    assert sentence in tickless.refused("models", "reproduce", label, "--data", bars, "--models", trained)
+
+
+def test_the_card_names_the_bars_that_it_takes(tickless: Any, trained: Path) -> None:
+    card = tickless("models", "card", LABEL, "--models", trained).stdout
+    bars = FolderModelStore(trained).manifest(NAME, VERSION).manifest["bars"]
+    assert f"- Bars: {bars['from']} to {bars['until']}, 15m\n" in card
+    assert f"- Samples: {FolderModelStore(trained).manifest(NAME, VERSION).manifest['data_from']} to " in card

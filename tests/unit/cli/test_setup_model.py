@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,9 +105,34 @@ def test_a_desk_that_names_a_model_has_a_night_and_one_that_names_none_has_not()
         assert [tick.function for tick in ticks].count("retrain") == nights
 
 
+WALK = ("--desk", "crossover", *RANGE, *OPTIONS, "--every", "7d", "--set", "training.min_window_days=30")
+
+
 def test_walk_forward_measures_it_and_leaves_the_desk_out(tickless: Any, bars: Path, tmp_path: Path) -> None:
-    options = ("--desk", "crossover", "--data", bars, *RANGE, *OPTIONS, "--every", "7d", "--set", "training.min_window_days=30")
-    content = tickless.json("walk-forward", *options, "--model", "crossover_setup", "--models-only", "--out", tmp_path / "out")
+    options = (*WALK, "--data", bars, "--model", "crossover_setup", "--models-only", "--out", tmp_path / "out")
+    content = tickless.json("walk-forward", *options)
     (model,) = content["models"]
     assert model["folds_tested"] >= 1
     assert content["strategy"] is None
+    assert "never asked" not in (tmp_path / "out" / "models.html").read_text("utf8")
+
+
+def test_walk_forward_says_what_a_classifier_saved_and_that_the_desk_never_asks_it(
+    tickless: Any, made: SyntheticMarket, bars: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    few = "universe.pair_whitelist=" + json.dumps(sorted(made.rules)[:8])  # Never five of them at one close.
+    told = tickless("walk-forward", *WALK, "--set", NAMED, "--set", few, "--data", bars, "--out", out).stdout
+    content = json.loads((out / "walk_forward.json").read_text("utf8"))
+    classes = content["models"][0]["out_of_fold"]["classes"]
+    for value in (classes["log_loss"], classes["log_loss_base"], classes["auc"]):
+        assert f"{value:.4f}" in told
+    assert content["strategy"]["asked_models"] is False
+    never = "The desk never asked a model: crossover decides without, so its run with models is its run without."
+    page = (out / "models.html").read_text("utf8")
+    assert never in told.splitlines()
+    assert never in page
+    plots = re.findall(r'data-plot="([^"]+)"', page)
+    assert plots == ["strategy", *(f"{kind}-crossover_setup" for kind in ("saved-folds", "saved", "calibration"))]
+    assert "Left out: rank IC by fold, over time, by horizon; what forecasts were followed by: they compare the pairs of one tick" in page
+    assert "– to –" not in page

@@ -54,6 +54,7 @@ def test_it_measures_models_and_runs_the_desk_on_them(walked) -> None:
     assert strategy["with_models"]["total_return_frac"] != strategy["without_models"]["total_return_frac"]
     assert strategy["equal_weight"]["total_return_frac"] < strategy["equal_weight"]["gross_return_frac"]
     assert strategy["cash"]["total_return_frac"] == 0.0
+    assert strategy["asked_models"] is True
     assert {path.name for path in out.iterdir()} == {*RESULT_FILES, "report.html", "models.html", "folds.csv", "walk_forward.json"}
     summary = json.loads((out / "summary.json").read_text())
     assert summary["total_return_frac"] == strategy["with_models"]["total_return_frac"]
@@ -130,6 +131,10 @@ def test_the_same_walk_leaves_the_same_bytes_and_models_only_leaves_no_run(tickl
         (("--every", "40d"), "older than training.max_model_age_days = 30"),
         (("--model", "rotation_9h"), "--model rotation_9h: unknown; known: rotation_6h, rotation_24h"),
         (("--model", "rotation_6h", "--model", "rotation_9h"), "--model rotation_9h: unknown"),
+        (
+            ("--model", "crossover_setup"),
+            "--model crossover_setup: strategy crossover owns it, and this desk runs rotation; known here: rotation_6h, rotation_24h",
+        ),
         (
             ("--model", "rotation_6h", "--set", "strategy.rotation.model_6h=rotation_24h"),
             "--model rotation_6h: the desk's settings do not name it, so its backtests would not use it",

@@ -235,7 +235,8 @@ def test_the_best_of_many_worthless_trials_is_called_luck(market, tmp_path):
 def test_too_few_rows_are_refused(planted):
     table, panel = planted
     starved = LINE.model_copy(update={"window": WindowSpec(min_rows=4000)})
-    with pytest.raises(DataError, match=r"slice of fold 1 has \d+ rows, fewer than 4000"):
+    cure = "give it a longer timerange or more pairs, or lower window.min_rows"
+    with pytest.raises(DataError, match=rf"slice of fold 1 has \d+ rows, fewer than window.min_rows = 4000; {cure}"):
         prepare(table, panel, starved)
 
 
