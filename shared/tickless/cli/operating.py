@@ -263,14 +263,15 @@ def _position_row(state: DeskState, pair: str) -> dict[str, Any]:
     }
 
 
-_ALWAYS = ("pair", "qty", "entry_price", "last_close", "value", "open_pnl", "open_pnl_frac", "stop_price")
+_ALWAYS = ("pair", "qty", "entry_price", "last_close", "value", "open_pnl", "pnl_of_cost", "stop_price")
 _WHERE_ANY = ("stop_on_exchange", "quarantined_since", "not_on_exchange")
 
 
 def _in_short(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What fits a terminal: the money and the stop, and what some position has that is not as usual."""
     names = [*_ALWAYS, *(name for name in _WHERE_ANY if any(row[name] is not None for row in rows))]
-    return [{name: percent(row[name]) if name == "open_pnl_frac" else row[name] for name in names} for row in rows]
+    told = [{**row, "pnl_of_cost": percent(row["open_pnl_frac"])} for row in rows]
+    return [{name: row[name] for name in names} for row in told]
 
 
 def _stops_text(facts: Mapping[str, Any]) -> str:
