@@ -48,9 +48,12 @@ def test_it_writes_the_best_specification_with_a_plain_statement(tickless, bars,
         (("--budget", "10"), "--budget 10: must be seconds, minutes or hours"),
         (("--budget", "0s"), "--budget 0s: must be seconds, minutes or hours"),
         (("--model", "rotation_9h"), "--model rotation_9h: unknown"),
-        (("--desk", "crossover"), "--model rotation_6h: unknown; known: crossover_setup"),
+        (
+            ("--desk", "crossover"),
+            "--model rotation_6h: strategy rotation owns it, and this desk runs crossover; known here: crossover_setup",
+        ),
         (("--timerange", "20240301-20240304"), "model rotation_6h: "),
-        (("--timerange", "20240301-20240303"), "rows before the holdout are too few for 5 folds"),
+        (("--timerange", "20240301-20240303"), "rows before the holdout are too few for folds.count = 5; give it a longer timerange"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(tickless, bars, tmp_path, options, sentence) -> None:
