@@ -270,7 +270,7 @@ def test_a_pair_that_lists_after_a_cut_changes_nothing_before(market):
 
 
 def test_a_timerange_outside_the_data_is_refused(market):
-    with pytest.raises(InputError, match="outside the data"):
+    with pytest.raises(InputError, match="ends after the data"):
         prove(market, end=TUESDAY + timedelta(days=30))
 
 
