@@ -343,10 +343,10 @@ def parse_tick(function: str, event: Any) -> Tick:
     try:
         at = parse_time(text)
     except ValueError as error:
-        raise EventError(f"event of {function}: scheduled_time {text!r} is not an ISO 8601 time with a zone") from error
-    except OverflowError:
-        at = None
-    if at is None or not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise EventError(
+            f"event of {function}: scheduled_time {text!r} is not an ISO 8601 time with a zone, or no calendar has it"
+        ) from error
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
         raise EventError(f"event of {function}: scheduled_time {text!r} is not in the years {FIRST_YEAR} to {LAST_YEAR}")
     if at.second or at.microsecond:
         raise EventError(f"event of {function}: scheduled_time {text!r} is not a whole minute")

@@ -46,7 +46,7 @@ def test_an_event_becomes_a_tick_in_utc():
         ({"scheduled_time": "<aws.scheduler.scheduled-time>"}, "scheduled_time '<aws.scheduler.scheduled-time>' is not an ISO 8601 time"),
         ({"scheduled_time": "2024-06-01T00:00:00"}, "scheduled_time '2024-06-01T00:00:00' is not an ISO 8601 time with a zone"),
         ({"scheduled_time": "0001-01-01T00:00:00Z"}, "scheduled_time '0001-01-01T00:00:00Z' is not in the years 2009 to 2200"),
-        ({"scheduled_time": "0001-01-01T00:00:00+02:00"}, "scheduled_time '0001-01-01T00:00:00.02:00' is not in the years 2009 to 2200"),
+        ({"scheduled_time": "0001-01-01T00:00:00+02:00"}, "is not an ISO 8601 time with a zone, or no calendar has it"),
         ({"scheduled_time": "9999-12-31T23:45:00Z"}, "scheduled_time '9999-12-31T23:45:00Z' is not in the years 2009 to 2200"),
         ({"scheduled_time": "2008-12-31T23:45:00Z"}, "scheduled_time '2008-12-31T23:45:00Z' is not in the years 2009 to 2200"),
         ({"scheduled_time": "2024-06-01T00:00:30Z"}, "scheduled_time '2024-06-01T00:00:30Z' is not a whole minute"),
