@@ -74,7 +74,7 @@ test: $(READY) ## all tests
 check: $(READY) format-check lint types imports test ## what CI runs: format, lint, types, import contracts, tests
 	@echo "check: everything passed"
 
-acceptance: $(READY) ## the whole crash matrix (real processes, killed at every request of a tick), gates against luck, a soak of 10,000 ticks (minutes)
+acceptance: $(READY) ## the whole crash matrix (real processes, killed at every request of a tick), gates against luck, the longest runs of replay and backtest, a soak of 10,000 ticks (minutes)
 	@$(BIN)/python -m pytest --hypothesis-profile=ci -m acceptance tests
 	@$(BIN)/python -m tests.soak --ticks 10000
 

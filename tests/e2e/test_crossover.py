@@ -134,7 +134,7 @@ def test_six_weeks_of_twelve_pairs_are_the_oracles_trade_for_trade(
     assert risk == scans == (END - START) // STEP
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance
 def test_the_whole_recording_is_the_oracles_trade_for_trade(tickless: Callable[..., Any], bars: Path, tmp_path: Path) -> None:
     """All 60 pairs and every bar, ties included: the one list that floating point alone does not give."""
     panel, _ = read_folder(bars, "15m", quote="USDT", end=LAST)

@@ -140,6 +140,7 @@ def market_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.acceptance
 def test_the_same_command_twice_gives_the_same_bytes(tickless: Run, market_folder: Path, tmp_path: Path) -> None:
     timerange = f"{DAY:%Y%m%d}-{DAY:%Y%m}{DAY.day + 1:02d}"
     for name, hash_seed in (("first", "1"), ("second", "271828")):
