@@ -141,22 +141,7 @@ def decide_risk(
     """
     state = evolve(state, marks={p: closes.get(p, m) for p, m in sorted(_marks(state).items())})
     equity = portfolio_value(state, closes)
-    peak = max(state.peak_equity, money(exact(equity)))
-    drawdown = drawdown_frac(equity, float(peak))
-    row = EquityRow(
-        at=tick.scheduled_at,
-        equity=money(exact(equity)),
-        cash=state.cash,
-        exposure_frac=(equity - float(state.cash)) / equity if equity > 0.0 else 0.0,
-        drawdown_frac=drawdown,
-        regime=state.regime,
-    )
-    state = evolve(state, peak_equity=peak)
-    alerts: list[str] = []
-    if state.halt is None and kill_switch_trips(drawdown, settings.risk):
-        halt = Halt(reason=f"drawdown {drawdown:.2%} reached the kill switch", since=tick.scheduled_at)
-        state = evolve(state, halt=halt)
-        alerts.append(f"desk halted: {halt.reason}; exits go on, a person has to resume")
+    state, row, alerts = _value(tick, state, equity, settings.risk)
     state, moved, hit = _check_stops(state, closes, settings.risk)
     dust = dust_pairs(state, closes, _filters(settings, rules))
     exits = {pair: reason for pair, reason in hit.items() if pair not in dust}
@@ -180,7 +165,7 @@ def decide_risk(
     trace = {
         "regime": state.regime,
         "equity": equity,
-        "drawdown_frac": drawdown,
+        "drawdown_frac": row.drawdown_frac,
         "limits": [] if state.mode == "ACTIVE" else [state.mode.lower()],
         "pairs": verdicts,
         **_rest_trace(rests),
@@ -244,6 +229,25 @@ def decide(
     trace = {"regime": state.regime, **decision_trace(view, steps, equity), **_rest_trace(rests)}
     trace |= {"equity": equity, "drawdown_frac": drawdown, "reduce_only": reduce_only}
     return Decision(state, refreshed, plan, trace=trace, continued=rests.taken)
+
+
+def _value(tick: Tick, state: DeskState, equity: float, settings: RiskSection) -> tuple[DeskState, EquityRow, list[str]]:
+    """The desk at its new peak, halted where its drawdown trips the kill switch; its equity row; and what to tell people."""
+    peak = max(state.peak_equity, money(exact(equity)))
+    drawdown = drawdown_frac(equity, float(peak))
+    row = EquityRow(
+        at=tick.scheduled_at,
+        equity=money(exact(equity)),
+        cash=state.cash,
+        exposure_frac=(equity - float(state.cash)) / equity if equity > 0.0 else 0.0,
+        drawdown_frac=drawdown,
+        regime=state.regime,
+    )
+    state = evolve(state, peak_equity=peak)
+    if state.halt is not None or not kill_switch_trips(drawdown, settings):
+        return state, row, []
+    halt = Halt(reason=f"drawdown {drawdown:.2%} reached the kill switch", since=tick.scheduled_at)
+    return evolve(state, halt=halt), row, [f"desk halted: {halt.reason}; exits go on, a person has to resume"]
 
 
 def _marks(state: DeskState) -> dict[str, float]:

@@ -14,14 +14,12 @@ from typing import Any
 
 import boto3
 
+from made_moods import a_version
 from tickless import bootstrap
 from tickless.adapters.folder_market import FolderMarket
 from tickless.adapters.memory import ManualClock
 from tickless.adapters.synthetic_market import make_market
-from tickless.alpha.onnx_model import artifact_sha256
 from tickless.bootstrap import Cloud, Environment, Wiring
-from tickless.features.rotation import MODEL_FEATURES
-from tickless.learn.onnx_export import export_onnx
 from tickless.localcloud import InvocationResult, LocalCloud, LocalScheduler, ensure_assembly, load_assembly
 from tickless.ports import ModelStore, Promotion
 from tickless.types import iso
@@ -125,36 +123,10 @@ def logged(result: InvocationResult, message: str) -> list[dict[str, Any]]:
     return [line for line in lines if line.get("message") == message]
 
 
-class OneTree:
-    """What ``export_onnx`` reads of a booster: one split on one feature."""
-
-    def __init__(self, feature: str, threshold: float, below: float, above: float) -> None:
-        self._text = (
-            f"tree\n\nTree=0\nnum_leaves=2\nsplit_feature={MODEL_FEATURES.index(feature)}\nthreshold={threshold}\ndecision_type=2\n"
-            f"left_child=-1\nright_child=-2\nleaf_value={below} {above}\n\n\nend of trees\n"
-        )
-
-    def model_to_string(self, num_iteration: int | None = None) -> str:
-        assert num_iteration is None
-        return self._text
-
-
 def tiny_model(name: str, version: str, effective_at: datetime) -> tuple[dict[str, Any], bytes]:
     """A manifest and an artifact that likes what has risen over six hours; the same arguments give the same bytes."""
-    artifact = export_onnx(OneTree("r_6h", 0.0, -1.0, 2.0), MODEL_FEATURES)
-    known_until = iso(effective_at - timedelta(minutes=30))
-    manifest = {
-        "model": name,
-        "version": version,
-        "sha256": artifact_sha256(artifact),
-        "features": list(MODEL_FEATURES),
-        "horizon_h": 6.0 if name.endswith("6h") else 24.0,
-        "label": "forward_return_over_volatility",
-        "data_until": known_until,
-        "label_until": known_until,
-        "effective_at": iso(effective_at),
-    }
-    return manifest, artifact
+    made = a_version("follower", version, effective_at, name)
+    return dict(made.manifest), made.artifact
 
 
 def register_tiny_models(models: ModelStore, effective_at: datetime, version: str = "v1") -> dict[str, str]:

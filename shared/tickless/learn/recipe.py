@@ -22,6 +22,7 @@ from tickless.errors import ArtifactError
 from tickless.learn.challenge import Terms
 from tickless.learn.scope import Scope
 from tickless.learn.spec import ModelSpec
+from tickless.learn.training_files import DeskTerms, first_problem
 from tickless.settings import ExecutionSection, TrainingSection
 from tickless.types import iso, parse_time
 
@@ -110,14 +111,15 @@ class Recipe:
         missing = [key for key in ("bars", "desk", "spec", "trained_at", "effective_at") if not manifest.get(key)]
         if missing:
             raise ArtifactError(f"{who}: its manifest does not say how to make it again, {missing[0]} is not in it")
-        bars, desk = manifest["bars"], manifest["desk"]
+        bars = manifest["bars"]
         try:
+            desk = DeskTerms.from_json(manifest["desk"])
             return cls(
                 spec=ModelSpec.model_validate_json(json.dumps(manifest["spec"])),
-                training=TrainingSection.model_validate_json(json.dumps(desk["training"])),
-                execution=ExecutionSection.model_validate_json(json.dumps(desk["execution"])),
-                top_k=int(desk["top_k"]),
-                scope=Scope.from_json(desk["scope"]),
+                training=desk.training,
+                execution=desk.execution,
+                top_k=desk.top_k,
+                scope=desk.scope,
                 as_of=parse_time(manifest["trained_at"]),
                 effective_at=parse_time(manifest["effective_at"]),
                 timeframe=str(bars["timeframe"]),
@@ -128,7 +130,6 @@ class Recipe:
                 champion=manifest.get("champion"),
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ArtifactError(f"{who}: {error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise ArtifactError(f"{who}: {first_problem(error)}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{who}: how to make it again cannot be read: {error!r}") from error

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -24,6 +24,31 @@ from tickless.settings import ExecutionSection, TrainingSection
 from tickless.types import iso, parse_time
 
 JOB_FORMAT = 2
+
+
+class DeskTerms(NamedTuple):
+    """What a training reads of its desk's settings."""
+
+    training: TrainingSection
+    execution: ExecutionSection
+    top_k: int
+    scope: Scope
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> DeskTerms:
+        """From a job, or from a manifest's ``desk``; raises ValidationError, KeyError, TypeError or ValueError."""
+        return cls(
+            training=TrainingSection.model_validate_json(json.dumps(said["training"])),
+            execution=ExecutionSection.model_validate_json(json.dumps(said["execution"])),
+            top_k=int(said["top_k"]),
+            scope=Scope.from_json(said["scope"]),
+        )
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with settings that were stored, by what they are and the key."""
+    first = error.errors()[0]
+    return f"{error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 @dataclass(frozen=True)
@@ -95,20 +120,20 @@ def read_job(content: bytes, champion: bytes | None) -> Job:
         manifest = said["champion"]
         if (manifest is None) != (champion is None):
             raise DataError("job.json: the champion's manifest and champion.onnx must be given together")
+        desk = DeskTerms.from_json(said)
         return Job(
             spec=ModelSpec.model_validate_json(json.dumps(said["spec"])),
-            training=TrainingSection.model_validate_json(json.dumps(said["training"])),
-            execution=ExecutionSection.model_validate_json(json.dumps(said["execution"])),
-            top_k=int(said["top_k"]),
-            scope=Scope.from_json(said["scope"]),
+            training=desk.training,
+            execution=desk.execution,
+            top_k=desk.top_k,
+            scope=desk.scope,
             as_of=parse_time(said["as_of"]),
             effective_at=parse_time(said["effective_at"]),
             bars_sha256=str(said["bars_sha256"]),
             champion=None if manifest is None or champion is None else (manifest, champion),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"job.json: {error.title}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise DataError(f"job.json: {first_problem(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"job.json: cannot be read: {error!r}") from error
 
